@@ -1,0 +1,114 @@
+"""What can be changed while the sandbox runs: its events, latency and fault, and the count of calls."""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .events import Person, Sample, sample
+
+Call = Literal["events", "subscriptions"]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+EventId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Fault(_Model):
+    """What the calls are answered with instead of the truth.
+
+    status: 300 to 599, or 200 to 299 with a body
+    retry_after: the header, as seconds or as any text
+    body: sent as it is, as JSON whether it is or not; C42's error format if left out
+    call: the calls that go wrong
+    event_id: only those about this event
+    """
+
+    status: Annotated[int, Field(ge=200, le=599)] = 200
+    retry_after: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^[ -~]*$")] | None = None
+    body: str | None = None
+    call: Literal[Call, "both"] = "both"
+    event_id: EventId | None = None
+
+    @model_validator(mode="after")
+    def _goes_wrong(self) -> Self:
+        if self.status < 300 and self.body is None:
+            raise ValueError("a fault has a status of 300 to 599, or a body, or both")
+        return self
+
+    def hits(self, call: Call, event_ids: frozenset[str]) -> bool:
+        """Whether a call about these events goes wrong."""
+        return self.call in {"both", call} and (self.event_id is None or self.event_id in event_ids)
+
+
+class NewEvent(_Model):
+    """An event as short as can be: its title and the first names of its subscribers."""
+
+    title: str | None
+    names: tuple[str | None, ...]
+
+
+class Change(_Model):
+    """What to change. What is not given stays: the defaults are never applied (see `State.change`)."""
+
+    latency: Seconds = 0.0
+    fault: Fault | None = None
+    calls: Literal["reset"] = "reset"
+    events: Mapping[EventId, NewEvent] = {}
+
+
+class State:
+    """The sandbox's memory, for any number of threads."""
+
+    def __init__(self, *, events: Mapping[str, Sample], latency: float, fault: Fault | None) -> None:
+        self._lock = threading.Lock()
+        self._events = dict(events)
+        self._latency = latency
+        self._fault = fault
+        self._calls: Counter[Call] = Counter()
+        self._sync_token = 9187399
+
+    def receive(self, call: Call, event_ids: frozenset[str]) -> tuple[float, Fault | None]:
+        """Count a call; say how many seconds it takes and what goes wrong with it."""
+        with self._lock:
+            self._calls[call] += 1
+            fault = self._fault if self._fault and self._fault.hits(call, event_ids) else None
+            return self._latency, fault
+
+    def find(self, event_id: str) -> Sample | None:
+        """The event with its subscriptions, or None where there is no such event."""
+        with self._lock:
+            return self._events.get(event_id)
+
+    @property
+    def sync_token(self) -> int:
+        """C42's number for the state of its events: it grows with each change."""
+        with self._lock:
+            return self._sync_token
+
+    def change(self, change: Change) -> None:
+        """Apply all of a change at once; a call sees it whole or not at all."""
+        given = change.model_fields_set
+        with self._lock:
+            if "latency" in given:
+                self._latency = change.latency
+            if "fault" in given:
+                self._fault = change.fault
+            if "calls" in given:
+                self._calls.clear()
+            for event_id, new in change.events.items():
+                self._events[event_id] = sample(event_id, new.title, map(Person, new.names))
+                self._sync_token += 1
+
+    def report(self) -> dict[str, object]:
+        """The calls received, the latency in seconds, and the fault, as JSON has them."""
+        with self._lock:
+            return {
+                "calls": {"events": self._calls["events"], "subscriptions": self._calls["subscriptions"]},
+                "latency": self._latency,
+                "fault": self._fault and self._fault.model_dump(exclude_none=True),
+            }
