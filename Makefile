@@ -1,0 +1,48 @@
+# `make` alone lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+COVERAGE := $(BIN)/coverage run
+
+.PHONY: help run test check features unit clean
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: .venv/installed ## set up, then start a stand-in C42 and the proxy, and say what to try
+	@$(BIN)/c42-proxy demo
+
+test: check unit ## set up, then check and run everything
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
+
+check: .venv/installed-dev ## format, lint, types, import contract and features, in under a minute
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@rm -f .coverage .coverage.*
+	$(BIN)/behave --dry-run --format steps.usage --no-summary | (! grep -E 'UN(USED|DEFINED) STEP')
+	$(COVERAGE) -m behave --format progress
+
+unit: .venv/installed-dev ## the unit tests, with real servers where it takes them
+	$(COVERAGE) -m unittest discover --start-directory tests --top-level-directory . --durations 5
+
+features: .venv/installed-dev ## the specification, told scenario by scenario
+	$(BIN)/behave
+
+clean: ## remove what was set up and made
+	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache *.egg-info build
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...'; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/installed

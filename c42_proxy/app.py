@@ -1,0 +1,82 @@
+"""The composition root: the only place that knows which parts the proxy is made of."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import requests
+from flask import Flask, Request, Response
+from werkzeug.routing import MapAdapter
+
+from .c42 import C42
+from .cache import Cache
+from .events import CALLS_AT_ONCE, Events
+from .guard import Guard
+from .logs import configure_logs
+from .routes import EventIdConverter, create_blueprint, internal_error
+from .settings import Settings
+from .stores import Store
+from .stores.memory import MemoryStore
+from .transport import new_session
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    session: requests.Session | None = None,
+    clock: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  # a test may replace time.time later
+    store: Store | None = None,
+) -> Flask:
+    """The proxy as a Flask app, whole by itself under any WSGI server.
+
+    Without `settings`, those of the environment (for `flask --app c42_proxy run`), whose log format holds then, too.
+    `session` carries the calls to C42, `clock` tells the seconds since the epoch, `store` remembers the answers.
+    Raises SettingsError.
+    """
+    if settings is None:
+        settings = Settings.from_env()
+        configure_logs(settings)
+        settings.log_warnings()
+    budget = settings.timeout
+    c42 = C42(settings.api_url, settings.api_token, session=session or new_session(CALLS_AT_ONCE), clock=clock)
+    memory = MemoryStore(settings.cache_max_bytes)
+    shared = store or memory
+    guard = Guard(shared, clock=clock, threshold=settings.breaker_threshold, trial_seconds=2 * budget)
+    cache = Cache(
+        memory,
+        shared,
+        guard,
+        clock=clock,
+        ttl=settings.cache_ttl,
+        stale_if_error=settings.stale_if_error,
+        budget=budget,
+    )
+    events = Events(c42, cache, guard, budget=budget, clock=clock)
+
+    app = _App("c42_proxy", static_folder=None)
+    app.url_map.converters["event_id"] = EventIdConverter
+    app.url_map.merge_slashes = False
+    app.register_blueprint(create_blueprint(events))
+
+    @app.errorhandler(Exception)
+    def bug(error: Exception) -> Response:
+        log.error("a bug of the proxy", exc_info=error)
+        return internal_error()
+
+    return app
+
+
+class _App(Flask):
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Route by path and method alone: left to Flask, Host, Upgrade and SCRIPT_NAME would have a say."""
+        if request is None:
+            return super().create_url_adapter(request)
+        path = request.environ.get("PATH_INFO", "")
+        return self.url_map.bind(
+            "c42-proxy",
+            # Werkzeug takes doubled slashes at the start for one.
+            path_info="/" if path.startswith("//") else path,
+            default_method=request.method,
+        )

@@ -1,0 +1,292 @@
+"""A fresh answer, else a new one, else an expired one: the rules of reuse, on the injected clock."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import NotAsked, Problem, RateLimited, RecentFailure, UpstreamError, UpstreamTimeout
+from .flights import Flights, Turns
+from .guard import Guard, Span
+from .stores import CLOCK_SKEW, Entry, Store
+
+POLL_SECONDS = 0.02
+FAILURE_SECONDS = 1.0
+"""How long a failure of an event may be repeated to others who ask for it, instead of asking C42 again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A new answer of C42, and the status of the call that decided it."""
+
+    entry: Entry
+    upstream_status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is to be told of an event, and how it came about.
+
+    `result` is C42's answer, or why there is none. `expiry` is the instant (seconds since the epoch) up to which
+    anybody may reuse the answer; None where nobody may. `cache_status` is the header of RFC 9211.
+    """
+
+    result: Entry | Problem
+    expiry: float | None
+    cache_status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One client's wait for a flight: `patience` seconds at most. `reply` tells what came of it, if anything did."""
+
+    flight: "Future[_Outcome]"
+    patience: float
+    reply: Callable[[], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a flight came to, for all who waited for it.
+
+    `held` is what was remembered before. `forward` says why C42 was asked, and is None where it was not; `elsewhere`
+    means that another process asked it.
+    """
+
+    result: Entry | Problem
+    held: Entry | None = None
+    forward: str | None = None
+    upstream_status: int | None = None
+    stored: bool = False
+    elsewhere: bool = False
+
+
+class Cache:
+    """Reuses an answer while `now < fetched_at + ttl`. Reading does not prolong that.
+
+    `memory` is this process's own tier, `shared` that of all who share a store. Hits look at `memory` alone. Where an
+    answer cannot be had, one that expired less than `stale_if_error` seconds ago is told. `budget` is the number of
+    seconds that a fetch may take; nobody waits longer than twice that.
+    """
+
+    def __init__(
+        self,
+        memory: Store,
+        shared: Store,
+        guard: Guard,
+        *,
+        clock: Callable[[], float],
+        ttl: float,
+        stale_if_error: float,
+        budget: float,
+    ) -> None:
+        self._memory = memory
+        self._shared = shared
+        self._guard = guard
+        self._clock = clock
+        self._ttl = ttl
+        self._stale_if_error = stale_if_error
+        self._budget = budget
+        self._flights: Flights[_Outcome] = Flights()
+        self._turns = Turns()
+
+    def hit(self, event_id: str) -> Reply | None:
+        """The fresh answer for an event, where this process has one."""
+        held = self._memory.get(event_id)
+        now = self._clock()
+        return self._hit(held, now) if held is not None and self._is_fresh(held, now) else None
+
+    def ask(self, event_id: str, fetch: Callable[[], Fetched]) -> "Wait":
+        """What is under way for an event; `fetch`, which may raise UpstreamError, where nothing was."""
+        flight, own = self._flights.join(event_id, partial(self._fly, event_id, fetch))
+
+        def told() -> Reply:
+            if not flight.done():
+                held = self._memory.get(event_id)
+                return self._told(_Outcome(UpstreamTimeout(), held, self._forward(held)), collapsed=not own)
+            outcome = flight.result()
+            return self._told(outcome, collapsed=outcome.elsewhere or (outcome.forward is not None and not own))
+
+        return Wait(flight, 2 * self._budget, told)
+
+    def reply(self, event_id: str, fetch: Callable[[], Fetched]) -> Reply:
+        """The answer for an event: a fresh one, or else what `ask` comes to."""
+        found = self.hit(event_id)
+        if found is not None:
+            return found
+        pending = self.ask(event_id, fetch)
+        wait([pending.flight], pending.patience)
+        return pending.reply()
+
+    def _fly(self, event_id: str, fetch: Callable[[], Fetched]) -> _Outcome:
+        """Look into the shared tier; if need be, ask C42, as the only one who does."""
+        held = self._look_up(event_id)
+        if held is not None and self._is_fresh(held, self._clock()):
+            return _Outcome(held)
+        forward = self._forward(held)
+        try:
+            with self._lease(event_id) as waited:
+                # Whoever had the lease before may have fetched it, or failed.
+                held = self._look_up(event_id)
+                if held is not None and self._is_fresh(held, self._clock()):
+                    return _Outcome(held, forward=forward if waited else None, elsewhere=waited)
+                self._refuse_after_failure(event_id)
+                with self._turns.turn(self._budget):
+                    self._guard.permit()
+                    return self._fetch(event_id, held, fetch)
+        except NotAsked as problem:
+            return _Outcome(problem, held)
+        except UpstreamTimeout as problem:
+            return _Outcome(problem, held, forward=forward, elsewhere=True)
+
+    def _fetch(self, event_id: str, held: Entry | None, fetch: Callable[[], Fetched]) -> _Outcome:
+        forward = self._forward(held)
+        try:
+            fetched = fetch()
+        except UpstreamError as error:
+            self._guard.note_failure(event_id, error)
+            self._note_failure(event_id, error)
+            return _Outcome(error, held, forward, error.upstream_status)
+        except NotAsked as told_elsewhere:
+            self._guard.note_failure(event_id, told_elsewhere)
+            raise
+        self._guard.note_success()
+        now = self._clock()
+        stored = self._is_fresh(fetched.entry, now) and self._put(event_id, fetched.entry, now)
+        return _Outcome(fetched.entry, held, forward, fetched.upstream_status, stored)
+
+    @contextmanager
+    def _lease(self, event_id: str) -> Iterator[bool]:
+        """The right to fetch, over all who share the store; tells whether we had to wait for it.
+
+        Raises UpstreamTimeout where it could not be had while any client still waits.
+        """
+        give_up = time.monotonic() + 2 * self._budget
+        waited = False
+        while (lease := self._shared.lease(event_id)) is None:
+            waited = True
+            if time.monotonic() >= give_up:
+                raise UpstreamTimeout
+            time.sleep(POLL_SECONDS)
+        with lease:
+            yield waited
+
+    def _look_up(self, event_id: str) -> Entry | None:
+        """The newest entry of both tiers; one of the shared tier is in memory from now on."""
+        now = self._clock()
+        shared = self._shared.get(event_id)
+        if shared is not None and not self._is_ahead(shared, now):
+            self._memory.put(event_id, shared, now)
+        own = self._memory.get(event_id)
+        return shared if own is None or self._is_ahead(own, now) else own
+
+    def _put(self, event_id: str, entry: Entry, now: float) -> bool:
+        in_memory = self._memory.put(event_id, entry, now)
+        return self._shared.put(event_id, entry, now) or in_memory
+
+    def _told(self, outcome: _Outcome, *, collapsed: bool) -> Reply:
+        """The reply to one of the clients that waited for a flight."""
+        now = self._clock()
+        result, forward = outcome.result, outcome.forward
+        if isinstance(result, Problem):
+            return self._stale(outcome, now) or Reply(result, None, _cache_status(*_why(outcome, collapsed)))
+        if forward is None:
+            return self._hit(result, now)
+        why = _why(outcome, collapsed)
+        if not self._is_fresh(result, now):
+            return Reply(result, None, _cache_status(*why, "detail=past-expiry"))
+        return Reply(result, self._expiry(result), _cache_status(*why))
+
+    def _hit(self, entry: Entry, now: float) -> Reply:
+        expiry = self._expiry(entry)
+        return Reply(entry, expiry, _cache_status("hit", f"ttl={math.floor(expiry - now)}"))
+
+    def _stale(self, outcome: _Outcome, now: float) -> Reply | None:
+        """The expired answer that is told instead of a failure, if there is one, and it may be."""
+        held, problem = outcome.held, outcome.result
+        if held is None or held.status != 200 or self._is_ahead(held, now):
+            return None
+        ttl = self._expiry(held) - now
+        if not (isinstance(problem, Problem) and problem.may_be_hidden and -ttl < self._stale_if_error):
+            return None
+        if isinstance(problem, NotAsked):
+            return Reply(held, None, _cache_status("hit", f"ttl={math.floor(ttl)}", "detail=stale-if-error"))
+        forward_status = _forward_status(outcome.upstream_status)
+        return Reply(held, None, _cache_status("fwd=stale", forward_status, "detail=stale-if-error"))
+
+    def _refuse_after_failure(self, event_id: str) -> None:
+        """Raises RecentFailure where the event failed a moment ago."""
+        failure = _Failure.parsed(self._shared.read_note(_failure_note(event_id)))
+        if failure is not None and failure.span.covers(self._clock()):
+            raise RecentFailure(failure.status, failure.detail, may_be_hidden=failure.may_be_hidden)
+
+    def _note_failure(self, event_id: str, error: UpstreamError) -> None:
+        if isinstance(error, RateLimited):
+            return  # the guard has noted it, for all events
+        now = self._clock()
+        failure = _Failure(
+            span=Span(since=now, until=now + FAILURE_SECONDS),
+            status=error.status,
+            detail=error.detail,
+            may_be_hidden=error.may_be_hidden,
+        )
+        self._shared.change_note(_failure_note(event_id), lambda _: failure.model_dump_json(), FAILURE_SECONDS)
+
+    def _forward(self, held: Entry | None) -> str:
+        return "fwd=uri-miss" if held is None else "fwd=stale"
+
+    def _is_fresh(self, entry: Entry, now: float) -> bool:
+        return not self._is_ahead(entry, now) and now < self._expiry(entry)
+
+    def _is_ahead(self, entry: Entry, now: float) -> bool:
+        """Whether the clock was set back since: nobody can tell how old this is."""
+        return entry.fetched_at > now + CLOCK_SKEW
+
+    def _expiry(self, entry: Entry) -> float:
+        return entry.fetched_at + self._ttl
+
+
+class _Failure(BaseModel):
+    """What is noted of a failure, for others who ask for the same event at the same time."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    span: Span
+    status: int = Field(ge=500, le=599)
+    detail: str
+    may_be_hidden: bool
+
+    @classmethod
+    def parsed(cls, note: str | None) -> "_Failure | None":
+        try:
+            return None if note is None else cls.model_validate_json(note)
+        except ValidationError:
+            return None
+
+
+def _failure_note(event_id: str) -> str:
+    return f"failure:{event_id}"
+
+
+def _why(outcome: _Outcome, collapsed: bool) -> list[str | None]:
+    problem = outcome.result
+    return [
+        outcome.forward,
+        "stored" if outcome.stored and not collapsed else None,
+        "collapsed" if collapsed else None,
+        _forward_status(outcome.upstream_status),
+        f"detail={problem.reason}" if isinstance(problem, NotAsked) else None,
+    ]
+
+
+def _forward_status(upstream_status: int | None) -> str | None:
+    return None if upstream_status is None else f"fwd-status={upstream_status}"
+
+
+def _cache_status(*parameters: str | None) -> str:
+    return "; ".join(["c42-proxy", *filter(None, parameters)])

@@ -1,0 +1,200 @@
+"""Everything that can go wrong, in one tree, each with what it means over HTTP.
+
+C42ProxyError
+├── SettingsError            the proxy does not start; exit status 2
+└── Problem                  what a client is told (RFC 9457)
+    ├── EventNotFound        404  C42 has no such event, or it was deleted
+    └── UpstreamError        C42 was asked, and gave no answer that can be used
+        ├── RateLimited      503  C42 told us to wait
+        ├── TokenRefused     502  C42 refuses our token
+        ├── UpstreamTimeout  504  no complete answer within the time budget
+        ├── UpstreamDown     502  refused, reset, cut short, 5xx
+        └── InvalidAnswer    502  an answer that is not what C42 promises
+"""
+
+import math
+from typing import ClassVar
+
+import click
+
+
+class C42ProxyError(Exception):
+    """The root of all errors that the proxy raises itself."""
+
+
+class SettingsError(C42ProxyError, click.ClickException):
+    """One or more settings are wrong; `lines` has one sentence for each.
+
+    A click exception, so that every click command line (ours and Flask's) prints the lines and exits with 2.
+    """
+
+    exit_code = 2
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+    def format_message(self) -> str:
+        return "the settings are wrong:\n" + "\n".join(f"  {line}" for line in self.lines)
+
+
+class StoreError(C42ProxyError):
+    """A store is corrupt, read-only, full, hung or gone. It costs a warning, never an answer."""
+
+
+class Problem(C42ProxyError):
+    """An answer that is an error: a status and a `detail` that a client's developer can act on."""
+
+    status: int
+    retry_after: int | None = None
+    """Whole seconds, rounded up (RFC 9110, section 10.2.3); None where waiting is no remedy."""
+    may_be_hidden: bool = True
+    """Whether an expired answer may be served instead."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class EventNotFound(Problem):
+    """C42 has no such event for our token, or it was deleted."""
+
+    status = 404
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(f"C42 has no event {event_id} that this proxy may see, or it was deleted.")
+
+
+class UpstreamError(Problem):
+    """C42 was asked, and gave no answer that can be used.
+
+    `upstream_status` is the status that decided it, None where none came.
+    """
+
+    precedence: ClassVar[int]
+    """Where C42's calls fail in different ways, the lowest decides what the client is told."""
+
+    def __init__(self, detail: str, upstream_status: int | None = None) -> None:
+        super().__init__(detail)
+        self.upstream_status = upstream_status
+
+
+class RateLimited(UpstreamError):
+    """C42 told us to wait: 429, or 503 with `Retry-After`. `seconds` is how long."""
+
+    status = 503
+    precedence = 0
+
+    def __init__(self, seconds: float, upstream_status: int) -> None:
+        self.seconds = seconds
+        self.retry_after = math.ceil(seconds)
+        super().__init__(
+            f"C42 asks us to wait. Try again in {self.retry_after} seconds.",
+            upstream_status,
+        )
+
+
+class TokenRefused(UpstreamError):
+    """C42 refuses our token: 401 or 403."""
+
+    status = 502
+    precedence = 2
+    may_be_hidden = False
+
+    def __init__(self, upstream_status: int) -> None:
+        super().__init__(
+            "C42 refuses the token of this proxy. Only the proxy's operator can mend that.",
+            upstream_status,
+        )
+
+
+class UpstreamTimeout(UpstreamError):
+    """No complete answer within the time budget."""
+
+    status = 504
+    precedence = 3
+
+    def __init__(self) -> None:
+        super().__init__("C42 gave no complete answer in time. Try again later.")
+
+
+class UpstreamDown(UpstreamError):
+    """C42 could not be reached, broke off, or answered 5xx."""
+
+    status = 502
+    precedence = 4
+
+    def __init__(self, upstream_status: int | None = None) -> None:
+        what = "cannot be reached or broke off" if upstream_status is None else f"answered {upstream_status}"
+        super().__init__(f"C42 {what}. Try again later.", upstream_status)
+
+
+class InvalidAnswer(UpstreamError):
+    """C42 answered, but not as its API promises. `why` is for people; it never quotes the answer."""
+
+    status = 502
+    precedence = 4
+
+    def __init__(self, why: str, upstream_status: int | None = None) -> None:
+        super().__init__(f"C42 gave an answer that cannot be used: {why}. Try again later.", upstream_status)
+
+
+class Superseded(UpstreamError):
+    """A call that was not made, since another one had failed: that one decides."""
+
+    status = 502
+    precedence = 5
+
+    def __init__(self) -> None:
+        super().__init__("C42 was not asked for the rest.")
+
+
+class NotAsked(Problem):
+    """C42 was left alone. `reason` is a word for the log and for `Cache-Status`."""
+
+    status = 503
+    precedence: ClassVar[int] = 1
+    """As for an UpstreamError: within a fetch, only a wish to wait that another fetch was told goes before this."""
+    reason: ClassVar[str]
+
+    def __init__(self, detail: str, seconds: float | None) -> None:
+        self.retry_after = None if seconds is None else max(1, math.ceil(seconds))
+        super().__init__(detail if seconds is None else f"{detail} Try again in {self.retry_after} seconds.")
+
+
+class ToldToWait(NotAsked):
+    """C42 told somebody who shares store, C42 and token to wait, for `seconds` more."""
+
+    reason = "told-to-wait"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("C42 asks us to wait.", seconds)
+
+
+class C42Down(NotAsked):
+    """C42 failed too often in a row: it is left alone for `seconds` more."""
+
+    reason = "c42-down"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("C42 is down and left alone for a moment.", seconds)
+
+
+class Busy(NotAsked):
+    """As many events are being fetched and waiting as this process allows."""
+
+    reason = "busy"
+
+    def __init__(self) -> None:
+        super().__init__("The proxy is asked for too many events at once.", 1)
+
+
+class RecentFailure(NotAsked):
+    """What failed a moment ago, told once more: `status` and `detail` are those of the failure."""
+
+    reason = "recent-failure"
+
+    def __init__(self, status: int, detail: str, *, may_be_hidden: bool) -> None:
+        super().__init__(detail, None)
+        self.status = status
+        self.may_be_hidden = may_be_hidden

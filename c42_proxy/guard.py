@@ -1,0 +1,164 @@
+"""Whether C42 may be asked: not while it told us to wait, and not while it is down.
+
+What is known of that is a note in the store, so all who share store, C42 and token keep to it.
+"""
+
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import C42Down, NotAsked, RateLimited, ToldToWait, UpstreamDown, UpstreamError, UpstreamTimeout
+from .stores import CLOCK_SKEW, Store
+
+NOTE = "guard"
+MAX_SECONDS = 3600.0
+PAUSE_SECONDS = 5.0
+TRIAL_RETRY_SECONDS = 1.0
+ROUNDING = 0.001
+
+
+class Span(BaseModel):
+    """From `since` up to `until`, in seconds since the epoch."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    since: float
+    until: float
+
+    def is_believable(self, now: float) -> bool:
+        """Whether the clock was not set back since, and the span is one that we would have made."""
+        return self.since <= now + CLOCK_SKEW and self.until - self.since <= MAX_SECONDS + ROUNDING
+
+    def covers(self, now: float) -> bool:
+        return self.is_believable(now) and now < self.until
+
+
+class _State(BaseModel):
+    """`failed` are the events whose fetches failed in a row, each once, the last one last."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    wait: Span | None = None
+    pause: Span | None = None
+    trial: Span | None = None
+    failed: tuple[str, ...] = ()
+
+
+class Guard:
+    """Stands between a fetch and C42.
+
+    `threshold` failures in a row start a pause (0: never); a trial after a pause may take `trial_seconds`.
+    """
+
+    def __init__(self, store: Store, *, clock: Callable[[], float], threshold: int, trial_seconds: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._threshold = threshold
+        self._trial_seconds = trial_seconds
+        self._wait: Span | None = None
+
+    def permit(self) -> None:
+        """Raises ToldToWait or C42Down where C42 must be left alone. After a pause, one fetch at a time may try."""
+        state = self._read()
+        self._learn(state.wait)
+        self.check_wait()
+        now = self._clock()
+        if self._threshold == 0 or state.pause is None or not state.pause.is_believable(now):
+            return
+        if state.pause.covers(now):
+            raise C42Down(state.pause.until - now)
+        if not self._take_trial():
+            raise C42Down(TRIAL_RETRY_SECONDS)
+
+    def check_wait(self) -> None:
+        """Raises ToldToWait while this process knows of a wait: a fetch under way asks for no further page."""
+        now = self._clock()
+        if self._wait is not None and self._wait.covers(now):
+            raise ToldToWait(self._wait.until - now)
+
+    def note_wait(self, limited: RateLimited) -> None:
+        """C42 told somebody to wait, so everybody waits."""
+        now = self._clock()
+        told = Span(since=now, until=now + limited.seconds)
+
+        def longest(state: _State) -> _State:
+            known = state.wait
+            return state if known and known.covers(now) and known.until > told.until else _with(state, wait=told)
+
+        self._learn(self._change(longest).wait)
+
+    def note_success(self) -> None:
+        """C42 answered with an event, or that there is none: it is well."""
+        state = self._read()
+        if state.failed or state.pause or state.trial:
+            self._change(lambda state: _State(wait=state.wait))
+
+    def note_failure(self, event_id: str, error: UpstreamError | NotAsked) -> None:
+        """A fetch failed, or was broken off. Where C42 is not down but says no, that does not count."""
+        if self._threshold == 0:
+            return
+        counts = isinstance(error, UpstreamDown | UpstreamTimeout)
+        now = self._clock()
+
+        def count(state: _State) -> _State:
+            pause = state.pause if state.pause and state.pause.is_believable(now) else None
+            if not counts:
+                return _with(state, trial=None)
+            if pause is not None and now < pause.until:
+                return state
+            if pause is not None and event_id in state.failed[-1:]:
+                # One sick event proves nothing new: somebody else may try.
+                return _with(state, trial=None)
+            failed = (*(other for other in state.failed if other != event_id), event_id)
+            down = pause is not None or len(failed) >= self._threshold
+            return _with(
+                state,
+                trial=None,
+                failed=failed[-self._threshold :],
+                pause=Span(since=now, until=now + PAUSE_SECONDS) if down else None,
+            )
+
+        if counts or self._read().trial:
+            self._change(count)
+
+    def _learn(self, wait: Span | None) -> None:
+        """This process keeps to the longest wait that it knows, also when the store has forgotten it."""
+        now = self._clock()
+        known = self._wait
+        if wait is not None and not (known is not None and known.covers(now) and known.until > wait.until):
+            self._wait = wait
+
+    def _take_trial(self) -> bool:
+        now = self._clock()
+        mine = Span(since=now, until=now + self._trial_seconds)
+
+        def take(state: _State) -> _State:
+            return state if state.trial and state.trial.covers(now) else _with(state, trial=mine)
+
+        return self._change(take).trial is mine
+
+    def _read(self) -> _State:
+        return _parsed(self._store.read_note(NOTE))
+
+    def _change(self, change: Callable[[_State], _State]) -> _State:
+        changed = _State()
+
+        def on_text(note: str | None) -> str | None:
+            nonlocal changed
+            changed = change(_parsed(note))
+            return None if changed == _State() else changed.model_dump_json()
+
+        self._store.change_note(NOTE, on_text, lifetime=MAX_SECONDS)
+        return changed
+
+
+def _with(state: _State, **changes: object) -> _State:
+    return state.model_copy(update=changes)
+
+
+def _parsed(note: str | None) -> _State:
+    """The state in a note; a note that is not ours says nothing."""
+    try:
+        return _State() if note is None else _State.model_validate_json(note)
+    except ValidationError:
+        return _State()

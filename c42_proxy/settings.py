@@ -1,0 +1,189 @@
+"""The settings: environment variables in, one checked and immutable object out."""
+
+import difflib
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
+
+from .errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+PREFIX = "C42_"
+MEMORY_URL = "memory://"
+YEAR = 366 * 24 * 3600
+MAX_FILE_VARIABLE_BYTES = 65_536
+
+
+def _api_url(value: str) -> str:
+    url = urlsplit(str(TypeAdapter(AnyHttpUrl).validate_python(value)))
+    if url.query or url.fragment or "@" in url.netloc:
+        raise ValueError
+    return url.geturl().rstrip("/") + "/"
+
+
+def _token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
+        raise ValueError
+    return value
+
+
+def _bind(value: str) -> str:
+    match = re.fullmatch(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value)
+    if match is None or int(match[1]) > 65535:
+        raise ValueError
+    return value
+
+
+def _cache_url(value: str) -> str:
+    url = urlsplit(value)
+    is_file = re.fullmatch(r"sqlite:///.*[^/]", value)
+    is_redis = (
+        url.scheme in {"redis", "rediss"}
+        and url.hostname
+        and (url.port is None or url.port > 0)
+        and re.fullmatch(r"/?|/[0-9]+", url.path)
+        and not re.search(r"[?#\s]", value)
+    )
+    if not (value == MEMORY_URL or is_file or is_redis):
+        raise ValueError
+    return value
+
+
+def _masked(url: str) -> str:
+    return re.sub(r"(?<=://)[^/]*@", "***@", url)
+
+
+class Settings(BaseModel):
+    """What the proxy runs with. Each field is the variable `C42_<FIELD>`; its description says what is allowed."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    api_url: Annotated[str, AfterValidator(_api_url)] = Field(
+        "https://demo.calendar42.com/api/v2/",
+        description="an http:// or https:// address without user, query and fragment",
+    )
+    api_token: Annotated[SecretStr, AfterValidator(_token)] = Field(
+        description="your C42 API token: one word of visible ASCII characters"
+    )
+    bind: Annotated[str, AfterValidator(_bind)] = Field(
+        "127.0.0.1:4242", description="host:port, with a port up to 65535"
+    )
+    ops_bind: Annotated[str, AfterValidator(_bind)] | None = Field(
+        "127.0.0.1:4243", description="host:port, with a port up to 65535, or empty for none"
+    )
+    cache_url: Annotated[str, AfterValidator(_cache_url)] | None = Field(
+        None,
+        description="memory://, sqlite:///file, redis://host:port/db or rediss://host:port/db",
+        repr=False,
+    )
+    cache_ttl: float = Field(252, gt=0, le=YEAR, description="a number of seconds, more than 0 and at most a year")
+    cache_max_bytes: int = Field(67_108_864, ge=1, description="a whole number of bytes, 1 or more")
+    stale_if_error: float = Field(3600, ge=0, le=YEAR, description="a number of seconds, at most a year; 0 for never")
+    timeout: float = Field(4, gt=0, le=3600, description="a number of seconds, more than 0 and at most an hour")
+    breaker_threshold: int = Field(5, ge=0, description="a whole number, 0 or more; 0 for never")
+    log_format: Literal["text", "json"] = Field("text", description="text or json")
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        "info", description="debug, info, warning, error or critical"
+    )
+
+    warnings: tuple[str, ...] = Field((), exclude=True, repr=False)
+    """Sentences on what looks like a mistake but stops nothing."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the `C42_…` variables of `environ` (default: the process's own); an empty one counts as unset.
+
+        Raises SettingsError with one line for each wrong variable.
+        """
+        environ = os.environ if environ is None else environ
+        given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
+        values: dict[str, object] = {FIELDS[name]: value for name, value in given.items() if name in FIELDS}
+        if environ.get("C42_OPS_BIND") == "":
+            values["ops_bind"] = None
+        token_line = _read_token(values, given.get(FILE_VARIABLE))
+        values["warnings"] = tuple(_unknown(name) for name in sorted(given.keys() - FIELDS.keys() - {FILE_VARIABLE}))
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as exc:
+            wrong = [str(error["loc"][0]) for error in exc.errors() if error["loc"] != ("api_token",) or not token_line]
+            lines = [f"{_variable(field)}: allowed is {_allowed(field)}." for field in wrong]
+            raise SettingsError([*filter(None, [token_line]), *lines]) from exc
+        if token_line:
+            raise SettingsError([token_line])
+        return settings
+
+    def log_warnings(self) -> None:
+        """Once for each start of the proxy."""
+        for sentence in self.warnings:
+            log.warning(sentence)
+
+    def explained(self, environ: Mapping[str, str] | None = None) -> list[tuple[str, str, str]]:
+        """(variable, effective value with secrets masked, source) for each setting."""
+        environ = os.environ if environ is None else environ
+        rows = []
+        for variable, field in FIELDS.items():
+            value = getattr(self, field)
+            shown = "none" if value is None else f"{value}"
+            if field == "cache_url":
+                shown = "an SQLite file of this user's" if value is None else _masked(value)
+            source = "environment" if environ.get(variable) or shown == "none" else "default"
+            if field == "api_token" and source == "default":
+                source = f"file {environ.get(FILE_VARIABLE)}"
+            rows.append((variable, shown, source))
+        return rows
+
+
+FILE_VARIABLE = "C42_API_TOKEN_FILE"
+FIELDS = {f"{PREFIX}{field.upper()}": field for field in Settings.model_fields if field != "warnings"}
+
+
+def _variable(field: str) -> str:
+    return PREFIX + field.upper()
+
+
+def _allowed(field: str) -> str | None:
+    return Settings.model_fields[field].description
+
+
+def _read_token(values: dict[str, object], name: str | None) -> str | None:
+    """Put the token in the file `name` into `values`; what is wrong with the two token variables, if anything."""
+    if name is None:
+        if "api_token" in values:
+            return None
+        return (
+            "C42_API_TOKEN: is not set. Allowed is your C42 API token, "
+            f"or in {FILE_VARIABLE} the name of a file that holds it."
+        )
+    if "api_token" in values:
+        return f"C42_API_TOKEN and {FILE_VARIABLE}: only one of the two may be set."
+    try:
+        with Path(name).open("rb") as file:
+            token = file.read(MAX_FILE_VARIABLE_BYTES).decode().strip()
+        _token(SecretStr(token))
+    except OSError as exc:
+        return f"{FILE_VARIABLE}: allowed is the name of a readable file with the token in it ({exc.strerror})."
+    except ValueError:
+        return f"{FILE_VARIABLE}: the file must hold {_allowed('api_token')}, and nothing else."
+    values["api_token"] = token
+    return None
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, [*FIELDS, FILE_VARIABLE], n=1, cutoff=0.0)
+    return f"{name} is not a setting of the proxy. Did you mean {near[0]}?"

@@ -1,0 +1,124 @@
+Feature: Explaining what went wrong
+  In order to tell my users what to do when there is no answer
+  As the maker of an app on Calendar42
+  I want the proxy to say whose fault it is and whether to try again
+
+  Rule: An app is told what is wrong, in words that it can act on
+
+    Scenario Outline: C42 <fails>
+      Given the event "Tea" with the subscriber Arthur
+      And C42 <fails>
+      When it is requested
+      Then the app is told that <problem>
+      And the answer may not be kept
+
+      Examples: it cannot be reached
+        | fails                    | problem                              |
+        | is broken                | C42 cannot be reached or is broken   |
+        | cannot be reached        | C42 cannot be reached or is broken   |
+        | breaks off in its answer | C42 cannot be reached or is broken   |
+        | does not answer          | C42 did not answer in time           |
+
+      Examples: it refuses
+        | fails                     | problem                       |
+        | refuses the proxy's token | C42 refuses the proxy's token |
+        | forbids what we ask       | C42 refuses the proxy's token |
+
+      Examples: it answers, but not as it promised
+        | fails                                 | problem                      |
+        | answers nonsense                      | C42's answer cannot be used  |
+        | sends us elsewhere                    | C42's answer cannot be used  |
+        | answers with another event            | C42's answer cannot be used  |
+        | answers with two events               | C42's answer cannot be used  |
+        | answers with half a character         | C42's answer cannot be used  |
+        | answers with more than 4 megabytes    | C42's answer cannot be used  |
+
+  Rule: An app is told how long C42 wants us to wait
+
+    Scenario Outline: C42 asks to wait <asked>
+      Given the event "Tea" with the subscriber Arthur
+      And C42 asks to wait <asked>
+      When it is requested
+      Then the app is told that C42 asks to wait, for <told>
+
+      Examples:
+        | asked                          | told   |
+        | 7 s                            | 7 s    |
+        | until 90 s from now             | 90 s   |
+        | for a time that nobody can read | 30 s   |
+        | without saying how long        | 30 s   |
+        | 2 days                         | 1 hour |
+
+    Scenario: busy, with a time to wait
+      Given the event "Tea" with the subscriber Arthur
+      And C42 is busy for 12 s
+      When it is requested
+      Then the app is told that C42 asks to wait, for 12 s
+
+  Rule: An answer is whole or it is not given
+
+    Scenario Outline: the second of three pages is missing because C42 <fails>
+      Given an event with 250 subscribers
+      And C42 <fails> when asked for the second page
+      When it is requested
+      Then the app is told that <problem>
+
+      Examples:
+        | fails            | problem                            |
+        | is broken        | C42 cannot be reached or is broken |
+        | does not answer  | C42 did not answer in time         |
+        | answers nonsense | C42's answer cannot be used        |
+        | asks to wait 7 s | C42 asks to wait, for 7 s          |
+
+    Scenario: an event whose subscribers cannot be found
+      Given the event "Tea" with the subscriber Arthur
+      And C42 knows nothing when asked for the subscribers
+      When it is requested
+      Then the app is told that C42's answer cannot be used
+
+  Rule: Where C42's two calls fail in different ways, the app is told what matters most
+    A wish to wait comes first, then a refused token, then a missing answer, then the rest.
+
+    Scenario Outline: for the event C42 <event>, for the subscribers it <subscribers>
+      Given the event "Tea" with the subscriber Arthur
+      And C42 <event> when asked for the event
+      And C42 <subscribers> when asked for the subscribers
+      When it is requested
+      Then the app is told that <problem>
+
+      Examples:
+        | event                     | subscribers               | problem                       |
+        | is broken                 | asks to wait 7 s          | C42 asks to wait, for 7 s     |
+        | refuses the proxy's token | asks to wait 7 s          | C42 asks to wait, for 7 s     |
+        | asks to wait 7 s          | refuses the proxy's token | C42 asks to wait, for 7 s     |
+        | does not answer           | refuses the proxy's token | C42 refuses the proxy's token |
+        | answers nonsense          | does not answer           | C42 did not answer in time    |
+        | knows nothing             | asks to wait 7 s          | there is no such event        |
+
+  Rule: Only reading is offered, and only at the one address
+
+    Scenario Outline: an app tries to <what>
+      Given the event "Tea" with the subscriber Arthur
+      When an app tries to <what>
+      Then the app is told that <problem>
+      And C42 has been asked for nothing
+
+      Examples:
+        | what                             | problem                     |
+        | change the event                 | this address can only be read |
+        | delete the event                 | this address can only be read |
+        | ask what the address can do      | this address can only be read |
+        | read the list of all events      | there is no such address    |
+        | read the event with two slashes  | there is no such address    |
+
+    Scenario: the closing slash is forgotten
+      Given the event "Tea" with the subscriber Arthur
+      When it is requested without the closing slash
+      Then the app is sent to the address with it
+
+    Scenario: a mistake of the proxy itself
+      Given the event "Tea" with the subscriber Arthur
+      And the proxy has a bug
+      When it is requested
+      Then the app is told that the proxy made a mistake
+      And nothing of the proxy's insides is shown

@@ -1,0 +1,117 @@
+Feature: Riding out an outage
+  In order to keep my app useful while C42 is not
+  As the maker of an app on Calendar42
+  I want an answer that has expired rather than none, and to be told that it has
+
+  Rule: When C42 fails, an answer that expired less than an hour ago is given instead
+
+    Scenario Outline: C42 <fails> when an expired answer is to be renewed
+      Given "Tea" has been requested
+      And C42 <fails>
+      When it is requested again 5 minutes later
+      Then it names Arthur
+      And the answer is marked as expired
+      And the answer may not be kept
+
+      Examples:
+        | fails                    |
+        | is broken                |
+        | cannot be reached        |
+        | breaks off in its answer |
+        | does not answer          |
+        | answers nonsense         |
+        | asks to wait 7 s         |
+
+    Scenario Outline: requested <wait> after the answer was made
+      Given "Tea" has been requested
+      And C42 is broken
+      When it is requested again <wait> later
+      Then the app is told that <outcome>
+
+      Examples: it expires after 4 minutes 12 s, and is of use for an hour more
+        | wait                    | outcome                            |
+        | 4 minutes 12 s          | it comes, with Arthur              |
+        | 1 hour 4 minutes 11.9 s | it comes, with Arthur              |
+        | 1 hour 4 minutes 12 s   | C42 cannot be reached or is broken |
+
+    Scenario: C42 is asked first, every time that it may be
+      Given "Tea" has been requested
+      And C42 is broken
+      And it has been requested again 5 minutes later
+      And C42 renames it to "Biscuits"
+      And C42 is well again
+      When it is requested again 2 s later
+      Then the answer is titled "Biscuits"
+
+    Scenario: an operator may do without
+      Given the proxy is set never to give an expired answer
+      And "Tea" has been requested
+      And C42 is broken
+      When it is requested again 5 minutes later
+      Then the app is told that C42 cannot be reached or is broken
+
+  Rule: While C42 is left alone, an expired answer is given without asking it
+
+    Scenario: C42 told us to wait
+      Given the events "Tea" and "Coffee with the C42 team"
+      And "Coffee with the C42 team" has been requested
+      And C42 asks to wait 10 minutes
+      And "Tea" has been requested
+      When "Coffee with the C42 team" is requested 5 minutes later
+      Then it names Arthur
+      And the answer is marked as expired 48 s ago, without asking C42
+
+    Scenario: C42 is down for ten minutes
+      Given "Tea" has been requested
+      And C42 is broken
+      And 5 events have been requested
+      When "Tea" is requested every 10 s for 10 minutes
+      Then each time it names Arthur
+      When C42 is well again
+      And C42 renames it to "Biscuits"
+      And it is requested again 5 s later
+      Then the answer is titled "Biscuits"
+
+    Scenario: what failed a moment ago is not tried again for an expired answer
+      Given "Tea" has been requested
+      And C42 is broken
+      And it has been requested again 5 minutes later
+      When it is requested again 0.5 s later
+      Then the answer is marked as expired, without asking C42
+
+  Rule: What C42 says clearly is never hidden behind an expired answer
+
+    Scenario: the event was deleted
+      Given "Tea" has been requested
+      And C42 deletes it
+      When it is requested again 5 minutes later
+      Then the app is told that there is no such event
+
+    Scenario: the event was deleted, and then C42 fails
+      Given "Tea" has been requested
+      And C42 deletes it
+      And it has been requested again 5 minutes later
+      And C42 is broken
+      When it is requested again 5 minutes later
+      Then the app is told that C42 cannot be reached or is broken
+
+    Scenario Outline: the token is refused, and the event is requested again <wait> later
+      Given "Tea" has been requested
+      And C42 refuses the proxy's token
+      And it has been requested again 5 minutes later
+      When it is requested again <wait> later
+      Then the app is told that C42 refuses the proxy's token
+
+      Examples:
+        | wait  |
+        | 0.5 s |
+        | 5 s   |
+
+  Rule: An answer whose age nobody knows is not given
+
+    Scenario: the clock is set back, and C42 fails
+      Given "Tea" has been requested
+      And the clock is set back by 1 hour
+      And C42 is broken
+      When it is requested
+      Then the app is told that C42 cannot be reached or is broken

@@ -1,0 +1,188 @@
+"""Events, and what is requested of them."""
+
+from datetime import timedelta
+
+from behave import given, step, when
+from behave.runner import Context
+
+from c42_proxy.sandbox.events import Person
+from features.support.fake_c42 import id_of
+from features.support.world import PATH
+
+TITLE = "Tea"
+
+
+@given('the event "{title}" with the subscribers {names:Names}')
+@given('the event "{title}" with the subscriber {names:Names}')
+def step_impl(context: Context, title: str, names: list[str]) -> None:
+    context.world.event_id = context.world.c42.add(title, [Person(name) for name in names])
+
+
+@given("an event without a title, with the subscriber {names:Names}")
+def step_impl(context: Context, names: list[str]) -> None:
+    context.world.event_id = context.world.c42.add(None, [Person(name) for name in names])
+
+
+@given("an event with {number:d} subscribers")
+def step_impl(context: Context, number: int) -> None:
+    context.people = [Person(f"Subscriber {position}") for position in range(1, number + 1)]
+    context.world.event_id = context.world.c42.add(TITLE, context.people)
+
+
+@given("between the two a subscriber {who}")
+def step_impl(context: Context, who: str) -> None:
+    between = {
+        "whose subscription was removed": None,
+        "without a first name": Person(None),
+        "whose first name is empty": Person(""),
+        "whose first name is blank": Person(" \u2003\t"),
+    }[who]
+    context.world.c42.add(TITLE, [Person("Arthur"), between, Person("Ford")])
+
+
+@given('the events "{title}" and "{other}"')
+def step_impl(context: Context, title: str, other: str) -> None:
+    context.world.choose(other)
+    context.world.choose(title)
+
+
+@given("an unknown event")
+@given("an unknown event whose id has {length:d} characters")
+def step_impl(context: Context, length: int = 32) -> None:
+    context.world.event_id = "x" * length
+
+
+@given("a deleted event")
+def step_impl(context: Context) -> None:
+    context.world.c42.delete(context.world.choose(TITLE))
+
+
+@given('"{title}" has been requested')
+@when('"{title}" is requested')
+def step_impl(context: Context, title: str) -> None:
+    context.world.choose(title)
+    context.world.request()
+
+
+@when('"{title}" is requested {wait:Duration} later')
+def step_impl(context: Context, title: str, wait: timedelta) -> None:
+    context.world.pass_time(wait)
+    context.world.choose(title)
+    context.world.request()
+
+
+@when("it is requested")
+@given("it has been requested")
+def step_impl(context: Context) -> None:
+    context.world.request()
+
+
+@step("it is requested again {wait:Duration} later")
+@given("it has been requested again {wait:Duration} later")
+def step_impl(context: Context, wait: timedelta) -> None:
+    context.world.pass_time(wait)
+    context.world.request()
+
+
+@given("it has been requested {number:d} times, {pause:Duration} apart")
+def step_impl(context: Context, number: int, pause: timedelta) -> None:
+    for _ in range(number):
+        context.world.request()
+        context.world.pass_time(pause)
+
+
+@when('"{title}" is requested every {pause:Duration} for {duration:Duration}')
+def step_impl(context: Context, title: str, pause: timedelta, duration: timedelta) -> None:
+    context.world.choose(title)
+    context.answers = []
+    for _ in range(duration // pause):
+        context.world.pass_time(pause)
+        context.world.request()
+        context.answers.append(context.world.answer)
+
+
+@when("it is requested by {number:d} people at once")
+@when("it is requested by {number:d} people at once, {wait:Duration} later")
+def step_impl(context: Context, number: int, wait: timedelta = timedelta()) -> None:
+    context.world.pass_time(wait)
+    context.answers = context.world.request_by(number)
+
+
+@given("{number:d} events have been requested")
+@given("{number:d} more events have been requested")
+def step_impl(context: Context, number: int) -> None:
+    for _ in range(number):
+        context.world.choose_another()
+        context.world.request()
+
+
+@when("another event is requested")
+@when("another event is requested {wait:Duration} later")
+@given("another event has been requested {wait:Duration} later")
+def step_impl(context: Context, wait: timedelta = timedelta()) -> None:
+    context.world.pass_time(wait)
+    context.world.choose_another()
+    context.world.request()
+
+
+@given("the last of them has been requested again {wait:Duration} later")
+def step_impl(context: Context, wait: timedelta) -> None:
+    context.world.pass_time(wait)
+    context.world.request()
+
+
+@when("it is requested again {wait:Duration} after C42 was asked")
+def step_impl(context: Context, wait: timedelta) -> None:
+    context.world.pass_time(context.world.c42.calls[0].at + wait - context.world.now)
+    context.world.request()
+
+
+@when("the app asks {wait:Duration} later whether its answer still holds")
+def step_impl(context: Context, wait: timedelta) -> None:
+    context.world.pass_time(wait)
+    context.world.request(headers={"If-None-Match": context.world.answer.headers["ETag"]})
+
+
+@when("the event with the id {event_id} is requested")
+def step_impl(context: Context, event_id: str) -> None:
+    context.world.request(event_id)
+
+
+@when("the event with the same id in capitals is requested")
+def step_impl(context: Context) -> None:
+    assert context.world.event_id != context.world.event_id.upper(), "the id has no letters"
+    context.world.request(context.world.event_id.upper())
+
+
+@when('it is requested with "{query}" behind the address')
+def step_impl(context: Context, query: str) -> None:
+    context.world.request(address=PATH + "{}/" + query)
+
+
+@when("it is requested without the closing slash")
+def step_impl(context: Context) -> None:
+    context.world.request(address=PATH + "{}", query_string={"a": "b"})
+
+
+@when("an app tries to {do}")
+def step_impl(context: Context, do: str) -> None:
+    event = f"{PATH}{context.world.event_id}/"
+    address, method = {
+        "change the event": (event, "PUT"),
+        "delete the event": (event, "DELETE"),
+        "ask what the address can do": (event, "OPTIONS"),
+        "read the list of all events": (PATH, "GET"),
+        "read the event with two slashes": (f"/{event}", "GET"),
+    }[do]
+    context.world.send(address, method)
+
+
+@given("C42 deletes it")
+def step_impl(context: Context) -> None:
+    context.world.c42.delete(context.world.event_id)
+
+
+@step('C42 renames it to "{title}"')
+def step_impl(context: Context, title: str) -> None:
+    assert context.world.event_id != id_of(title)
+    context.world.c42.rename(context.world.event_id, title)
