@@ -1,0 +1,97 @@
+"""Locks between all threads and processes of one machine, freed by the kernel when their holder dies."""
+
+import fcntl
+import os
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+
+from .forks import after_fork
+
+
+class FileLocks:
+    """As many locks as there are numbers from 0 to 2**62, all in one file of their own (fcntl(2), byte ranges).
+
+    Such a lock belongs to the process. It keeps no other thread of the process out, and it is gone as soon as the
+    process closes *any* descriptor of the file. So a process opens the file once, never closes it, and keeps its own
+    account of what it holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def take(self, number: int) -> "HeldLock | None":
+        """The lock, or None while anybody else has it. Never waits. Raises OSError."""
+        with _open_files.guard:
+            file = _open_files.of(self._path)
+            if number in file.held:
+                return None
+            try:
+                fcntl.lockf(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+            except (BlockingIOError, PermissionError):
+                # POSIX allows both answers: another process has it.
+                return None
+            file.held.add(number)
+            return HeldLock(file, number)
+
+
+class HeldLock:
+    """A lock that is held until it is left."""
+
+    def __init__(self, file: "_OpenFile", number: int) -> None:
+        self._file = file
+        self._number = number
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        with _open_files.guard:
+            self._file.held.discard(self._number)
+            fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, self._number)
+
+
+class _OpenFile:
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.held: set[int] = set()
+
+
+class _OpenFiles:
+    """The lock files that this process has open, by device and inode: a file may have several names."""
+
+    def __init__(self) -> None:
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        # The descriptors that a child inherits stay open: its parent's locks are not touched by that, nor are its own.
+        self.guard = Lock()
+        self._files: dict[tuple[int, int], _OpenFile] = {}
+
+    def of(self, path: Path) -> _OpenFile:
+        """The file that has this name now: where somebody removed it, a new one, as everybody else will find it."""
+        try:
+            return self._files[_identity(os.stat(path))]
+        except (FileNotFoundError, KeyError):
+            make_folder(path.parent)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            # Where it was opened already, under a name that came just now, this descriptor must not be closed either.
+            return self._files.setdefault(_identity(os.fstat(descriptor)), _OpenFile(descriptor))
+
+
+_open_files = _OpenFiles()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, each for this user alone; one that is there already is left as it is."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(0o700, exist_ok=True)
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino

@@ -1,0 +1,245 @@
+"""A store in Redis: for the processes of several hosts."""
+
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, suppress
+from math import ceil
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+
+from ..errors import StoreError
+from . import STORE_SECONDS, Entry
+from .forks import after_fork
+from .records import from_bytes, to_bytes
+
+MAX_CONNECTIONS = 64
+LEASE_SECONDS = 1.0
+RENEW_SECONDS = 0.3
+
+MAX_CHANGES = 100
+"""Attempts at most to change a key that other processes change as well; threads wait for each other instead."""
+
+MAX_PAUSE_MICROSECONDS = 2000
+"""Before another attempt, by chance up to this long: else the fastest process would win each time."""
+
+REPLACE = """
+    local held = ''
+    if redis.call('TYPE', KEYS[1]).ok == 'string' then held = '=' .. redis.call('GET', KEYS[1]) end
+    if held ~= ARGV[1] then return 0 end
+    if ARGV[2] == '' then
+        redis.call('DEL', KEYS[1])
+    else
+        redis.call('SET', KEYS[1], string.sub(ARGV[2], 2), 'PX', ARGV[3])
+    end
+    return 1
+"""
+"""Replace what a key holds if it is still this: '' for nothing (or what is no string), else '=' and the bytes."""
+
+
+class RedisStore:
+    """Thread-safe. Nothing is connected before the first use.
+
+    `url` is redis:// or rediss://, with a user and a password if there are. Entries of another `namespace` are not
+    seen. All is kept for a time that Redis counts itself, entries for `lifetime` seconds: the clocks of the hosts
+    have no say. How much there is room for is up to Redis (maxmemory).
+    """
+
+    def __init__(self, url: str, *, namespace: str, lifetime: float) -> None:
+        address = urlsplit(url)
+        self._address = f"{address.hostname}:{address.port or 6379}"
+        self._prefix = f"c42-proxy:{namespace}:"
+        self._lifetime = lifetime
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            connection_class=_TlsConnection if address.scheme == "rediss" else _Connection,
+            max_connections=MAX_CONNECTIONS,
+            timeout=STORE_SECONDS,
+            socket_timeout=STORE_SECONDS,
+            socket_connect_timeout=STORE_SECONDS,
+            # What redis-py would ask and tell at the start of each connection takes a time-out each.
+            protocol=2,
+            driver_info=None,
+        )
+        # Given a pool, redis-py does not try again: not ten times with pauses, as it does by default. Before each
+        # command it looks whether the server has closed the connection, and takes a new one.
+        self._command: Callable[..., Any] = redis.Redis(connection_pool=pool).execute_command
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        """In a child (redis-py forgets the connections itself): the leases are the parent's, its thread is not here."""
+        self._leases: dict[str, bytes] = {}
+        self._leases_lock = Lock()
+        self._any_lease = Event()
+        self._renewing = False
+        self._changing = Lock()
+
+    def get(self, event_id: str) -> Entry | None:
+        return from_bytes(event_id, self._read(self._key("event", event_id)))
+
+    def put(self, event_id: str, entry: Entry, now: float) -> bool:
+        record = to_bytes(event_id, entry)
+        if record is None:
+            return False
+
+        def newest(held: bytes | None) -> bytes | None:
+            held_entry = from_bytes(event_id, held)
+            return held if held_entry is not None and held_entry.is_newer_than(entry, now) else record
+
+        return self._change(self._key("event", event_id), newest, self._lifetime) == record
+
+    def read_note(self, name: str) -> str | None:
+        return _text(self._read(self._key("note", name)))
+
+    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+        def change_bytes(held: bytes | None) -> bytes | None:
+            note = change(_text(held))
+            return None if note is None else note.encode()
+
+        return _text(self._change(self._key("note", name), change_bytes, lifetime))
+
+    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+        key, value = self._key("lease", event_id), secrets.token_hex(16).encode()
+        with self._errors():
+            if not self._command("SET", key, value, "NX", "PX", round(1000 * LEASE_SECONDS)):
+                return None
+        self._keep(key, value)
+        return _Lease(self, key)
+
+    def _key(self, kind: str, name: str) -> str:
+        return f"{self._prefix}{kind}:{name}"
+
+    def _read(self, key: str) -> bytes | None:
+        """What a key holds; None where it is no string (somebody else's list, say)."""
+        with self._errors():
+            try:
+                held = self._command("GET", key)
+            except redis.ResponseError as exc:
+                if not str(exc).startswith("WRONGTYPE"):
+                    raise
+                held = None
+        return held if isinstance(held, bytes) else None
+
+    def _change(self, key: str, change: Callable[[bytes | None], bytes | None], lifetime: float) -> bytes | None:
+        """Replace what a key holds by what `change` makes of it, with nobody else in between."""
+        if not self._changing.acquire(timeout=STORE_SECONDS):
+            raise StoreError(f"Redis at {self._address}: too many changes at once")
+        try:
+            for _ in range(MAX_CHANGES):
+                held = self._read(key)
+                new = change(held)
+                if new is None and held is None:
+                    return None
+                with self._errors():
+                    if self._replace(key, held, new, lifetime):
+                        return new
+                time.sleep(secrets.randbelow(MAX_PAUSE_MICROSECONDS) / 1_000_000)
+        finally:
+            self._changing.release()
+        raise StoreError(f"Redis at {self._address}: others change {key} all the time")
+
+    def _replace(self, key: str, held: bytes | None, new: bytes | None, lifetime: float) -> bool:
+        milliseconds = max(1, ceil(1000 * lifetime))
+        return bool(self._command("EVAL", REPLACE, 1, key, _argument(held), _argument(new), milliseconds))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OSError) as exc:
+            raise StoreError(f"Redis at {self._address}: {exc}") from exc
+
+    def _keep(self, key: str, value: bytes) -> None:
+        with self._leases_lock:
+            self._leases[key] = value
+            self._any_lease.set()
+            if not self._renewing:
+                self._renewing = True
+                Thread(target=self._renew, name="c42-lease", daemon=True).start()
+
+    def _renew(self) -> None:
+        """Prolong the leases as long as they are held: C42 may be slower than a lease is long."""
+        while True:
+            self._any_lease.wait()
+            time.sleep(RENEW_SECONDS)
+            with self._leases_lock:
+                leases = dict(self._leases)
+                if not leases:
+                    self._any_lease.clear()
+            # A lease that cannot be prolonged is lost, and somebody else may fetch as well: no answer is wrong by that.
+            with suppress(redis.RedisError, OSError):
+                for key, value in leases.items():
+                    self._replace(key, value, value, LEASE_SECONDS)
+
+    def release(self, key: str) -> None:
+        """Give a lease back, unless it was lost and is somebody else's now."""
+        with self._leases_lock:
+            value = self._leases.pop(key)
+        # Where this fails, the lease ends by itself.
+        with suppress(redis.RedisError, OSError):
+            self._replace(key, value, None, LEASE_SECONDS)
+
+
+class _Lease:
+    def __init__(self, store: RedisStore, key: str) -> None:
+        self._store = store
+        self._key = key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._store.release(self._key)
+
+
+class _Connection(redis.Connection):
+    def _connect(self) -> socket.socket:
+        return _in_time(super()._connect)
+
+
+class _TlsConnection(redis.SSLConnection):
+    def _connect(self) -> socket.socket:
+        return _in_time(super()._connect)
+
+
+def _in_time(connect: Callable[[], socket.socket]) -> socket.socket:
+    """Connect within STORE_SECONDS: redis-py's time-outs know nothing of names that do not resolve."""
+    connected: Future[socket.socket] = Future()
+
+    def call() -> None:
+        try:
+            connected.set_result(connect())
+        except BaseException as exc:  # noqa: BLE001  # it is raised by the thread that waits
+            connected.set_exception(exc)
+
+    Thread(target=call, name="c42-redis", daemon=True).start()
+    try:
+        return connected.result(STORE_SECONDS)
+    except TimeoutError:
+        connected.add_done_callback(_close)
+        raise
+
+
+def _close(connected: Future[socket.socket]) -> None:
+    with suppress(Exception):
+        connected.result().close()
+
+
+def _argument(value: bytes | None) -> bytes:
+    return b"" if value is None else b"=" + value
+
+
+def _text(value: Any) -> str | None:
+    try:
+        return value.decode() if isinstance(value, bytes) else None
+    except UnicodeDecodeError:
+        return None

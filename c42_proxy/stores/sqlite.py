@@ -1,0 +1,296 @@
+"""A store in an SQLite file: for all processes of one machine, and kept over restarts."""
+
+import hashlib
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import TypeVar
+
+from ..errors import StoreError
+from . import CLOCK_SKEW, STORE_SECONDS, Entry
+from .forks import after_fork
+from .locks import FileLocks, HeldLock
+from .records import from_bytes, to_bytes
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+HOUSEKEEPING = 0
+"""The lock for opening the file and setting it aside; each event has one of the others."""
+
+POLL_SECONDS = 0.005
+
+PRUNED_AT_ONCE = 100
+"""Rows at most that are removed for their age in one transaction, so that none of them takes long."""
+
+CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+SET_UP = """
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
+    PRAGMA wal_autocheckpoint = 256;
+    PRAGMA journal_size_limit = 1048576;
+    CREATE TABLE IF NOT EXISTS entries_1 (
+        key TEXT NOT NULL UNIQUE,
+        fetched_at REAL NOT NULL,
+        record BLOB NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS entries_1_by_age ON entries_1 (fetched_at);
+    CREATE TABLE IF NOT EXISTS notes_1 (
+        key TEXT NOT NULL PRIMARY KEY,
+        until REAL NOT NULL,
+        note TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS notes_1_by_age ON notes_1 (until);
+"""
+
+
+class SqliteStore:
+    """Thread-safe. Nothing is opened before the first use, so that each worker has a connection of its own.
+
+    Entries of another `namespace` are not seen. The pages in use come to `max_bytes` at most, 24 KiB of them for an
+    empty file; what was fetched first goes first, and so does what is older than `lifetime` seconds. Beside the file
+    there are its log (about 1 MiB) and the file of the leases. `clock` tells the seconds since the epoch.
+    """
+
+    def __init__(
+        self, path: Path, *, namespace: str, max_bytes: int, lifetime: float, clock: Callable[[], float]
+    ) -> None:
+        self._path = path.absolute()
+        self._namespace = namespace
+        self._max_bytes = max_bytes
+        self._lifetime = lifetime
+        self._clock = clock
+        self._locks = FileLocks(Path(f"{self._path}-leases"))
+        self._inherited: list[sqlite3.Connection] = []
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._lock = Lock()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        """In a child: closing the parent's connection here could remove the parent's locks and log."""
+        if self._connection is not None:
+            self._inherited.append(self._connection)
+        self._connection = None
+        self._lock = Lock()
+
+    def get(self, event_id: str) -> Entry | None:
+        key = self._key(event_id)
+        row = self._run(lambda db: db.execute("SELECT record FROM entries_1 WHERE key = ?", (key,)).fetchone())
+        return None if row is None else from_bytes(event_id, row[0])
+
+    def put(self, event_id: str, entry: Entry, now: float) -> bool:
+        record = to_bytes(event_id, entry)
+        if record is None:
+            return False
+        key = self._key(event_id)
+
+        def put(db: sqlite3.Connection) -> bool:
+            with _transaction(db):
+                row = db.execute("SELECT record FROM entries_1 WHERE key = ?", (key,)).fetchone()
+                held = None if row is None else from_bytes(event_id, row[0])
+                if held is not None and held.is_newer_than(entry, now):
+                    return False
+                db.execute("REPLACE INTO entries_1 VALUES (?, ?, ?)", (key, entry.fetched_at, record))
+                self._prune(db, key, now)
+                self._make_room(db, key)
+            return True
+
+        def remove(db: sqlite3.Connection) -> bool:
+            db.execute("DELETE FROM entries_1 WHERE key = ?", (key,))
+            return False
+
+        try:
+            return self._run(put)
+        except _NoRoomError:
+            return self._run(remove)
+
+    def read_note(self, name: str) -> str | None:
+        values = (self._key(name), self._clock())
+        row = self._run(
+            lambda db: db.execute("SELECT note FROM notes_1 WHERE key = ? AND until > ?", values).fetchone()
+        )
+        return _text(row)
+
+    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+        key, now = self._key(name), self._clock()
+
+        def change_it(db: sqlite3.Connection) -> str | None:
+            with _transaction(db):
+                row = db.execute("SELECT note FROM notes_1 WHERE key = ? AND until > ?", (key, now)).fetchone()
+                note = change(_text(row))
+                if note is None:
+                    db.execute("DELETE FROM notes_1 WHERE key = ?", (key,))
+                else:
+                    db.execute("REPLACE INTO notes_1 VALUES (?, ?, ?)", (key, now + lifetime, note))
+                db.execute(
+                    "DELETE FROM notes_1 WHERE key IN (SELECT key FROM notes_1 WHERE until <= ? LIMIT ?)",
+                    (now, PRUNED_AT_ONCE),
+                )
+            return note
+
+        return self._run(change_it)
+
+    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+        digest = hashlib.sha256(self._key(event_id).encode()).digest()
+        try:
+            return self._locks.take(1 + int.from_bytes(digest[:8]) // 4)
+        except OSError as exc:
+            raise StoreError(f"{self._path}-leases: {exc}") from exc
+
+    def _key(self, name: str) -> str:
+        return f"{self._namespace}:{name}"
+
+    def _prune(self, db: sqlite3.Connection, key: str, now: float) -> None:
+        """Remove what nobody may use any more, and what was written before the clock was set back."""
+        db.execute(
+            """
+            DELETE FROM entries_1 WHERE rowid IN (
+                SELECT rowid FROM entries_1 WHERE (fetched_at <= ? OR fetched_at > ?) AND key <> ? LIMIT ?
+            )""",
+            (now - self._lifetime, now + CLOCK_SKEW, key, PRUNED_AT_ONCE),
+        )
+
+    def _make_room(self, db: sqlite3.Connection, key: str) -> None:
+        """Remove the oldest entries, but not the one of `key`, as long as the pages in use are too many."""
+        while (excess := _bytes_in_use(db) - self._max_bytes) > 0:
+            oldest: list[tuple[int]] = []
+            for rowid, length in db.execute(
+                "SELECT rowid, length(record) FROM entries_1 WHERE key <> ? ORDER BY fetched_at", (key,)
+            ):
+                oldest.append((rowid,))
+                excess -= length
+                if excess <= 0:
+                    break
+            if not oldest:
+                raise _NoRoomError
+            db.executemany("DELETE FROM entries_1 WHERE rowid = ?", oldest)
+
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something with the database, and with a new one if it turns out to be corrupt."""
+        give_up = time.monotonic() + STORE_SECONDS
+        if not self._lock.acquire(timeout=STORE_SECONDS):
+            raise StoreError(f"{self._path}: the database is busy")
+        try:
+            try:
+                return work(self._connected(give_up))
+            except sqlite3.DatabaseError as exc:
+                if not _is_corrupt(exc):
+                    raise
+                with self._housekeeping(give_up):
+                    self._set_aside(exc)
+                return work(self._connected(give_up))
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreError(f"{self._path}: {exc}") from exc
+        finally:
+            self._lock.release()
+
+    def _connected(self, give_up: float) -> sqlite3.Connection:
+        """The connection to the file that has our name now: somebody may have removed it, or set it aside."""
+        if self._connection is None or self._identity != _identity(self._path):
+            if self._connection is not None:
+                # SQLite sees that its file is no longer at its place, and leaves the new one's log alone.
+                self._connection.close()
+                self._connection = None
+            with self._housekeeping(give_up):
+                self._connection = self._open(give_up)
+        # Who has waited for its turn has less time to wait for the transactions of others.
+        self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * _remaining(give_up))}")
+        return self._connection
+
+    def _open(self, give_up: float) -> sqlite3.Connection:
+        if _identity(self._path) is None:
+            # What is left of a removed database must not become a part of the new one.
+            for suffix in ("-wal", "-shm"):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+            # By hand only where nobody has it open: this closing would remove SQLite's locks, too.
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL, 0o600))
+        else:
+            with suppress(OSError):
+                self._path.chmod(0o600)
+        self._identity = _identity(self._path)
+        db = sqlite3.connect(self._path, timeout=_remaining(give_up), isolation_level=None, check_same_thread=False)
+        try:
+            # Text that is no UTF-8 is no error of the database, but of what somebody put there.
+            db.text_factory = bytes
+            db.executescript(SET_UP)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _set_aside(self, why: sqlite3.DatabaseError) -> None:
+        """Rename the corrupt file, unless another process has done so: then ours is no longer the one at its place."""
+        if self._identity is None or self._identity != _identity(self._path):
+            return
+        aside = Path(f"{self._path}.corrupt")
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                Path(f"{self._path}{suffix}").replace(f"{aside}{suffix}")
+        log.warning("the cache file is corrupt (%s): it is now %s, and a new one takes its place", why, aside)
+
+    def _housekeeping(self, give_up: float) -> HeldLock:
+        """The right to open the file or to set it aside: who opens it must not meet a half of it."""
+        for _ in range(round(STORE_SECONDS / POLL_SECONDS)):
+            lock = self._locks.take(HOUSEKEEPING)
+            if lock is not None:
+                return lock
+            if _remaining(give_up) < POLL_SECONDS:
+                break
+            time.sleep(POLL_SECONDS)
+        raise StoreError(f"{self._path}: another process takes too long to open it")
+
+
+class _NoRoomError(Exception):
+    """An entry is larger than all that may be held."""
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # What does not end is gone with the connection; the first error is the one to tell.
+        with suppress(sqlite3.Error):
+            db.rollback()
+        raise
+
+
+def _bytes_in_use(db: sqlite3.Connection) -> int:
+    pages, free, size = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def _text(row: tuple[object] | None) -> str | None:
+    try:
+        return row[0].decode() if row and isinstance(row[0], bytes) else None
+    except UnicodeDecodeError:
+        return None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+    # The low byte is the error, the others say more of it (sqlite.org/rescode.html).
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in CORRUPT
+
+
+def _remaining(give_up: float) -> float:
+    return max(0.001, give_up - time.monotonic())
