@@ -1,11 +1,10 @@
 """The composition root: the only place that knows which parts the proxy is made of."""
 
-import logging
 import time
 from collections.abc import Callable
 
 import requests
-from flask import Flask, Request, Response
+from flask import Flask, Request
 from werkzeug.routing import MapAdapter
 
 from .c42 import C42
@@ -17,9 +16,11 @@ from .routes import EventIdConverter, create_blueprint, internal_error
 from .settings import Settings
 from .stores import Store
 from .stores.memory import MemoryStore
+from .stores.opening import open_store
 from .transport import new_session
 
-log = logging.getLogger(__name__)
+EVENTS = "c42_proxy.events"
+"""Where the front finds the app's events (`Flask.extensions`)."""
 
 
 def create_app(
@@ -32,7 +33,7 @@ def create_app(
     """The proxy as a Flask app, whole by itself under any WSGI server.
 
     Without `settings`, those of the environment (for `flask --app c42_proxy run`), whose log format holds then, too.
-    `session` carries the calls to C42, `clock` tells the seconds since the epoch, `store` remembers the answers.
+    `session` carries the calls to C42, `clock` tells the seconds since the epoch, `store` is what all processes share.
     Raises SettingsError.
     """
     if settings is None:
@@ -42,7 +43,7 @@ def create_app(
     budget = settings.timeout
     c42 = C42(settings.api_url, settings.api_token, session=session or new_session(CALLS_AT_ONCE), clock=clock)
     memory = MemoryStore(settings.cache_max_bytes)
-    shared = store or memory
+    shared = store or open_store(settings, memory, clock)
     guard = Guard(shared, clock=clock, threshold=settings.breaker_threshold, trial_seconds=2 * budget)
     cache = Cache(
         memory,
@@ -59,12 +60,9 @@ def create_app(
     app.url_map.converters["event_id"] = EventIdConverter
     app.url_map.merge_slashes = False
     app.register_blueprint(create_blueprint(events))
+    app.extensions[EVENTS] = events
 
-    @app.errorhandler(Exception)
-    def bug(error: Exception) -> Response:
-        log.error("a bug of the proxy", exc_info=error)
-        return internal_error()
-
+    app.register_error_handler(Exception, internal_error)
     return app
 
 

@@ -104,10 +104,8 @@ class Guard:
             pause = state.pause if state.pause and state.pause.is_believable(now) else None
             if not counts:
                 return _with(state, trial=None)
-            if pause is not None and now < pause.until:
-                return state
-            if pause is not None and event_id in state.failed[-1:]:
-                # One sick event proves nothing new: somebody else may try.
+            if pause is not None and (now < pause.until or event_id in state.failed[-1:]):
+                # What was under way, and one sick event, prove nothing new: somebody else may try, after the pause.
                 return _with(state, trial=None)
             failed = (*(other for other in state.failed if other != event_id), event_id)
             down = pause is not None or len(failed) >= self._threshold
@@ -125,7 +123,8 @@ class Guard:
         """This process keeps to the longest wait that it knows, also when the store has forgotten it."""
         now = self._clock()
         known = self._wait
-        if wait is not None and not (known is not None and known.covers(now) and known.until > wait.until):
+        longer = known is None or not known.covers(now) or (wait is not None and wait.until > known.until)
+        if wait is not None and wait.covers(now) and longer:
             self._wait = wait
 
     def _take_trial(self) -> bool:
