@@ -24,9 +24,10 @@ check: .venv/installed-dev ## format, lint, types, import contract and features,
 	@rm -f .coverage .coverage.*
 	$(BIN)/behave --dry-run --format steps.usage --no-summary | (! grep -E 'UN(USED|DEFINED) STEP')
 	$(COVERAGE) -m behave --format progress
+	$(COVERAGE) -m behave --format progress -D driver=front
 
 unit: .venv/installed-dev ## the unit tests, with real servers where it takes them
-	$(COVERAGE) -m unittest discover --start-directory tests --top-level-directory . --durations 5
+	$(COVERAGE) -m unittest discover --start-directory tests --top-level-directory .
 
 features: .venv/installed-dev ## the specification, told scenario by scenario
 	$(BIN)/behave

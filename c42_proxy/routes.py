@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 from http import HTTPStatus
 
@@ -13,6 +14,8 @@ from werkzeug.routing import BaseConverter
 from .cache import Reply
 from .errors import EventNotFound, Problem
 from .events import Events
+
+log = logging.getLogger(__name__)
 
 PREFIX = "/events-with-subscriptions/"
 EVENT_ID = "[A-Za-z0-9_-]{1,128}"
@@ -62,8 +65,9 @@ def create_blueprint(events: Events) -> Blueprint:
     return blueprint
 
 
-def internal_error() -> Response:
-    """The answer where the proxy itself is at fault."""
+def internal_error(error: Exception) -> Response:
+    """The answer where the proxy itself is at fault; the traceback is for the log alone."""
+    log.error("a bug of the proxy", exc_info=error)
     return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The proxy made a mistake. Its operator finds it in the log.")
 
 

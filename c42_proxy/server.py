@@ -5,13 +5,17 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import Application
+from gunicorn.workers.gasgi import ASGIWorker
+from uvicorn_worker import UvicornWorker
 
 from .app import create_app
+from .front import Front
 from .logs import GunicornLines, configure_logs
 from .settings import Settings
+from .worker import Worker
 
-THREADS = 288
-"""256 requests may wait for C42 at a time; the others are for the hits, which must not wait for them."""
+THREADS = 1344
+"""For `--worker-class gthread` alone: 256 requests may wait for C42 and 1,000 for a turn; the others are for hits."""
 
 
 class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
@@ -25,9 +29,9 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         """What gunicorn starts from; its own configuration file and environment come on top."""
         return {
             "bind": self._settings.bind,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": THREADS,
-            # Idle connections cost no thread; the listener stops accepting beyond this.
+            # For other worker classes, which stop accepting beyond this.
             "worker_connections": 4096,
             # Longer than the 60 s of a front server, so that it is never the proxy that closes a connection in use.
             "keepalive": 75,
@@ -44,9 +48,10 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
             "proc_name": "c42-proxy",
         }
 
-    def load(self) -> Flask:
+    def load(self) -> Flask | Front:
         """The app, made in each worker after the fork: threads and connections do not survive one."""
-        return create_app(self._settings)
+        app = create_app(self._settings)
+        return Front(app) if issubclass(self.cfg.worker_class, UvicornWorker | ASGIWorker) else app
 
 
 def serve(settings: Settings) -> None:

@@ -14,12 +14,13 @@ parameters.register()
 def before_all(context: Context) -> None:
     forbid_connections()
     # Frozen once for all: it takes longer than a scenario.
-    freezer = freeze_time(START)
+    # asyncio needs a clock that goes on.
+    freezer = freeze_time(START, real_asyncio=True)
     context.clock = freezer.start()
     context.add_cleanup(freezer.stop)
 
 
 def before_scenario(context: Context, _scenario: Scenario) -> None:
     context.clock.move_to(START)
-    context.world = World(context.clock)
+    context.world = World(context.clock, context.config.userdata.get("driver", "flask"))
     context.add_cleanup(context.world.close)

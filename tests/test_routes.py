@@ -35,7 +35,7 @@ class RoutesTest(unittest.TestCase):
         self.client = self.proxy()
 
     def proxy(self, *, ttl: float = TTL, store: Store | None = None) -> Client:
-        settings = Settings(api_token=SecretStr("right"), api_url=C42, cache_ttl=ttl)
+        settings = Settings(api_token=SecretStr("right"), api_url=C42, cache_ttl=ttl, cache_url="memory://")
         return create_app(settings, clock=lambda: self.now, store=store).test_client()
 
     def knows(self, event_id: str = EVENT) -> None:

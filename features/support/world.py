@@ -5,39 +5,53 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from threading import Barrier, Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
-from flask.testing import FlaskClient
 from freezegun.api import FrozenDateTimeFactory
-from werkzeug.test import TestResponse
+from werkzeug.test import Client, TestResponse
 
 from c42_proxy import create_app
+from c42_proxy.front import Front
 from c42_proxy.sandbox.events import Person
 from c42_proxy.settings import Settings
 
+from .asgi import AsWsgi
 from .fake_c42 import API_URL, TOKEN, Answer, Call, FakeC42, id_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 START = datetime(2016, 10, 21, 15, 0, 0, tzinfo=UTC)
 PATH = "/events-with-subscriptions/"
 PATIENCE_SECONDS = 5
 
 
+DRIVERS: "dict[str, Callable[[Flask], WSGIApplication]]" = {
+    "flask": lambda app: app,
+    "front": lambda app: AsWsgi(Front(app)),
+}
+"""How a request reaches the app: as under a WSGI server, or through the ASGI front."""
+
+
 class World:
     """The proxy, C42, the time, and what happened so far in one scenario."""
 
-    def __init__(self, clock: FrozenDateTimeFactory) -> None:
+    def __init__(self, clock: FrozenDateTimeFactory, driver: str) -> None:
         self.c42 = FakeC42()
         self.settings: dict[str, str] = {"C42_API_URL": API_URL, "C42_API_TOKEN": TOKEN, "C42_CACHE_URL": "memory://"}
         self.collaborators: dict[str, Any] = {}
         self.event_id = ""
         self._answer: TestResponse | None = None
         self._clock = clock
-        self._proxy: Flask | None = None
+        self._serve = DRIVERS[driver]
+        self._proxy: WSGIApplication | None = None
         self._others = count(1)
 
     def close(self) -> None:
         self.c42.close()
+        if isinstance(self._proxy, AsWsgi):
+            self._proxy.close()
 
     def request(self, event_id: str | None = None, *, address: str = PATH + "{}/", **options: Any) -> None:
         """An app asks for an event; the one that is meant by "it", where none is given."""
@@ -47,11 +61,11 @@ class World:
         """An app sends any request. The proxy starts at the first one: until then its settings may change."""
         self._answer = self.start().open(address, method=method, **options)
 
-    def start(self) -> FlaskClient:
+    def start(self) -> Client:
         """An app's view of the proxy, which is started if it was not."""
         if self._proxy is None:
-            self._proxy = create_app(Settings.from_env(self.settings), **self.collaborators)
-        return self._proxy.test_client()
+            self._proxy = self._serve(create_app(Settings.from_env(self.settings), **self.collaborators))
+        return Client(self._proxy)
 
     def request_by(self, number: int) -> list[TestResponse]:
         """Many apps ask for "it" at the same time: C42 does not answer before all of them have asked."""

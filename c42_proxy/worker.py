@@ -1,0 +1,103 @@
+"""The gunicorn worker that serves the ASGI front: uvicorn's, with what a busy proxy needs on top."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+LAST_REQUEST_SECONDS = 0.5
+HEARTBEAT_SECONDS = 1.0
+
+
+class LastRequestProtocol(HttpToolsProtocol):
+    """At a graceful stop, an idle connection is not cut at once: a request may be on its way on it.
+
+    One that comes within `LAST_REQUEST_SECONDS` is answered, and its client told that the connection ends with it.
+    """
+
+    _ends = False
+
+    def shutdown(self) -> None:
+        """Called once by uvicorn for each connection."""
+        if self._is_idle():
+            self._ends = True
+            self.loop.call_later(LAST_REQUEST_SECONDS, self._end)
+        else:
+            super().shutdown()
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser for each request."""
+        super().on_headers_complete()
+        if self._ends:
+            self.cycle.keep_alive = False
+
+    def _is_idle(self) -> bool:
+        # uvicorn sets the attribute to None in its constructor, without saying so to mypy.
+        cycle: Any = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def _end(self) -> None:
+        if self._is_idle():
+            self.transport.close()
+
+
+class SignalledServer(Server):
+    """Obeys gunicorn's signals: TERM ends it when all requests are answered, QUIT at once.
+
+    uvicorn's own handlers pay no heed to QUIT, and let TERM kill the process in the end.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Called by uvicorn around all that it does."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGQUIT, self._quit)
+        yield
+
+    def _quit(self) -> None:
+        self.should_exit = True
+        self.force_exit = True
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no types
+    """uvicorn with its loop and parser written in C, and nothing that a client's headers could switch on."""
+
+    CONFIG_KWARGS = {  # noqa: RUF012  # as in uvicorn's class
+        "loop": "uvloop",
+        "http": LastRequestProtocol,
+        "ws": "none",
+        "lifespan": "off",
+        "proxy_headers": False,
+        "server_header": False,
+        "callback_notify": None,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn gives its logger gunicorn's handlers, of which there are none. Its warnings are about what strangers
+        # send, one for each request.
+        logger = logging.getLogger("uvicorn.error")
+        logger.propagate = True
+        logger.setLevel(logging.ERROR)
+
+    async def _serve(self) -> None:
+        # uvicorn's own heartbeat goes by the wall clock: set back, it would stop, and gunicorn end the worker.
+        heartbeat = asyncio.create_task(self._beat())
+        self.config.app = self.wsgi
+        try:
+            await SignalledServer(self.config).serve(sockets=self.sockets)
+        finally:
+            heartbeat.cancel()
+
+    async def _beat(self) -> None:
+        while True:
+            self.notify()
+            await asyncio.sleep(HEARTBEAT_SECONDS)

@@ -1,0 +1,67 @@
+"""An ASGI app as the WSGI app that test clients know, without a server between them."""
+
+import asyncio
+from collections.abc import Iterable
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from c42_proxy.front import Front
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+ANSWER_SECONDS = 20
+
+
+class AsWsgi:
+    """Runs the front in an event loop of its own; callable from any number of threads."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """One request, as a server would hand it over (asgi.readthedocs.io, HTTP connection scope)."""
+        messages: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        answered = asyncio.run_coroutine_threadsafe(self._front(_scope(environ), receive, send), self._loop)
+        answered.result(ANSWER_SECONDS)
+        start, *bodies = messages
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]
+        start_response(f"{start['status']} -", headers)
+        return [body["body"] for body in bodies]
+
+
+def _scope(environ: "WSGIEnvironment") -> dict[str, Any]:
+    path = environ["PATH_INFO"].encode("latin-1")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": environ["REQUEST_METHOD"],
+        "scheme": "http",
+        "path": path.decode(errors="replace"),
+        "raw_path": path,
+        "query_string": environ["QUERY_STRING"].encode("latin-1"),
+        "root_path": "",
+        "headers": [
+            (name.removeprefix("HTTP_").replace("_", "-").lower().encode(), value.encode("latin-1"))
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        ],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
