@@ -37,7 +37,7 @@ from c42_proxy.stores.steady import SteadyStore
 
 from .support.model import TRIAL, Process, Rules
 
-EXAMPLES = 60
+EXAMPLES = 200
 START = 1_700_000_000.0
 TTL = 252.0
 ROOM = 1 << 26

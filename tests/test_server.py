@@ -365,7 +365,7 @@ class WorkersTest(ProcessTestCase):
         return dict(re.findall(r"(?m)^(\w+) += (.*)$", shown.stdout))
 
     def test_defaults(self) -> None:
-        """Without more, there is one worker of ours; gthread, for those who want it, has threads for all who may wait."""
+        """Without more, there is one worker of ours; gthread would have threads for all who may wait."""
         found = self.configuration(C42_LOG_LEVEL="warning")
         self.assertEqual((found["workers"], found["worker_class"]), ("1", "<Worker()>"))
         self.assertGreater(int(found["threads"]), 1256)
