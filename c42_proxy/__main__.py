@@ -1,10 +1,14 @@
 """The command line: `c42-proxy`, or `python -m c42_proxy`."""
 
+import os
+import time
+
 import click
 
 from .demo import run_demo
 from .sandbox.command import sandbox
 from .settings import Settings
+from .stores.opening import store_name
 from .version import __version__
 
 HELP = """\b
@@ -14,7 +18,8 @@ One Calendar42 event with its subscribers in one request, remembered for 4.2 min
 Examples:
   c42-proxy demo                           a stand-in C42 and the proxy, to try it
   C42_API_TOKEN=... c42-proxy serve        the proxy, on http://127.0.0.1:4242/
-  c42-proxy check                          are the settings right?
+  c42-proxy check --online                 are the settings right, and do store and C42 answer?
+  c42-proxy cache                          what is remembered, and until when
   curl -i http://127.0.0.1:4242/events-with-subscriptions/<event_id>/
 
 The settings are environment variables, C42_API_TOKEN the only one that must be set; `c42-proxy check` lists them all.
@@ -43,14 +48,82 @@ def serve() -> None:
     serve_proxy(Settings.from_env())
 
 
-@main.command()
-def check() -> None:
-    """Check the settings: all that is wrong at once, or what is in force and where it comes from."""
+@main.command(short_help="Check the settings; with --online store and C42, too.")
+@click.option("--online", is_flag=True, help="Try the store and C42 as well.")
+def check(online: bool) -> None:
+    """Check the settings: all that is wrong at once, or what is in force and where it comes from.
+
+    \b
+    Examples:
+      C42_API_TOKEN=... c42-proxy check
+      c42-proxy check --online
+
+    With --online, the store is read, written and leased from, and C42 asked once, with the token; nothing of that
+    stays behind. Run it as the user that the proxy runs as. The exit status is 2 where a setting is wrong, and 1 where
+    something does not work.
+    """
     settings = Settings.from_env()
-    for variable, value, source in settings.explained():
-        click.echo(f"{variable:<22} {value:<40} {source}")
+    rows = settings.explained()
+    values = [store_name(settings) if variable == "C42_CACHE_URL" else value for variable, value, _source in rows]
+    width = max(40, *map(len, values))
+    for (variable, _value, source), value in zip(rows, values, strict=True):
+        click.echo(f"{variable:<22} {value:<{width}} {source}")
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
+    if online:
+        from .trials import try_all  # noqa: PLC0415  # what it takes to ask C42 takes a while to import
+
+        failures = 0
+        for finding in try_all(settings, time.time):
+            click.echo(f"{finding.what:<22} {'works' if finding.works else 'FAILS'}  {finding.text}")
+            failures += not finding.works
+        if failures:
+            raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="A list of objects, with seconds since the epoch.")
+def cache(as_json: bool) -> None:
+    """List what the store holds, the newest first.
+
+    \b
+    Examples:
+      c42-proxy cache
+      c42-proxy cache | head
+      c42-proxy cache --json | jq -r '.[] | select(.state == "fresh") | .event'
+
+    \b
+    The state of an answer:
+      fresh    a hit
+      stale    expired, but told while C42 fails
+      expired  told no more
+      ahead    told no more: a clock was set back since
+
+    Only answers of this C42 and token are seen. Instants are in UTC, rounded down; bytes are those of the answer. Each
+    worker also has a memory of its own, where an answer may live on that the store has lost: with memory:// there is
+    nothing else, and the exit status is 1. Looking disturbs no worker.
+    """
+    from .inspection import print_held  # noqa: PLC0415  # as above
+
+    print_held(Settings.from_env(), time.time, as_json=as_json)
+
+
+@main.command()
+def healthcheck() -> None:
+    """Ask whether the proxy answers at C42_BIND.
+
+    \b
+    Examples:
+      c42-proxy healthcheck
+      C42_BIND=0.0.0.0:8080 c42-proxy healthcheck
+      HEALTHCHECK CMD ["c42-proxy", "healthcheck"]
+
+    The exit status is 0 if a worker answers within 2 seconds, and 1 if not. C42 is not asked, and no other setting
+    matters. Where C42_BIND is 0.0.0.0 or [::], the loopback address is asked.
+    """
+    from .trials import check_health  # noqa: PLC0415  # as above
+
+    click.echo(check_health(os.environ))
 
 
 @main.command()

@@ -12,6 +12,8 @@ from .cache import Cache
 from .events import CALLS_AT_ONCE, Events
 from .guard import Guard
 from .logs import configure_logs
+from .metrics import Metrics
+from .ops import create_ops
 from .routes import EventIdConverter, create_blueprint, internal_error
 from .settings import Settings
 from .stores import Store
@@ -20,7 +22,9 @@ from .stores.opening import open_store
 from .transport import new_session
 
 EVENTS = "c42_proxy.events"
-"""Where the front finds the app's events (`Flask.extensions`)."""
+METRICS = "c42_proxy.metrics"
+OPS = "c42_proxy.ops"
+"""Where the front and the server find the app's parts (`Flask.extensions`)."""
 
 
 def create_app(
@@ -29,11 +33,13 @@ def create_app(
     session: requests.Session | None = None,
     clock: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  # a test may replace time.time later
     store: Store | None = None,
+    metrics: Metrics | None = None,
 ) -> Flask:
     """The proxy as a Flask app, whole by itself under any WSGI server.
 
     Without `settings`, those of the environment (for `flask --app c42_proxy run`), whose log format holds then, too.
-    `session` carries the calls to C42, `clock` tells the seconds since the epoch, `store` is what all processes share.
+    `session` carries the calls to C42, `clock` tells the seconds since the epoch, `store` is what all processes share,
+    `metrics` counts what happens.
     Raises SettingsError.
     """
     if settings is None:
@@ -41,14 +47,22 @@ def create_app(
         configure_logs(settings)
         settings.log_warnings()
     budget = settings.timeout
-    c42 = C42(settings.api_url, settings.api_token, session=session or new_session(CALLS_AT_ONCE), clock=clock)
-    memory = MemoryStore(settings.cache_max_bytes)
-    shared = store or open_store(settings, memory, clock)
-    guard = Guard(shared, clock=clock, threshold=settings.breaker_threshold, trial_seconds=2 * budget)
+    metrics = metrics or Metrics()
+    c42 = C42(
+        settings.api_url,
+        settings.api_token,
+        session=session or new_session(CALLS_AT_ONCE),
+        clock=clock,
+        metrics=metrics,
+    )
+    memory = MemoryStore(settings.cache_max_bytes, metrics)
+    shared = store or open_store(settings, memory, clock, metrics)
+    guard = Guard(shared, clock=clock, threshold=settings.breaker_threshold, trial_seconds=2 * budget, metrics=metrics)
     cache = Cache(
         memory,
         shared,
         guard,
+        metrics=metrics,
         clock=clock,
         ttl=settings.cache_ttl,
         stale_if_error=settings.stale_if_error,
@@ -59,8 +73,10 @@ def create_app(
     app = _App("c42_proxy", static_folder=None)
     app.url_map.converters["event_id"] = EventIdConverter
     app.url_map.merge_slashes = False
-    app.register_blueprint(create_blueprint(events))
+    app.register_blueprint(create_blueprint(events, metrics))
     app.extensions[EVENTS] = events
+    app.extensions[METRICS] = metrics
+    app.extensions[OPS] = create_ops(metrics, shared, guard)
 
     app.register_error_handler(Exception, internal_error)
     return app

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from requests.auth import AuthBase
 from werkzeug.http import parse_date
 
+from . import correlation
 from .errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamDown, UpstreamError, UpstreamTimeout
+from .metrics import Metrics
 from .transport import Deadline, ends_at
 from .version import __version__
 
@@ -66,14 +68,20 @@ class C42:
         *,
         session: requests.Session,
         clock: Callable[[], float],
+        metrics: Metrics,
     ) -> None:
         self._api_url = api_url
         self._auth = _TokenAuth(token)
         self._session = session
         self._clock = clock
+        self._metrics = metrics
 
     def event(self, event_id: str, deadline: Deadline) -> Event:
         """`GET events/<event_id>/`. Raises UpstreamError."""
+        with self._metrics.call("events"):
+            return self._event(event_id, deadline)
+
+    def _event(self, event_id: str, deadline: Deadline) -> Event:
         status, body = self._get(f"events/{event_id}/", {}, deadline)
         if status == HTTPStatus.NOT_FOUND:
             return Event(exists=False, title=None, status=status)
@@ -91,6 +99,10 @@ class C42:
 
     def subscriptions(self, event_id: str, offset: int, deadline: Deadline) -> Page:
         """`GET event-subscriptions/`: at most `PAGE_LIMIT` subscriptions from `offset` on. Raises UpstreamError."""
+        with self._metrics.call("event-subscriptions"):
+            return self._subscriptions(event_id, offset, deadline)
+
+    def _subscriptions(self, event_id: str, offset: int, deadline: Deadline) -> Page:
         params: dict[str, str | int] = {"event_ids": f"[{event_id}]", "limit": PAGE_LIMIT, "offset": offset}
         status, body = self._get("event-subscriptions/", params, deadline)
         if status == HTTPStatus.NOT_FOUND:
@@ -113,11 +125,7 @@ class C42:
                 self._session.get(
                     self._api_url + path,
                     params=params,
-                    headers={
-                        "Accept": "application/json",
-                        "Accept-Encoding": "gzip, deflate",
-                        "User-Agent": f"c42-proxy/{__version__}",
-                    },
+                    headers=_headers(),
                     auth=self._auth,
                     timeout=deadline.remaining(),
                     allow_redirects=False,
@@ -168,6 +176,19 @@ class _TokenAuth(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Token {self._token.get_secret_value()}"
         return request
+
+
+def _headers() -> dict[str, str]:
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
+        "User-Agent": f"c42-proxy/{__version__}",
+    }
+    if (request := correlation.current()) is not None:
+        headers["X-Request-ID"] = request.request_id
+        if request.traceparent is not None:
+            headers["traceparent"] = request.traceparent
+    return headers
 
 
 class _Shape(BaseModel):

@@ -7,12 +7,14 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import NotAsked, Problem, RateLimited, RecentFailure, UpstreamError, UpstreamTimeout
 from .flights import Flights, Turns
 from .guard import Guard, Span
+from .metrics import Metrics
 from .stores import CLOCK_SKEW, Entry, Store
 
 POLL_SECONDS = 0.02
@@ -39,6 +41,9 @@ class Reply:
     result: Entry | Problem
     expiry: float | None
     cache_status: str
+    outcome: Literal["hit", "miss", "stale", "collapsed", "error"]
+    upstream_seconds: float | None = None
+    """How long C42 took, where it was asked for this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class _Outcome:
     upstream_status: int | None = None
     stored: bool = False
     elsewhere: bool = False
+    upstream_seconds: float | None = None
 
 
 class Cache:
@@ -80,6 +86,7 @@ class Cache:
         shared: Store,
         guard: Guard,
         *,
+        metrics: Metrics,
         clock: Callable[[], float],
         ttl: float,
         stale_if_error: float,
@@ -93,7 +100,7 @@ class Cache:
         self._stale_if_error = stale_if_error
         self._budget = budget
         self._flights: Flights[_Outcome] = Flights()
-        self._turns = Turns()
+        self._turns = Turns(metrics)
 
     def hit(self, event_id: str) -> Reply | None:
         """The fresh answer for an event, where this process has one."""
@@ -146,19 +153,22 @@ class Cache:
 
     def _fetch(self, event_id: str, held: Entry | None, fetch: Callable[[], Fetched]) -> _Outcome:
         forward = self._forward(held)
+        start = time.perf_counter()
         try:
             fetched = fetch()
         except UpstreamError as error:
+            seconds = time.perf_counter() - start
             self._guard.note_failure(event_id, error)
             self._note_failure(event_id, error)
-            return _Outcome(error, held, forward, error.upstream_status)
+            return _Outcome(error, held, forward, error.upstream_status, upstream_seconds=seconds)
         except NotAsked as told_elsewhere:
             self._guard.note_failure(event_id, told_elsewhere)
             raise
+        seconds = time.perf_counter() - start
         self._guard.note_success()
         now = self._clock()
         stored = self._is_fresh(fetched.entry, now) and self._put(event_id, fetched.entry, now)
-        return _Outcome(fetched.entry, held, forward, fetched.upstream_status, stored)
+        return _Outcome(fetched.entry, held, forward, fetched.upstream_status, stored, upstream_seconds=seconds)
 
     @contextmanager
     def _lease(self, event_id: str) -> Iterator[bool]:
@@ -193,18 +203,21 @@ class Cache:
         """The reply to one of the clients that waited for a flight."""
         now = self._clock()
         result, forward = outcome.result, outcome.forward
+        seconds = None if collapsed else outcome.upstream_seconds
+        why = _why(outcome, collapsed)
         if isinstance(result, Problem):
-            return self._stale(outcome, now) or Reply(result, None, _cache_status(*_why(outcome, collapsed)))
+            stale = self._stale(outcome, now)
+            return stale or Reply(result, None, _cache_status(*why), "error", seconds)
         if forward is None:
             return self._hit(result, now)
-        why = _why(outcome, collapsed)
+        how: Literal["collapsed", "miss"] = "collapsed" if collapsed else "miss"
         if not self._is_fresh(result, now):
-            return Reply(result, None, _cache_status(*why, "detail=past-expiry"))
-        return Reply(result, self._expiry(result), _cache_status(*why))
+            return Reply(result, None, _cache_status(*why, "detail=past-expiry"), how, seconds)
+        return Reply(result, self._expiry(result), _cache_status(*why), how, seconds)
 
     def _hit(self, entry: Entry, now: float) -> Reply:
         expiry = self._expiry(entry)
-        return Reply(entry, expiry, _cache_status("hit", f"ttl={math.floor(expiry - now)}"))
+        return Reply(entry, expiry, f"c42-proxy; hit; ttl={math.floor(expiry - now)}", "hit")
 
     def _stale(self, outcome: _Outcome, now: float) -> Reply | None:
         """The expired answer that is told instead of a failure, if there is one, and it may be."""
@@ -215,9 +228,10 @@ class Cache:
         if not (isinstance(problem, Problem) and problem.may_be_hidden and -ttl < self._stale_if_error):
             return None
         if isinstance(problem, NotAsked):
-            return Reply(held, None, _cache_status("hit", f"ttl={math.floor(ttl)}", "detail=stale-if-error"))
+            return Reply(held, None, _cache_status("hit", f"ttl={math.floor(ttl)}", "detail=stale-if-error"), "stale")
         forward_status = _forward_status(outcome.upstream_status)
-        return Reply(held, None, _cache_status("fwd=stale", forward_status, "detail=stale-if-error"))
+        cache_status = _cache_status("fwd=stale", forward_status, "detail=stale-if-error")
+        return Reply(held, None, cache_status, "stale", outcome.upstream_seconds)
 
     def _refuse_after_failure(self, event_id: str) -> None:
         """Raises RecentFailure where the event failed a moment ago."""

@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
 
@@ -151,7 +152,7 @@ class Events:
             raise
 
     def _start(self, call: Callable[..., R], /, *args: object) -> Future[R]:
-        return self._calls.submit(call, *args)
+        return self._calls.submit(copy_context().run, call, *args)
 
 
 class _Fetch:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from threading import Lock, Semaphore
 from typing import Generic, TypeVar
 
 from .errors import Busy
+from .metrics import Metrics
 
 FETCHES_AT_ONCE = 256
 MAX_WAITING = 1000
@@ -29,7 +31,7 @@ class Flights(Generic[R]):
             flight = self._flights.get(event_id)
             if flight is not None:
                 return flight, False
-            flight = self._flights[event_id] = self._threads.submit(self._fly, event_id, work)
+            flight = self._flights[event_id] = self._threads.submit(copy_context().run, self._fly, event_id, work)
             return flight, True
 
     def _fly(self, event_id: str, work: Callable[[], R]) -> R:
@@ -43,7 +45,8 @@ class Flights(Generic[R]):
 class Turns:
     """A bounded number of fetches at a time, and a bounded number of those who wait for their turn."""
 
-    def __init__(self, at_once: int = FETCHES_AT_ONCE, waiting: int = MAX_WAITING) -> None:
+    def __init__(self, metrics: Metrics, at_once: int = FETCHES_AT_ONCE, waiting: int = MAX_WAITING) -> None:
+        self._metrics = metrics
         self._free = Semaphore(at_once)
         self._places = Semaphore(waiting)
 
@@ -54,11 +57,13 @@ class Turns:
             if not self._places.acquire(blocking=False):
                 raise Busy
             try:
-                if not self._free.acquire(timeout=patience):
-                    raise Busy
+                with self._metrics.fetches_waiting.track_inprogress():
+                    if not self._free.acquire(timeout=patience):
+                        raise Busy
             finally:
                 self._places.release()
         try:
-            yield
+            with self._metrics.fetches_in_flight.track_inprogress():
+                yield
         finally:
             self._free.release()

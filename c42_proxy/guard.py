@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import C42Down, NotAsked, RateLimited, ToldToWait, UpstreamDown, UpstreamError, UpstreamTimeout
+from .metrics import Metrics
 from .stores import CLOCK_SKEW, Store
 
 NOTE = "guard"
@@ -50,12 +51,16 @@ class Guard:
     `threshold` failures in a row start a pause (0: never); a trial after a pause may take `trial_seconds`.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], float], threshold: int, trial_seconds: float) -> None:
+    def __init__(
+        self, store: Store, *, clock: Callable[[], float], threshold: int, trial_seconds: float, metrics: Metrics
+    ) -> None:
         self._store = store
         self._clock = clock
         self._threshold = threshold
         self._trial_seconds = trial_seconds
+        self._metrics = metrics
         self._wait: Span | None = None
+        self._paused_until = 0.0
 
     def permit(self) -> None:
         """Raises ToldToWait or C42Down where C42 must be left alone. After a pause, one fetch at a time may try."""
@@ -75,6 +80,12 @@ class Guard:
         now = self._clock()
         if self._wait is not None and self._wait.covers(now):
             raise ToldToWait(self._wait.until - now)
+
+    def degraded(self) -> list[str]:
+        """What this process knows to keep it from C42 at the moment, in a word each; no store is asked."""
+        now = self._clock()
+        waits = self._wait is not None and self._wait.covers(now)
+        return [*(["told-to-wait"] if waits else []), *(["c42-down"] if now < self._paused_until else [])]
 
     def note_wait(self, limited: RateLimited) -> None:
         """C42 told somebody to wait, so everybody waits."""
@@ -126,6 +137,7 @@ class Guard:
         longer = known is None or not known.covers(now) or (wait is not None and wait.until > known.until)
         if wait is not None and wait.covers(now) and longer:
             self._wait = wait
+            self._metrics.wait_until.set(wait.until)
 
     def _take_trial(self) -> bool:
         now = self._clock()
@@ -148,6 +160,8 @@ class Guard:
             return None if changed == _State() else changed.model_dump_json()
 
         self._store.change_note(NOTE, on_text, lifetime=MAX_SECONDS)
+        self._paused_until = changed.pause.until if changed.pause else 0.0
+        self._metrics.paused_until.set(self._paused_until)
         return changed
 
 

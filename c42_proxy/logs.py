@@ -8,9 +8,12 @@ from typing import Any
 import structlog
 from gunicorn.glogging import Logger as GunicornLogger
 
+from . import correlation
 from .settings import Settings
 
 MASK = "***"
+
+_requests = logging.getLogger("c42_proxy.requests")
 
 
 def configure_logs(settings: Settings) -> None:
@@ -19,6 +22,7 @@ def configure_logs(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
+        _add_request_id,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if settings.log_format == "json":
@@ -48,6 +52,37 @@ def configure_logs(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     # urllib3 quotes what it received, which may be an echo of our own request.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def log_request(
+    *,
+    method: str,
+    path: str,
+    status: int,
+    outcome: str,
+    seconds: float,
+    upstream_seconds: float | None = None,
+    request_id: str,
+) -> None:
+    """One line for a request. `path` is as it was sent, percent-encoded. Hits are logged from the level `debug` on."""
+    line = {"method": method, "path": path, "status": status, "outcome": outcome, "ms": round(seconds * 1000, 1)}
+    if upstream_seconds is not None:
+        line["c42_ms"] = round(upstream_seconds * 1000, 1)
+    _requests.log(
+        logging.DEBUG if outcome == "hit" else logging.INFO, "request", extra=line | {"request_id": request_id}
+    )
+
+
+def hits_are_logged() -> bool:
+    """Whether it is worth the while to make the line of a hit."""
+    return _requests.isEnabledFor(logging.DEBUG)
+
+
+def _add_request_id(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    request = correlation.current()
+    if request is not None:
+        line.setdefault("request_id", request.request_id)
+    return line
 
 
 class _Masker:

@@ -18,6 +18,8 @@ from pydantic import (
     SecretStr,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
 from .errors import SettingsError
@@ -50,6 +52,12 @@ def _bind(value: str) -> str:
     return value
 
 
+def _ops_bind(value: str) -> str:
+    if _bind(value).endswith(":0"):
+        raise ValueError
+    return value
+
+
 def _cache_url(value: str) -> str:
     url = urlsplit(value)
     is_file = re.fullmatch(r"sqlite:///.*[^/]", value)
@@ -65,14 +73,15 @@ def _cache_url(value: str) -> str:
     return value
 
 
-def _masked(url: str) -> str:
+def masked(url: str) -> str:
+    """A URL without what stands before its host: user and password."""
     return re.sub(r"(?<=://)[^/]*@", "***@", url)
 
 
 class Settings(BaseModel):
     """What the proxy runs with. Each field is the variable `C42_<FIELD>`; its description says what is allowed."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=True)
 
     api_url: Annotated[str, AfterValidator(_api_url)] = Field(
         "https://demo.calendar42.com/api/v2/",
@@ -84,8 +93,9 @@ class Settings(BaseModel):
     bind: Annotated[str, AfterValidator(_bind)] = Field(
         "127.0.0.1:4242", description="host:port, with a port up to 65535"
     )
-    ops_bind: Annotated[str, AfterValidator(_bind)] | None = Field(
-        "127.0.0.1:4243", description="host:port, with a port up to 65535, or empty for none"
+    ops_bind: Annotated[str, AfterValidator(_ops_bind)] | None = Field(
+        "127.0.0.1:4243",
+        description="host:port, with a port up to 65535 of its own, not 0 and not C42_BIND's, or empty for none",
     )
     cache_url: Annotated[str, AfterValidator(_cache_url)] | None = Field(
         None,
@@ -104,6 +114,13 @@ class Settings(BaseModel):
 
     warnings: tuple[str, ...] = Field((), exclude=True, repr=False)
     """Sentences on what looks like a mistake but stops nothing."""
+
+    @field_validator("ops_bind")
+    @classmethod
+    def _has_a_port_of_its_own(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value.rpartition(":")[2] == info.data.get("bind", "").rpartition(":")[2]:
+            raise ValueError
+        return value
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -139,9 +156,9 @@ class Settings(BaseModel):
         rows = []
         for variable, field in FIELDS.items():
             value = getattr(self, field)
-            shown = "none" if value is None else f"{value}"
+            shown = "none" if value is None else f"{value}".removesuffix(".0")
             if field == "cache_url":
-                shown = "an SQLite file of this user's" if value is None else _masked(value)
+                shown = "an SQLite file of this user's" if value is None else masked(value)
             source = "environment" if environ.get(variable) or shown == "none" else "default"
             if field == "api_token" and source == "default":
                 source = f"file {environ.get(FILE_VARIABLE)}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         "proxy_headers": False,
         "server_header": False,
         "callback_notify": None,
+        "interface": "asgi3",
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -93,7 +95,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         heartbeat = asyncio.create_task(self._beat())
         self.config.app = self.wsgi
         try:
-            await SignalledServer(self.config).serve(sockets=self.sockets)
+            # The plain sockets: gunicorn's own objects complain when uvicorn closes them twice.
+            await SignalledServer(self.config).serve(sockets=[each.sock for each in self.sockets])
         finally:
             heartbeat.cancel()
 
@@ -101,3 +104,6 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         while True:
             self.notify()
             await asyncio.sleep(HEARTBEAT_SECONDS)
+            if os.getppid() != self.ppid:
+                # gunicorn's master was killed: nobody would ever end us.
+                os.kill(os.getpid(), signal.SIGTERM)

@@ -22,6 +22,7 @@ from c42_proxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from c42_proxy.metrics import Metrics
 from c42_proxy.transport import Deadline, new_session
 
 from .support.wire import (
@@ -115,7 +116,7 @@ class C42Test(unittest.TestCase):
     def setUp(self) -> None:
         self.wire = self.enterContext(Wire())
         self.session = self.enterContext(new_session(8))
-        self.client = C42(self.wire.url, SecretStr(TOKEN), session=self.session, clock=lambda: NOW)
+        self.client = C42(self.wire.url, SecretStr(TOKEN), session=self.session, clock=lambda: NOW, metrics=Metrics())
         self.records: list[logging.LogRecord] = []
         handler = logging.Handler(logging.DEBUG)
         handler.emit = self.records.append  # type: ignore[assignment, method-assign]
@@ -289,7 +290,9 @@ class SizeTest(C42Test):
 
     def test_refused(self) -> None:
         """Where nobody listens, C42 is down."""
-        client = C42("http://127.0.0.1:1/", SecretStr(TOKEN), session=self.session, clock=lambda: NOW)
+        client = C42(
+            "http://127.0.0.1:1/", SecretStr(TOKEN), session=self.session, clock=lambda: NOW, metrics=Metrics()
+        )
         with self.assertRaises(UpstreamDown):
             client.event(EVENT_ID, Deadline(PLENTY))
 

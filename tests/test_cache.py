@@ -23,6 +23,7 @@ from c42_proxy.errors import (
 )
 from c42_proxy.flights import FETCHES_AT_ONCE, MAX_WAITING
 from c42_proxy.guard import Guard
+from c42_proxy.metrics import Metrics
 from c42_proxy.stores import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
 
@@ -97,11 +98,12 @@ class CacheTest(unittest.TestCase):
     ) -> Cache:
         """One process's cache; with a memory of its own, it is another process."""
         shared = shared or self.shared
-        self.guard = Guard(shared, clock=self.clock, threshold=5, trial_seconds=2 * budget)
+        self.guard = Guard(shared, clock=self.clock, threshold=5, trial_seconds=2 * budget, metrics=Metrics())
         return Cache(
             memory or self.memory,
             shared,
             self.guard,
+            metrics=Metrics(),
             clock=self.clock,
             ttl=ttl,
             stale_if_error=stale_if_error,
@@ -394,6 +396,7 @@ class GivingUpTest(CacheTest):
         reply = self.give_up(self.after_gate(self.says()))
         self.assert_told(reply, UpstreamTimeout, "fwd=uri-miss")
         under_way = self.cache.ask("tea", self.says(b"not asked for"))
+        self.assertEqual(2 * 0.05, under_way.patience)
         self.gate.set()
         self.assert_told(self.end(under_way), b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
         self.assert_told(self.ask(), b"tea", "hit; ttl=252")
@@ -409,7 +412,10 @@ class GivingUpTest(CacheTest):
         lease = self.shared.lease("tea")
         assert lease is not None
         with lease:
-            self.assert_told(self.give_up(self.says()), UpstreamTimeout, "fwd=uri-miss")
+            reply = self.give_up(self.says())
+        self.assertIsInstance(reply.result, UpstreamTimeout)
+        # The flight gives up at the same moment, and knows a little more.
+        self.assertIn(reply.cache_status, {"c42-proxy; fwd=uri-miss", "c42-proxy; fwd=uri-miss; collapsed"})
         self.assert_asked(0)
 
     def test_expired_answer_instead_of_a_lease(self) -> None:

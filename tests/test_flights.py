@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from c42_proxy.errors import Busy
 from c42_proxy.flights import Flights, Turns
+from c42_proxy.metrics import Metrics
 
 PATIENCE = 5.0
 """No test waits longer for another thread."""
@@ -85,14 +86,14 @@ class TurnsTest(unittest.TestCase):
 
     def test_at_once(self) -> None:
         """As many as may have a turn at once have one without waiting; one more waits in vain."""
-        turns = Turns(at_once=3, waiting=1)
+        turns = Turns(Metrics(), at_once=3, waiting=1)
         self.hold(turns, 3)
         with self.assertRaises(Busy):
             self.take(turns, 0.01)
 
     def test_given_back(self) -> None:
         """A turn that has ended, well or not, is the next one's."""
-        turns = Turns(at_once=1, waiting=0)
+        turns = Turns(Metrics(), at_once=1, waiting=0)
         for _ in range(2):
             with self.assertRaises(ZeroDivisionError), turns.turn(0):
                 raise ZeroDivisionError
@@ -100,7 +101,7 @@ class TurnsTest(unittest.TestCase):
 
     def test_waited_for(self) -> None:
         """Who waits has a turn as soon as somebody gives one back."""
-        turns = Turns(at_once=1, waiting=2)
+        turns = Turns(Metrics(), at_once=1, waiting=2)
         self.hold(turns, 1)
         waiting = [self.others.submit(self.take, turns) for _ in range(2)]
         self.held.close()
@@ -108,7 +109,7 @@ class TurnsTest(unittest.TestCase):
 
     def test_too_many_waiting(self) -> None:
         """Beyond those who may wait, one is sent away at once, and only that one."""
-        turns = Turns(at_once=1, waiting=2)
+        turns = Turns(Metrics(), at_once=1, waiting=2)
         self.hold(turns, 1)
         ended = threading.Semaphore(0)
         waiting = [self.others.submit(self.take, turns) for _ in range(3)]
@@ -121,7 +122,7 @@ class TurnsTest(unittest.TestCase):
 
     def test_place_given_back(self) -> None:
         """Who waited in vain, or had a turn, takes no place among the waiting any more."""
-        turns = Turns(at_once=1, waiting=1)
+        turns = Turns(Metrics(), at_once=1, waiting=1)
         self.hold(turns, 1)
         for _ in range(3):
             with self.assertRaises(Busy):

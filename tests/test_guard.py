@@ -26,6 +26,7 @@ from c42_proxy.errors import (
 )
 from c42_proxy.events import CALLS_AT_ONCE, Events
 from c42_proxy.guard import NOTE, Guard
+from c42_proxy.metrics import Metrics
 from c42_proxy.stores import Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.transport import new_session
@@ -47,7 +48,13 @@ class GuardTest(unittest.TestCase):
         self.guard = self.new_guard()
 
     def new_guard(self, threshold: int = 3, store: Store | None = None) -> Guard:
-        return Guard(store or self.store, clock=lambda: self.now, threshold=threshold, trial_seconds=TRIAL_SECONDS)
+        return Guard(
+            store or self.store,
+            clock=lambda: self.now,
+            threshold=threshold,
+            trial_seconds=TRIAL_SECONDS,
+            metrics=Metrics(),
+        )
 
     def fails(self, *event_ids: str, error: UpstreamError | None = None) -> None:
         for event_id in event_ids:
@@ -390,8 +397,15 @@ class FetchTest(GuardTest):
         def clock() -> float:
             return self.now
 
-        c42 = C42(API_URL, SecretStr("token"), session=session, clock=clock)
-        cache = Cache(*(self.store, self.store, self.guard), clock=clock, ttl=252, stale_if_error=0, budget=PATIENCE)
+        c42 = C42(API_URL, SecretStr("token"), session=session, clock=clock, metrics=Metrics())
+        cache = Cache(
+            *(self.store, self.store, self.guard),
+            metrics=Metrics(),
+            clock=clock,
+            ttl=252,
+            stale_if_error=0,
+            budget=PATIENCE,
+        )
         self.events = Events(c42, cache, self.guard, budget=PATIENCE, clock=clock)
 
     def answer_event(self, request: PreparedRequest) -> Answer:

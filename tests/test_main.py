@@ -1,16 +1,15 @@
 """The command line: it explains itself by examples, and says what the proxy runs with."""
 
-import os
 import sys
 import tempfile
 import unittest
 from pathlib import Path
 
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from c42_proxy import __version__
-from c42_proxy.__main__ import main
 
+from .support.command_line import c42_proxy
 from .support.processes import C42_PROXY, clean_environ, run
 
 TOKEN = "s3kr3t-t0k3n"
@@ -19,12 +18,6 @@ VARIABLES = [
     *("C42_CACHE_MAX_BYTES", "C42_STALE_IF_ERROR", "C42_TIMEOUT", "C42_BREAKER_THRESHOLD"),
     *("C42_LOG_FORMAT", "C42_LOG_LEVEL"),
 ]
-
-
-def c42_proxy(*arguments: str, **variables: str) -> Result:
-    """Run the command line in this process, with no other settings than `variables`."""
-    absent = {name: None for name in os.environ if name.startswith("C42_")}
-    return CliRunner().invoke(main, arguments, env={**absent, **variables}, prog_name="c42-proxy")
 
 
 class HelpTest(unittest.TestCase):
@@ -44,12 +37,12 @@ class HelpTest(unittest.TestCase):
         for text in ("C42_API_TOKEN=... c42-proxy serve", "`c42-proxy check` lists them all"):
             self.assertIn(text, output)
         commands = output.partition("Commands:")[2]
-        for name in ("check", "demo", "sandbox", "serve"):
-            self.assertRegex(commands, rf"(?m)^  {name} +\S")
+        for name in ("cache", "check", "demo", "healthcheck", "sandbox", "serve"):
+            self.assertRegex(commands, rf"(?m)^  {name} +\S.*\.$")
 
     def test_fits_a_terminal(self) -> None:
         """Examples keep their lines, and no line of any help is wider than 120 columns."""
-        for command in ([], ["serve"], ["check"], ["demo"], ["sandbox"]):
+        for command in ([], ["serve"], ["check"], ["cache"], ["healthcheck"], ["demo"], ["sandbox"]):
             result = c42_proxy(*command, "--help")
             self.assertEqual(result.exit_code, 0)
             self.assertLessEqual(max(map(len, result.output.splitlines())), 120, result.output)
@@ -92,7 +85,15 @@ class CheckTest(unittest.TestCase):
         self.assertEqual({source for _value, source in rows.values()}, {"default"})
         self.assertEqual(rows["C42_API_URL"][0], "https://demo.calendar42.com/api/v2/")
         self.assertEqual(rows["C42_CACHE_TTL"][0], "252")
-        self.assertIn("SQLite", rows["C42_CACHE_URL"][0])
+
+    def test_default_store(self) -> None:
+        """Where no store is set, the file that is used is shown, however long its name."""
+        for folder in ("/x", f"/{'long' * 20}"):
+            result = c42_proxy("check", C42_API_TOKEN=TOKEN, XDG_CACHE_HOME=folder)
+            value, source = self.rows(result)["C42_CACHE_URL"]
+            self.assertEqual((f"sqlite:///{folder}/c42_proxy/cache.sqlite3", "default"), (value, source))
+            ends = {line.rpartition(" ")[0].__len__() for line in result.stdout.splitlines()}
+            self.assertEqual(1, len(ends), result.stdout)
 
     def test_environment(self) -> None:
         """What the environment sets is shown as it is understood, with that source."""

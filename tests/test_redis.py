@@ -10,8 +10,10 @@ from typing import ClassVar
 from unittest.mock import patch
 
 from c42_proxy.errors import StoreError
+from c42_proxy.metrics import Metrics
 from c42_proxy.stores import STORE_SECONDS
 from c42_proxy.stores.memory import MemoryStore
+from c42_proxy.stores.records import to_bytes
 from c42_proxy.stores.redis import LEASE_SECONDS, RedisStore
 from c42_proxy.stores.steady import RETRY_SECONDS, SteadyStore
 
@@ -52,6 +54,7 @@ class RedisTest(unittest.TestCase):
             lambda: store.read_note("a"),
             lambda: store.change_note("a", lambda _held: "x", 60),
             lambda: store.lease("a"),
+            lambda: list(store.listed()),
         ]
         for use in uses:
             started = time.monotonic()
@@ -91,6 +94,17 @@ class KeysTest(RedisTest):
         self.assertEqual(3, len(keys))
         for key in keys:
             self.assertTrue(key.startswith(f"c42-proxy:{NAMESPACE}:".encode()), key)
+
+    def test_listing(self) -> None:
+        """A list is read a few keys at a time, not with KEYS, which holds up all others; all of it is ours."""
+        self.assert_works(self.store)
+        self.redis.command("RPUSH", self.key("event", "a"), "x")
+        self.redis.command("SET", "stranger", to_bytes("stranger", entry("stranger")) or b"")
+        self.redis.command("CONFIG", "RESETSTAT")
+        self.assertEqual(["works"], [listed.event_id for listed in self.store.listed()])
+        used = self.redis.command("INFO", "commandstats")
+        self.assertIn(b"cmdstat_scan:", used)
+        self.assertNotIn(b"cmdstat_keys:", used)
 
     def test_wrong_types(self) -> None:
         """A key of another type is a miss, and gives way to what we put there."""
@@ -233,7 +247,7 @@ class FailureTest(RedisTest):
                 return time.monotonic() - started
 
             with ThreadPoolExecutor(100) as threads:
-                self.assertLess(max(threads.map(get, range(100))), IN_TIME + 0.1)
+                self.assertLess(max(threads.map(get, range(100))), IN_TIME + 0.5)
 
     def test_no_connection_left(self) -> None:
         """Who waits for one of the connections has failed in time, too."""
@@ -246,13 +260,15 @@ class FailureTest(RedisTest):
                 gets = [threads.submit(store.get, "a") for _ in range(12)]
                 for get in gets:
                     self.assertIsInstance(get.exception(10), StoreError)
-                self.assertLess(time.monotonic() - started, IN_TIME + 0.1)
+                self.assertLess(time.monotonic() - started, IN_TIME + 0.5)
 
     def test_steady(self) -> None:
         """Of a Redis that hangs one call takes notice, the others do not wait; when it goes on, it is taken back."""
         with RedisServer() as server:
             seconds = 100.0
-            store = SteadyStore(open_at(server.url), MemoryStore(1_000_000), monotonic=lambda: seconds)
+            store = SteadyStore(
+                open_at(server.url), MemoryStore(1_000_000), metrics=Metrics(), monotonic=lambda: seconds
+            )
             store.put("a", entry("a"), NOW)
             server.hang()
             with self.assertLogs("c42_proxy.stores", "INFO") as logs:

@@ -36,7 +36,9 @@ class RoutesTest(unittest.TestCase):
 
     def proxy(self, *, ttl: float = TTL, store: Store | None = None) -> Client:
         settings = Settings(api_token=SecretStr("right"), api_url=C42, cache_ttl=ttl, cache_url="memory://")
-        return create_app(settings, clock=lambda: self.now, store=store).test_client()
+        client = create_app(settings, clock=lambda: self.now, store=store).test_client()
+        client.environ_base["HTTP_X_REQUEST_ID"] = "the-same"
+        return client
 
     def knows(self, event_id: str = EVENT) -> None:
         """C42 has this event, with one subscriber."""
@@ -64,10 +66,12 @@ class RoutesTest(unittest.TestCase):
         )
 
     def assert_problem(self, response: TestResponse, status: int, title: str, detail: str = r"\w") -> None:
-        """RFC 9457, section 3: the media type, and an object of exactly these members."""
+        """RFC 9457, section 3: the media type, and these members; the request's id, where it is not to be cached."""
         self.assertEqual(response.status_code, status)
         self.assertEqual(response.content_type, "application/problem+json")
         problem = json.loads(response.data)
+        cached = response.headers["Cache-Control"] != "no-store"
+        self.assertEqual(problem.pop("request_id", None), None if cached else response.headers["X-Request-ID"])
         self.assertEqual(list(problem), ["type", "title", "status", "detail"])
         self.assertEqual((problem["type"], problem["title"], problem["status"]), ("about:blank", title, status))
         self.assertRegex(problem["detail"], detail)
@@ -92,7 +96,7 @@ class AnswerTest(RoutesTest):
             sorted(response.headers.keys()),
             [
                 *("Cache-Control", "Cache-Status", "Content-Length", "Content-Type"),
-                *("ETag", "Expires", "X-Accel-Expires"),
+                *("ETag", "Expires", "X-Accel-Expires", "X-Request-ID"),
             ],
         )
         self.assertEqual(response.content_type, "application/json")
@@ -109,7 +113,7 @@ class AnswerTest(RoutesTest):
         self.assertEqual({call.request.headers["Authorization"] for call in self.c42.calls}, {"Token right"})
 
     def test_hit(self) -> None:
-        """A hit differs from the answer that made it in Cache-Status alone."""
+        """A hit differs from the answer that made it in Cache-Status and the request's id alone."""
         first = self.get()
         self.now += 100
         hit = self.get()
@@ -465,8 +469,8 @@ class AddressTest(RoutesTest):
                 response = self.client.open(path, environ_overrides=environ)
                 self.assertEqual((response.status_code, response.data), (200, plain.data))
                 self.assertEqual(
-                    re.sub("Cache-Status.*", "", str(response.headers)),
-                    re.sub("Cache-Status.*", "", str(plain.headers)),
+                    re.sub("(Cache-Status|X-Request-ID).*", "", str(response.headers)),
+                    re.sub("(Cache-Status|X-Request-ID).*", "", str(plain.headers)),
                 )
                 redirect = self.client.open(path[:-1], environ_overrides=environ)
                 self.assertEqual((redirect.status_code, redirect.headers["Location"]), (308, path))

@@ -121,8 +121,12 @@ class ValuesTest(unittest.TestCase):
     def test_addresses_to_listen_at(self) -> None:
         """Hosts are names or addresses, IPv6 in brackets; the port is a number up to 65535."""
         for variable in ("C42_BIND", "C42_OPS_BIND"):
-            for written in ("127.0.0.1:1", "0.0.0.0:65535", "localhost:8080", "[::1]:4242", "[::]:80", "host-1.x:5"):
+            for written in ("127.0.0.1:1", "0.0.0.0:65535", "localhost:8080", "[::1]:4244", "[::]:80", "host-1.x:5"):
                 self.assert_accepted(variable, **{written: written})
+
+    def test_ops_port_of_its_own(self) -> None:
+        """The ops port is told from the public one by its number, so it must have one, and another one."""
+        self.assert_refused("C42_OPS_BIND", ADDRESS, "127.0.0.1:0", "127.0.0.2:4242")
 
     def test_wrong_addresses_to_listen_at(self) -> None:
         """No host, no port, a port too high, a path or a scheme: refused."""

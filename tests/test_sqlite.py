@@ -18,7 +18,8 @@ from unittest.mock import patch
 
 from c42_proxy.errors import StoreError
 from c42_proxy.stores import STORE_SECONDS
-from c42_proxy.stores.sqlite import SqliteStore
+from c42_proxy.stores.locks import FileLocks
+from c42_proxy.stores.sqlite import HOUSEKEEPING, SqliteStore
 
 from .support.neighbour import LIFETIME, NAMESPACE, NOW, Neighbour, entry
 
@@ -132,6 +133,79 @@ class FileTest(SqliteTest):
         with lease:
             pass
         self.assertIsNotNone(self.store.lease("a"))
+
+
+class ListTest(SqliteTest):
+    def files(self) -> dict[str, bytes]:
+        return {str(file): file.read_bytes() for file in self.folder.iterdir()}
+
+    def test_no_file(self) -> None:
+        """Where there is no file, none is made, nor a folder for it."""
+        self.assertEqual([], list(self.store.listed()))
+        self.assertFalse(self.folder.parent.exists())
+
+    def test_other_files(self) -> None:
+        """A file without our table holds nothing, and gets none."""
+        self.folder.mkdir(parents=True)
+        self.path.touch()
+        self.assertEqual([], list(self.store.listed()))
+        self.assertEqual([], self.stranger().execute("SELECT * FROM sqlite_master").fetchall())
+
+    def test_corrupt(self) -> None:
+        """A corrupt file is told as such, and stays where and as it is."""
+        self.folder.mkdir(parents=True)
+        self.path.write_bytes(b"This is no database. " * 500)
+        before = self.files()
+        with self.assertRaisesRegex(StoreError, rf"{self.path}: file is not a database"):
+            list(self.store.listed())
+        self.assertEqual(before, self.files())
+
+    def test_unreadable(self) -> None:
+        """A folder in the place of the file, or a file in the place of its folder, is a StoreError."""
+        self.path.mkdir(parents=True)
+        for path in (self.path, Path(__file__) / "cache.sqlite3"):
+            with self.assertRaisesRegex(StoreError, str(path)):
+                list(self.open(path=path).listed())
+
+    def test_holds_up_nobody(self) -> None:
+        """Between two entries of a list, workers write, and the log can be emptied; no other file is made."""
+        for number in range(150):
+            self.store.put(f"{number}", entry(f"{number}", NOW - number), NOW)
+        names = set(self.files())
+        reader = self.open()
+        listed = reader.listed()
+        self.assertEqual("0", next(listed).event_id)
+        self.assertTrue(self.store.put("new", entry("new"), NOW))
+        busy, _pages, _moved = self.stranger().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.assertEqual(0, busy)
+        self.assertEqual(149, len(list(listed)))
+        self.assertEqual(names, set(self.files()))
+
+    def test_changes_nothing(self) -> None:
+        """A file that a crash left with its log is told with what is in the log, and neither of the two changes."""
+        self.assert_works(self.store, "a")
+        crashed = self.folder / "crashed.sqlite3"
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{self.path}{suffix}", f"{crashed}{suffix}")
+        before = crashed.read_bytes(), Path(f"{crashed}-wal").read_bytes()
+        self.assertEqual(["a"], [listed.event_id for listed in self.open(path=crashed).listed()])
+        self.assertEqual(before, (crashed.read_bytes(), Path(f"{crashed}-wal").read_bytes()))
+
+    def test_no_leases_of_a_stranger(self) -> None:
+        """Where the file of the leases is missing, it is not made: it would be the looker's, not the workers'."""
+        self.assert_works(self.store, "a")
+        leases = Path(f"{self.path}-leases")
+        leases.unlink()
+        self.assertEqual(["a"], [listed.event_id for listed in self.open().listed()])
+        self.assertFalse(leases.exists())
+
+    def test_waits_for_who_opens(self) -> None:
+        """While another process opens the file or sets it aside, it is not opened; after a while that is an error."""
+        self.assert_works(self.store, "a")
+        lock = FileLocks(Path(f"{self.path}-leases")).take(HOUSEKEEPING)
+        assert lock is not None
+        with lock, self.assertRaisesRegex(StoreError, "takes too long"):
+            list(self.open().listed())
 
 
 class BoundTest(SqliteTest):

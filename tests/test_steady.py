@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 from c42_proxy.errors import StoreError
+from c42_proxy.metrics import Metrics
 from c42_proxy.stores import Entry
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.steady import RETRY_SECONDS, SteadyStore
@@ -58,7 +59,7 @@ class SteadyTest(unittest.TestCase):
         self.seconds = 100.0
         self.shared = Shared()
         self.local = MemoryStore(1_000_000)
-        self.store = SteadyStore(self.shared, self.local, monotonic=lambda: self.seconds)
+        self.store = SteadyStore(self.shared, self.local, metrics=Metrics(), monotonic=lambda: self.seconds)
 
     def use(self, *names: str) -> list[str]:
         """Use the store in these ways, and tell which of them came to the shared one."""

@@ -14,8 +14,9 @@ from typing import ClassVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from c42_proxy.metrics import Metrics
 from c42_proxy.settings import Settings
-from c42_proxy.stores import Entry, Store
+from c42_proxy.stores import Entry, Listed, SharedStore, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.opening import default_file, open_store
 from c42_proxy.stores.records import fingerprint, from_bytes, to_bytes
@@ -221,9 +222,22 @@ class SharedContract(Contract):
     freed_within: ClassVar[float]
     """Seconds after which a dead process's lease is free."""
 
+    def open_shared(self, namespace: str = NAMESPACE) -> SharedStore:
+        """The store itself, also where `open` puts something around it."""
+        raise NotImplementedError
+
     def write_raw(self, key: str, record: bytes) -> None:
         """Put something at an event's place, past the store."""
         raise NotImplementedError
+
+    def listed(self, namespace: str = NAMESPACE) -> list[Listed]:
+        """All that is listed, a few at a time."""
+        with (
+            unittest.mock.patch("c42_proxy.stores.sqlite.LISTED_AT_ONCE", 3),
+            unittest.mock.patch("c42_proxy.stores.redis.SCANNED_AT_ONCE", 4),
+            unittest.mock.patch("c42_proxy.stores.redis.READ_AT_ONCE", 3),
+        ):
+            return list(self.open_shared(namespace).listed())
 
     def neighbour(self) -> Neighbour:
         return self.enterContext(Neighbour(self.url))
@@ -251,6 +265,36 @@ class SharedContract(Contract):
             with other_lease:
                 self.assertTrue(other.put("a", entry("a", NOW - 100), NOW))
         self.assertEqual(entry("a"), self.store.get("a"))
+
+    def test_list(self) -> None:
+        """All entries are listed, each once with the size of its body, the newest first."""
+        self.assertEqual([], self.listed())
+        ages = [0.5, 90, 3, 3, 3, 3, 3, 3000, 1, 7, 3800, 60, 2, 8]
+        expected = []
+        for number, age in enumerate(ages):
+            given_entry = (
+                Entry(404, b"", NOW - age) if number % 5 == 0 else entry(f"e{number}", NOW - age, "ö" * number)
+            )
+            self.assertTrue(self.store.put(f"e{number}", given_entry, NOW))
+            expected.append(Listed(f"e{number}", given_entry.status, NOW - age, len(given_entry.body)))
+        found = self.listed()
+        self.assertEqual([NOW - age for age in sorted(ages)], [listed.fetched_at for listed in found])
+        self.assertCountEqual(expected, found)
+
+    def test_list_of_ours_alone(self) -> None:
+        """Neither notes nor leases are listed, nor what is of another namespace or was not written by us."""
+        self.store.put("a", entry("a"), NOW)
+        for namespace in ("m", "nn", "o"):
+            self.open(namespace).put("b", entry("b"), NOW)
+        self.store.change_note("c", lambda _held: "note", 60)
+        lease = self.store.lease("d")
+        assert lease is not None
+        with lease:
+            self.assertEqual(["a"], [listed.event_id for listed in self.listed()])
+        for number, record in enumerate(GARBAGE.values()):
+            self.write_raw(f"garbage-{number}", record)
+        self.assertEqual(["a"], [listed.event_id for listed in self.listed()])
+        self.assertEqual(["b"], [listed.event_id for listed in self.listed("m")])
 
     def test_garbage(self) -> None:
         """What we cannot have written is a miss, and gives way to an entry however old."""
@@ -342,6 +386,9 @@ class SqliteContractTest(SharedContract):
         super().setUp()
 
     def open(self, namespace: str = NAMESPACE) -> Store:
+        return self.open_shared(namespace)
+
+    def open_shared(self, namespace: str = NAMESPACE) -> SharedStore:
         return SqliteStore(Path(self.url), namespace=namespace, max_bytes=1 << 26, lifetime=LIFETIME, clock=lambda: NOW)
 
     def write_raw(self, key: str, record: bytes) -> None:
@@ -367,6 +414,9 @@ class RedisContractTest(SharedContract):
         super().setUp()
 
     def open(self, namespace: str = NAMESPACE) -> Store:
+        return self.open_shared(namespace)
+
+    def open_shared(self, namespace: str = NAMESPACE) -> SharedStore:
         return RedisStore(self.url, namespace=namespace, lifetime=LIFETIME)
 
     def write_raw(self, key: str, record: bytes) -> None:
@@ -375,12 +425,12 @@ class RedisContractTest(SharedContract):
 
 class SteadyMemoryContractTest(MemoryContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
-        return SteadyStore(super().open(namespace), MemoryStore(10_000_000))
+        return SteadyStore(super().open(namespace), MemoryStore(10_000_000), metrics=Metrics())
 
 
 class SteadySqliteContractTest(SqliteContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
-        return SteadyStore(super().open(namespace), MemoryStore(10_000_000))
+        return SteadyStore(super().open(namespace), MemoryStore(10_000_000), metrics=Metrics())
 
     def write_raw(self, key: str, record: bytes) -> None:
         SqliteContractTest.write_raw(_Plain(self.url), key, record)
@@ -389,7 +439,7 @@ class SteadySqliteContractTest(SqliteContractTest):
 @needs("redis-server")
 class SteadyRedisContractTest(RedisContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
-        return SteadyStore(super().open(namespace), MemoryStore(10_000_000))
+        return SteadyStore(super().open(namespace), MemoryStore(10_000_000), metrics=Metrics())
 
 
 class _Plain(SqliteContractTest):
@@ -456,7 +506,7 @@ class OpeningTest(unittest.TestCase):
         return Settings.model_validate({"api_token": "secret", **values})
 
     def open(self, **values: object) -> Store:
-        return open_store(self.settings(**values), MemoryStore(1000), lambda: NOW)
+        return open_store(self.settings(**values), MemoryStore(1000), lambda: NOW, Metrics())
 
     def shared(self, **values: object) -> Store:
         store = self.open(**values)
@@ -466,7 +516,7 @@ class OpeningTest(unittest.TestCase):
     def test_memory(self) -> None:
         """memory:// is the memory store itself."""
         memory = MemoryStore(1000)
-        self.assertIs(memory, open_store(self.settings(cache_url="memory://"), memory, lambda: NOW))
+        self.assertIs(memory, open_store(self.settings(cache_url="memory://"), memory, lambda: NOW, Metrics()))
 
     def test_sqlite(self) -> None:
         """Three slashes make a path from here, four one from the root; nothing is opened yet."""

@@ -1,6 +1,6 @@
 """What is remembered, and the contract of the places that remember it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -27,6 +27,16 @@ class Entry:
     def is_newer_than(self, other: "Entry", now: float) -> bool:
         """Whether `other` may not replace this one: it was fetched later, by a clock that can be believed."""
         return other.fetched_at < self.fetched_at <= now + CLOCK_SKEW
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entry as a list shows it: without its body, which has `size` bytes."""
+
+    event_id: str
+    status: Literal[200, 404]
+    fetched_at: float
+    size: int
 
 
 class Store(Protocol):
@@ -57,6 +67,18 @@ class Store(Protocol):
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
         """The right to fetch an event, until it is left or its holder dies; None while somebody else has it."""
+        ...
+
+
+class SharedStore(Store, Protocol):
+    """A store outside this process, which can be looked into as a whole."""
+
+    def listed(self) -> Iterator[Listed]:
+        """All entries, fresh or not, the newest first.
+
+        This only looks: it makes nothing that is not there, mends nothing, and holds up nobody. Bodies are not kept in
+        memory. An entry that is replaced meanwhile may be missing. Raises StoreError, at any point of the iteration.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ from threading import Lock
 
 from cachetools import LRUCache
 
+from ..metrics import Metrics
 from . import Entry
 
 ENTRY_OVERHEAD = 576
@@ -17,10 +18,11 @@ MAX_NOTES = 10_000
 class MemoryStore:
     """Thread-safe. An entry counts as its body and `ENTRY_OVERHEAD`; one larger than `max_bytes` is not held."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, metrics: Metrics | None = None) -> None:
         self._entries: LRUCache[str, Entry] = LRUCache(max_bytes, getsizeof=_size)
         self._notes: LRUCache[str, str] = LRUCache(MAX_NOTES)
         self._lock = Lock()
+        self._metrics = metrics
 
     def get(self, event_id: str) -> Entry | None:
         with self._lock:
@@ -35,6 +37,9 @@ class MemoryStore:
                 self._entries.pop(event_id, None)
                 return False
             self._entries[event_id] = entry
+            if self._metrics is not None:
+                self._metrics.memory_entries.set(len(self._entries))
+                self._metrics.memory_bytes.set(self._entries.currsize)
             return True
 
     def read_note(self, name: str) -> str | None:

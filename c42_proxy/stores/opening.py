@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..settings import MEMORY_URL, Settings
-from . import Store
+from ..metrics import Metrics
+from ..settings import MEMORY_URL, Settings, masked
+from . import SharedStore, Store
 from .memory import MemoryStore
 from .records import fingerprint
 from .sqlite import SqliteStore
@@ -14,27 +15,43 @@ from .steady import SteadyStore
 SQLITE = "sqlite:///"
 
 
-def open_store(settings: Settings, memory: MemoryStore, clock: Callable[[], float]) -> Store:
+def open_store(settings: Settings, memory: MemoryStore, clock: Callable[[], float], metrics: Metrics) -> Store:
     """The store of `C42_CACHE_URL`, with `memory` for the time that it fails; opened at its first use, not here."""
+    shared = open_shared(settings, clock)
+    return memory if shared is None else SteadyStore(shared, memory, metrics=metrics)
+
+
+def open_shared(settings: Settings, clock: Callable[[], float]) -> SharedStore | None:
+    """The store of `C42_CACHE_URL` as it is, with its failures; None where nothing is shared (memory://)."""
     url = settings.cache_url
     if url == MEMORY_URL:
-        return memory
+        return None
     namespace = fingerprint(settings.api_url, settings.api_token.get_secret_value())
     lifetime = settings.cache_ttl + settings.stale_if_error
-    shared: Store
-    if url is None or url.startswith(SQLITE):
-        shared = SqliteStore(
-            default_file() if url is None else Path(url.removeprefix(SQLITE)),
+    file = shared_file(settings)
+    if file is not None:
+        return SqliteStore(
+            file,
             namespace=namespace,
             max_bytes=settings.cache_max_bytes,
             lifetime=lifetime,
             clock=clock,
         )
-    else:
-        from .redis import RedisStore  # noqa: PLC0415  # it takes as long to import as Flask: for those who use it
+    from .redis import RedisStore  # noqa: PLC0415  # it takes as long to import as Flask: for those who use it
 
-        shared = RedisStore(url, namespace=namespace, lifetime=lifetime)
-    return SteadyStore(shared, memory)
+    return RedisStore(str(url), namespace=namespace, lifetime=lifetime)
+
+
+def shared_file(settings: Settings) -> Path | None:
+    """The SQLite file that is used, if it is one."""
+    if settings.cache_url is None:
+        return default_file()
+    return Path(settings.cache_url.removeprefix(SQLITE)) if settings.cache_url.startswith(SQLITE) else None
+
+
+def store_name(settings: Settings) -> str:
+    """The `C42_CACHE_URL` that is in force, without its secrets."""
+    return f"{SQLITE}{default_file()}" if settings.cache_url is None else masked(settings.cache_url)
 
 
 def default_file() -> Path:

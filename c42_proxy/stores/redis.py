@@ -15,13 +15,17 @@ from urllib.parse import urlsplit
 import redis
 
 from ..errors import StoreError
-from . import STORE_SECONDS, Entry
+from . import STORE_SECONDS, Entry, Listed
 from .forks import after_fork
 from .records import from_bytes, to_bytes
 
 MAX_CONNECTIONS = 64
 LEASE_SECONDS = 1.0
 RENEW_SECONDS = 0.3
+
+SCANNED_AT_ONCE = 1000
+READ_AT_ONCE = 100
+"""Keys that Redis looks through, and entries that it sends, in one go: others wait for that long."""
 
 MAX_CHANGES = 100
 """Attempts at most to change a key that other processes change as well; threads wait for each other instead."""
@@ -112,6 +116,26 @@ class RedisStore:
                 return None
         self._keep(key, value)
         return _Lease(self, key)
+
+    def listed(self) -> Iterator[Listed]:
+        """As in the contract. Redis keeps no order: the list begins when all is read."""
+        prefix = self._key("event", "")
+        found: dict[str, Listed] = {}
+        cursor = None
+        while cursor != 0:
+            with self._errors():
+                # Not KEYS: nobody else would be answered until it has looked through everything.
+                cursor, keys = self._command("SCAN", cursor or 0, "MATCH", f"{prefix}*", "COUNT", SCANNED_AT_ONCE)
+            for start in range(0, len(keys), READ_AT_ONCE):
+                some = keys[start : start + READ_AT_ONCE]
+                with self._errors():
+                    records = self._command("MGET", *some)
+                for key, record in zip(some, records, strict=True):
+                    event_id = (_text(key) or "").removeprefix(prefix)
+                    entry = from_bytes(event_id, record)
+                    if entry is not None:
+                        found[event_id] = Listed(event_id, entry.status, entry.fetched_at, len(entry.body))
+        yield from sorted(found.values(), key=lambda listed: listed.fetched_at, reverse=True)
 
     def _key(self, kind: str, name: str) -> str:
         return f"{self._prefix}{kind}:{name}"

@@ -2,17 +2,18 @@
 
 import hashlib
 import logging
+import math
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
 from ..errors import StoreError
-from . import CLOCK_SKEW, STORE_SECONDS, Entry
+from . import CLOCK_SKEW, STORE_SECONDS, Entry, Listed
 from .forks import after_fork
 from .locks import FileLocks, HeldLock
 from .records import from_bytes, to_bytes
@@ -28,6 +29,16 @@ POLL_SECONDS = 0.005
 
 PRUNED_AT_ONCE = 100
 """Rows at most that are removed for their age in one transaction, so that none of them takes long."""
+
+LISTED_AT_ONCE = 100
+"""Entries that are read in one transaction when all are listed: a longer one would keep the log from being emptied."""
+
+# The plus keeps SQLite from going by the key, and sorting all that it finds.
+NEWEST_FIRST = """
+    SELECT fetched_at, rowid, key, record FROM entries_1
+    WHERE (fetched_at, rowid) < (?, ?) AND +key >= ? AND +key < ?
+    ORDER BY fetched_at DESC, rowid DESC LIMIT ?
+"""
 
 CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -145,6 +156,26 @@ class SqliteStore:
         except OSError as exc:
             raise StoreError(f"{self._path}-leases: {exc}") from exc
 
+    def listed(self) -> Iterator[Listed]:
+        """As in the contract. Where nobody else has the file open, an empty log stays beside it, as after a crash."""
+        try:
+            if _identity(self._path) is None:
+                return
+            with closing(self._reader()) as db:
+                if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries_1'").fetchone() is None:
+                    return
+                # A colon ends the namespace, and a semicolon comes after it.
+                prefix, behind = f"{self._namespace}:", f"{self._namespace};"
+                at, rowid = math.inf, 2**63 - 1
+                while rows := db.execute(NEWEST_FIRST, (at, rowid, prefix, behind, LISTED_AT_ONCE)).fetchall():
+                    for at, rowid, key, record in rows:  # noqa: B007  # the next rows go on from here
+                        event_id = (_text((key,)) or "").removeprefix(prefix)
+                        entry = from_bytes(event_id, record)
+                        if entry is not None:
+                            yield Listed(event_id, entry.status, entry.fetched_at, len(entry.body))
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreError(f"{self._path}: {exc}") from exc
+
     def _key(self, name: str) -> str:
         return f"{self._namespace}:{name}"
 
@@ -204,6 +235,21 @@ class SqliteStore:
         # Who has waited for its turn has less time to wait for the transactions of others.
         self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * _remaining(give_up))}")
         return self._connection
+
+    def _reader(self) -> sqlite3.Connection:
+        """A connection of its own that cannot write. Raises StoreError, sqlite3.Error and OSError."""
+        # Nobody has the file open without the file of the leases, which would be ours if it were made here.
+        shared = Path(f"{self._path}-leases").exists()
+        with self._housekeeping(time.monotonic() + STORE_SECONDS) if shared else nullcontext():
+            db = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=STORE_SECONDS)
+            try:
+                db.text_factory = bytes
+                # SQLite opens the log with the first thing that is read.
+                db.execute("SELECT 1 FROM sqlite_master").fetchone()
+            except BaseException:
+                db.close()
+                raise
+        return db
 
     def _open(self, give_up: float) -> sqlite3.Connection:
         if _identity(self._path) is None:

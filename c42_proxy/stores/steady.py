@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Literal
 
 from ..errors import StoreError
+from ..metrics import Metrics
 from . import Entry, Store
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,12 @@ class SteadyStore:
         shared: Store,
         local: Store,
         *,
+        metrics: Metrics,
         monotonic: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108  # a test may replace it later
     ) -> None:
         self._shared = shared
         self._local = local
+        self._metrics = metrics
         self._monotonic = monotonic
         self._lock = Lock()
         self._retry_at: dict[Use, float] = {}
@@ -108,6 +111,8 @@ class SteadyStore:
             return True
 
     def _has_failed(self, use: Use, error: StoreError) -> None:
+        self._metrics.store_failures.inc()
+        self._metrics.store_up.set(0)
         with self._lock:
             if not self._retry_at:
                 log.warning("the shared store fails: each process goes on by itself until it works again (%s)", error)
@@ -117,4 +122,5 @@ class SteadyStore:
         with self._lock:
             self._retry_at.pop(use, None)
             if not self._retry_at:
+                self._metrics.store_up.set(1)
                 log.info("the shared store works again")

@@ -31,7 +31,10 @@ def assert_problem(answer: TestResponse, problem: Problem) -> None:
     """The answer is this problem, in the form of RFC 9457."""
     body = answer.get_json(force=True)
     assert answer.content_type == "application/problem+json", answer.content_type
-    assert set(body) == {"type", "title", "status", "detail"}, body
+    assert {"type", "title", "status", "detail"} <= set(body) <= {"type", "title", "status", "detail", "request_id"}, (
+        body
+    )
+    assert body.get("request_id", answer.headers["X-Request-ID"]) == answer.headers["X-Request-ID"], answer.headers
     assert (answer.status_code, body["status"]) == (problem.status, problem.status), body
     assert problem.words in body["detail"], body
     assert "cannot be used" not in body["detail"] or "cannot be used" in problem.words, body

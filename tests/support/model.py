@@ -52,11 +52,17 @@ class Failed:
 
 @dataclass
 class Process:
-    """What one process surely knows. `doubt`: the store has failed it, and has not been written by it since."""
+    """What one process surely knows, and may know. `doubt`: the store has failed it, and it has not written since."""
 
     own: dict[str, Entry] = field(default_factory=dict)
+    perhaps: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     wait: Span | None = None
     doubt: bool = False
+
+    def has(self, event: str, entry: Entry) -> None:
+        """This and nothing else is in its memory."""
+        self.own[event] = entry
+        self.perhaps[event].clear()
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,8 @@ class Rules:
             # Where a longer one is known, the other is forgotten.
             if process.wait is not None and (not process.wait.covers(now) or self._is_longer_one(process.wait)):
                 process.wait = None
-        if (self.row or self.pause) and now >= self.breaker_noted_at + HOUR:
+        is_old = (self.row or self.pause) and now >= self.breaker_noted_at + HOUR
+        if is_old or (self.pause is not None and self.pause.since > now + SKEW):
             self.breaker_sure = False
 
     def instants(self) -> list[float]:
@@ -133,7 +140,8 @@ class Rules:
         return entry.status == 200 and self.believed(entry) and self.now - self.expiry(entry) < self.window
 
     def newest(self, *entries: Entry | None) -> Entry | None:
-        candidates = [entry for entry in entries if entry is not None and self.believed(entry)]
+        """The last one of those that are equally new: it replaces the others."""
+        candidates = [entry for entry in reversed(entries) if entry is not None and self.believed(entry)]
         return max(candidates, key=lambda entry: entry.fetched_at, default=None)
 
     def taken(self, held: Entry | None, offered: Entry) -> bool:
@@ -143,7 +151,8 @@ class Rules:
     # Before a request
 
     def view(self, process: Process, event: str, *, store: str) -> View:
-        sure = store == "works" and not process.doubt
+        in_memory = any(self.fresh(entry) for entry in process.perhaps[event])
+        sure = store == "works" and not process.doubt and not in_memory
         alone = store == "breaks"
         own = process.own.get(event)
         # A hit in this process looks no further.
@@ -151,7 +160,7 @@ class Rules:
         known = self.newest(own, self.shared.get(event) if sure and not hit else None)
         fresh = known is not None and self.fresh(known)
         forbidden = self._forbidden(process, event, sure)
-        possible = [] if alone else self.said[event]
+        possible = process.perhaps[event] if alone else self.said[event]
         maybe = (
             any(self.fresh(entry) for entry in possible)
             or any(span.covers(self.now) for span in self.waits)
@@ -190,7 +199,9 @@ class Rules:
         held = process.own.get(event)
         if held is not None and held.fetched_at > began + SKEW:
             # Any other may have replaced it.
-            del process.own[event]
+            process.perhaps[event].append(process.own.pop(event))
+        if not (view.sure or view.alone):
+            process.perhaps[event] += self.said[event]
         if view.sure and view.known is not None:
             process.own[event] = view.known
         if outcome is None:
@@ -208,7 +219,7 @@ class Rules:
             return False
         kept = self.taken(held, outcome)
         if kept:
-            process.own[event] = outcome
+            process.has(event, outcome)
         if view.sure and self.taken(self.shared.get(event), outcome):
             self.written(event, outcome)
         return kept or None
@@ -229,22 +240,15 @@ class Rules:
         if isinstance(error, RateLimited):
             wait = Span(self.now, self.now + error.seconds)
             self.waits.append(wait)
-            if not wait.covers(self.now):
+            if not wait.covers(self.now) or self._is_longer_one(wait):
                 return
-            process.wait = self._longest(process.wait, wait)
-            if view.sure:
-                self.wait = self._longest(self.wait, wait)
-                process.wait = self._longest(process.wait, self.wait)
-            elif self.wait is not None and self._is_longer_one(self.wait):
-                self.wait = None
+            process.wait = wait
+            self.wait = wait if view.sure else None
             return
         if view.sure:
             self.failure[event] = failed
         if isinstance(error, UpstreamDown | UpstreamTimeout):
             self._count(event)
-
-    def _longest(self, known: Span | None, told: Span) -> Span:
-        return known if known is not None and known.covers(self.now) and known.until > told.until else told
 
     def _is_longer_one(self, wait: Span) -> bool:
         return any(other.covers(self.now) and other.until > wait.until for other in self.waits)
@@ -285,7 +289,7 @@ class Rules:
         else:
             self._check_problem(event, view, reply, outcome, parameters)
         if isinstance(reply.result, Entry) and outcome is None:
-            process.own[event] = self.newest(process.own.get(event), reply.result) or reply.result
+            process.has(event, reply.result)
 
     def check_hit(self, process: Process, event: str, known: Entry | None, reply: Reply) -> list[str]:
         """A fresh answer is one of C42's, and no older than what is known; gives what `Cache-Status` must say of it."""
@@ -338,7 +342,8 @@ class Rules:
         assert isinstance(problem, Problem)
         assert reply.expiry is None
         if problem.may_be_hidden and view.known is not None and self.useful(view.known):
-            overtaken = any(entry.fetched_at > view.known.fetched_at for entry in self.said[event])
+            others = [entry for entry in self.said[event] if entry != view.known]
+            overtaken = any(entry.fetched_at >= view.known.fetched_at for entry in others)
             in_doubt = overtaken and not (view.sure or view.alone)
             assert in_doubt, "there is a copy to be told instead"
         if isinstance(outcome, UpstreamError):

@@ -1,0 +1,41 @@
+"""What ties a request to its log lines, to its calls to C42, and to the client's own records."""
+
+import re
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """The id of a request, and its place in a trace (W3C Trace Context, section 3.2), if it has one."""
+
+    request_id: str
+    traceparent: str | None = None
+
+
+_current: ContextVar[Correlation | None] = ContextVar("correlation", default=None)
+
+
+def request_id(header: str | None) -> str:
+    """The id in a client's `X-Request-ID`, where it is a sane one, else a new one."""
+    return header if header is not None and _SANE_ID.fullmatch(header) else secrets.token_hex(16)
+
+
+def begin(request_id_: str, traceparent: str | None) -> None:
+    """From here on, this task or thread works for that request."""
+    known = traceparent is not None and _TRACEPARENT.fullmatch(traceparent)
+    _current.set(Correlation(request_id_, traceparent if known else None))
+
+
+def end() -> None:
+    """This task or thread no longer works for that request."""
+    _current.set(None)
+
+
+def current() -> Correlation | None:
+    """The request that this task or thread works for."""
+    return _current.get()
