@@ -240,7 +240,7 @@ class Cache:
             raise RecentFailure(failure.status, failure.detail, may_be_hidden=failure.may_be_hidden)
 
     def _note_failure(self, event_id: str, error: UpstreamError) -> None:
-        if isinstance(error, RateLimited):
+        if isinstance(error, RateLimited) and error.seconds >= FAILURE_SECONDS:
             return  # the guard has noted it, for all events
         now = self._clock()
         failure = _Failure(

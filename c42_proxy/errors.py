@@ -197,4 +197,5 @@ class RecentFailure(NotAsked):
     def __init__(self, status: int, detail: str, *, may_be_hidden: bool) -> None:
         super().__init__(detail, None)
         self.status = status
+        self.retry_after = 1 if status == 503 else None
         self.may_be_hidden = may_be_hidden

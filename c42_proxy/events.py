@@ -133,6 +133,7 @@ class Events:
         """A page after the first, which is asked for only while the answer may still come to something."""
         if fetch.failures or fetch.decided:
             raise Superseded
+        self._guard.look_again()
         return self._ask(fetch, self._c42.subscriptions, offset)
 
     def _ask(self, fetch: "_Fetch", call: Callable[..., R], *args: object) -> R:

@@ -75,6 +75,11 @@ class Guard:
         if not self._take_trial():
             raise C42Down(TRIAL_RETRY_SECONDS)
 
+    def look_again(self) -> None:
+        """Learn of a wait that another process was told since, and raise ToldToWait for it."""
+        self._learn(self._read().wait)
+        self.check_wait()
+
     def check_wait(self) -> None:
         """Raises ToldToWait while this process knows of a wait: a fetch under way asks for no further page."""
         now = self._clock()

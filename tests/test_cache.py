@@ -484,6 +484,15 @@ class AnotherProcessTest(CacheTest):
         self.assert_told(second, ToldToWait, "detail=told-to-wait")
         self.assert_asked(1)
 
+    def test_wait_of_no_time_is_shared(self) -> None:
+        """A wish to wait that is over at once is still a failure that others share, instead of asking in turn."""
+        first, second = self.two(self.fails(RateLimited(0, 429)))
+        self.assert_told(first, RateLimited, "fwd=uri-miss; fwd-status=429")
+        self.assert_told(second, RecentFailure, "detail=recent-failure")
+        assert isinstance(second.result, RecentFailure)
+        self.assertEqual((second.result.status, second.result.retry_after), (503, 1))
+        self.assert_asked(1)
+
     def test_death_is_taken_over(self) -> None:
         """Where the other one dies, its lease ends, and this one asks C42 itself."""
         lease = self.shared.lease("tea")

@@ -364,7 +364,9 @@ class DisagreementTest(EventsTest):
             other_fault, _ = FAILURES[other]
             expected = FAILURES[min(one, other)][1]
             first_calls = but(c42(), {"event": fault, "page 0": other_fault})
-            later_pages = but(c42(people=people(300)), {"page 100": fault, "page 200": other_fault})
+            # Late enough for both to be asked for: once one has failed, the other would not be.
+            late = {"page 100": after(0.05, fault), "page 200": after(0.05, other_fault)}
+            later_pages = but(c42(people=people(300)), late)
             # Where the event call fails first, no later page is asked for.
             event_and_later_page = but(c42(people=people(300)), {"event": is_silent, "page 200": other_fault})
             for calls in (first_calls, later_pages, *([event_and_later_page] if fault is is_silent else [])):

@@ -467,3 +467,15 @@ class FetchTest(GuardTest):
         self.assertIsInstance(reply.result, ToldToWait)
         self.assertEqual([], [url for url in self.calls if "tea" in url and "offset=0" not in url])
         self.assertEqual("c42-proxy; detail=told-to-wait", reply.cache_status)
+
+    def test_no_further_page_after_another_process_was_told(self) -> None:
+        """The same where it was another process that was told: it stands in the store."""
+        elsewhere = self.new_guard()
+
+        def page(url: str) -> Answer:
+            elsewhere.note_wait(RateLimited(30, 429))
+            return self.full_page("tea")
+
+        self.page = page
+        self.assertIsInstance(self.events.reply("tea").result, ToldToWait)
+        self.assertEqual([], [url for url in self.calls if "offset" in url and "offset=0" not in url])
