@@ -5,19 +5,22 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .errors import NotAsked, Problem, RateLimited, RecentFailure, UpstreamError, UpstreamTimeout
+from .errors import Busy, NotAsked, Problem, RateLimited, RecentFailure, UpstreamError, UpstreamTimeout
 from .flights import Flights, Turns
 from .guard import Guard, Span
 from .metrics import Metrics
 from .stores import CLOCK_SKEW, Entry, Store
 
 POLL_SECONDS = 0.02
+MAX_POLL_SECONDS = 0.1
+MAX_TOLD = 1024
+"""Hits that are kept as they were told, for those who ask for the same event within the same second."""
 FAILURE_SECONDS = 1.0
 """How long a failure of an event may be repeated to others who ask for it, instead of asking C42 again."""
 
@@ -44,6 +47,11 @@ class Reply:
     outcome: Literal["hit", "miss", "stale", "collapsed", "error"]
     upstream_seconds: float | None = None
     """How long C42 took, where it was asked for this."""
+    since: float = 0.0
+    until: float = 0.0
+    """A hit says the same after `since` and up to `until`: only its `ttl` changes, once a second."""
+    ready: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """A place for what is made of it once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +107,34 @@ class Cache:
         self._ttl = ttl
         self._stale_if_error = stale_if_error
         self._budget = budget
+        self._told_last: dict[str, Reply] = {}
         self._flights: Flights[_Outcome] = Flights()
         self._turns = Turns(metrics)
 
     def hit(self, event_id: str) -> Reply | None:
         """The fresh answer for an event, where this process has one."""
         held = self._memory.get(event_id)
+        if held is None:
+            return None
         now = self._clock()
-        return self._hit(held, now) if held is not None and self._is_fresh(held, now) else None
+        told = self._told_last.get(event_id)
+        if told is not None and told.result is held and told.since < now <= told.until:
+            return told
+        if not self._is_fresh(held, now):
+            return None
+        told = self._hit(held, now)
+        if len(self._told_last) >= MAX_TOLD:
+            self._told_last.clear()
+        self._told_last[event_id] = told
+        return told
 
     def ask(self, event_id: str, fetch: Callable[[], Fetched]) -> "Wait":
         """What is under way for an event; `fetch`, which may raise UpstreamError, where nothing was."""
-        flight, own = self._flights.join(event_id, partial(self._fly, event_id, fetch))
+        try:
+            flight, own = self._flights.join(event_id, partial(self._fly, event_id, fetch))
+        except Busy as busy:
+            flight, own = Future(), True
+            flight.set_result(_Outcome(busy, self._memory.get(event_id)))
 
         def told() -> Reply:
             if not flight.done():
@@ -138,11 +162,10 @@ class Cache:
         forward = self._forward(held)
         try:
             with self._lease(event_id) as waited:
-                # Whoever had the lease before may have fetched it, or failed.
                 held = self._look_up(event_id)
-                if held is not None and self._is_fresh(held, self._clock()):
-                    return _Outcome(held, forward=forward if waited else None, elsewhere=waited)
-                self._refuse_after_failure(event_id)
+                found = self._found(event_id, held, waited)
+                if found is not None:
+                    return self._elsewhere(found, held, forward) if waited else _Outcome(found, held)
                 with self._turns.turn(self._budget):
                     self._guard.permit()
                     return self._fetch(event_id, held, fetch)
@@ -167,7 +190,7 @@ class Cache:
         seconds = time.perf_counter() - start
         self._guard.note_success()
         now = self._clock()
-        stored = self._is_fresh(fetched.entry, now) and self._put(event_id, fetched.entry, now)
+        stored = self._keep(event_id, fetched.entry, held, now)
         return _Outcome(fetched.entry, held, forward, fetched.upstream_status, stored, upstream_seconds=seconds)
 
     @contextmanager
@@ -178,11 +201,13 @@ class Cache:
         """
         give_up = time.monotonic() + 2 * self._budget
         waited = False
+        pause = POLL_SECONDS
         while (lease := self._shared.lease(event_id)) is None:
             waited = True
             if time.monotonic() >= give_up:
                 raise UpstreamTimeout
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(1.5 * pause, MAX_POLL_SECONDS)
         with lease:
             yield waited
 
@@ -195,9 +220,45 @@ class Cache:
         own = self._memory.get(event_id)
         return shared if own is None or self._is_ahead(own, now) else own
 
-    def _put(self, event_id: str, entry: Entry, now: float) -> bool:
-        in_memory = self._memory.put(event_id, entry, now)
-        return self._shared.put(event_id, entry, now) or in_memory
+    def _keep(self, event_id: str, entry: Entry, held: Entry | None, now: float) -> bool:
+        """Store an answer, if it is one to be stored; whether it was."""
+        fresh = self._is_fresh(entry, now)
+        # A 404 that comes too late for anything else must still take the place of what would be told as stale.
+        replaces = entry.status == 404 and held is not None
+        in_memory = (fresh or replaces) and self._memory.put(event_id, entry, now)
+        in_shared = (fresh or replaces) and self._shared.put(event_id, entry, now)
+        if not (in_shared and fresh):
+            self._hand_over(event_id, entry, now)
+        return fresh and (in_shared or in_memory)
+
+    def _hand_over(self, event_id: str, entry: Entry, now: float) -> None:
+        """Leave what no store keeps to those who wait for it in other processes."""
+        note = _Handover(
+            span=Span(since=now, until=now + FAILURE_SECONDS),
+            status=entry.status,
+            body=entry.body.decode(),
+            fetched_at=entry.fetched_at,
+        )
+        self._shared.change_note(f"handover:{event_id}", lambda _: note.model_dump_json(), FAILURE_SECONDS)
+
+    def _handed_over(self, event_id: str) -> Entry | None:
+        note = _parsed(_Handover, self._shared.read_note(f"handover:{event_id}"))
+        if note is None or not note.span.covers(self._clock()):
+            return None
+        return Entry(note.status, note.body.encode(), note.fetched_at)
+
+    def _found(self, event_id: str, held: Entry | None, waited: bool) -> Entry | RecentFailure | None:
+        """What the one who had the lease before has left: an answer, or how it failed."""
+        if held is not None and self._is_fresh(held, self._clock()):
+            return held
+        return (self._handed_over(event_id) if waited else None) or self._recent_failure(event_id)
+
+    def _elsewhere(self, result: Entry | Problem, held: Entry | None, forward: str) -> _Outcome:
+        """What another process asked C42 for, while this one waited."""
+        status = result.upstream_status if isinstance(result, RecentFailure) else None
+        if isinstance(result, Entry) and result.status == 200:
+            status = 200
+        return _Outcome(result, held, forward, status, elsewhere=True)
 
     def _told(self, outcome: _Outcome, *, collapsed: bool) -> Reply:
         """The reply to one of the clients that waited for a flight."""
@@ -217,7 +278,10 @@ class Cache:
 
     def _hit(self, entry: Entry, now: float) -> Reply:
         expiry = self._expiry(entry)
-        return Reply(entry, expiry, f"c42-proxy; hit; ttl={math.floor(expiry - now)}", "hit")
+        ttl = math.floor(expiry - now)
+        # At its expiry an answer is no longer fresh: its last second ends just before.
+        until = expiry - ttl if ttl > 0 else math.nextafter(expiry, 0)
+        return Reply(entry, expiry, f"c42-proxy; hit; ttl={ttl}", "hit", since=expiry - ttl - 1, until=until)
 
     def _stale(self, outcome: _Outcome, now: float) -> Reply | None:
         """The expired answer that is told instead of a failure, if there is one, and it may be."""
@@ -227,17 +291,20 @@ class Cache:
         ttl = self._expiry(held) - now
         if not (isinstance(problem, Problem) and problem.may_be_hidden and -ttl < self._stale_if_error):
             return None
-        if isinstance(problem, NotAsked):
+        if outcome.forward is None:
             return Reply(held, None, _cache_status("hit", f"ttl={math.floor(ttl)}", "detail=stale-if-error"), "stale")
         forward_status = _forward_status(outcome.upstream_status)
         cache_status = _cache_status("fwd=stale", forward_status, "detail=stale-if-error")
         return Reply(held, None, cache_status, "stale", outcome.upstream_seconds)
 
-    def _refuse_after_failure(self, event_id: str) -> None:
-        """Raises RecentFailure where the event failed a moment ago."""
-        failure = _Failure.parsed(self._shared.read_note(_failure_note(event_id)))
-        if failure is not None and failure.span.covers(self._clock()):
-            raise RecentFailure(failure.status, failure.detail, may_be_hidden=failure.may_be_hidden)
+    def _recent_failure(self, event_id: str) -> RecentFailure | None:
+        """How the event failed a moment ago, if it did."""
+        failure = _parsed(_Failure, self._shared.read_note(f"failure:{event_id}"))
+        if failure is None or not failure.span.covers(self._clock()):
+            return None
+        return RecentFailure(
+            failure.status, failure.detail, failure.upstream_status, may_be_hidden=failure.may_be_hidden
+        )
 
     def _note_failure(self, event_id: str, error: UpstreamError) -> None:
         if isinstance(error, RateLimited) and error.seconds >= FAILURE_SECONDS:
@@ -247,9 +314,10 @@ class Cache:
             span=Span(since=now, until=now + FAILURE_SECONDS),
             status=error.status,
             detail=error.detail,
+            upstream_status=error.upstream_status,
             may_be_hidden=error.may_be_hidden,
         )
-        self._shared.change_note(_failure_note(event_id), lambda _: failure.model_dump_json(), FAILURE_SECONDS)
+        self._shared.change_note(f"failure:{event_id}", lambda _: failure.model_dump_json(), FAILURE_SECONDS)
 
     def _forward(self, held: Entry | None) -> str:
         return "fwd=uri-miss" if held is None else "fwd=stale"
@@ -265,6 +333,9 @@ class Cache:
         return entry.fetched_at + self._ttl
 
 
+_N = TypeVar("_N", bound=BaseModel)
+
+
 class _Failure(BaseModel):
     """What is noted of a failure, for others who ask for the same event at the same time."""
 
@@ -273,18 +344,27 @@ class _Failure(BaseModel):
     span: Span
     status: int = Field(ge=500, le=599)
     detail: str
+    upstream_status: int | None
     may_be_hidden: bool
 
-    @classmethod
-    def parsed(cls, note: str | None) -> "_Failure | None":
-        try:
-            return None if note is None else cls.model_validate_json(note)
-        except ValidationError:
-            return None
+
+class _Handover(BaseModel):
+    """An answer that no store keeps, for others who wait for it at this moment."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    span: Span
+    status: Literal[200, 404]
+    body: str
+    fetched_at: float
 
 
-def _failure_note(event_id: str) -> str:
-    return f"failure:{event_id}"
+def _parsed(model: type[_N], note: str | None) -> _N | None:
+    """What is in a note; None where there is none, or it is none of ours."""
+    try:
+        return None if note is None else model.model_validate_json(note)
+    except ValidationError:
+        return None
 
 
 def _why(outcome: _Outcome, collapsed: bool) -> list[str | None]:
@@ -294,7 +374,7 @@ def _why(outcome: _Outcome, collapsed: bool) -> list[str | None]:
         "stored" if outcome.stored and not collapsed else None,
         "collapsed" if collapsed else None,
         _forward_status(outcome.upstream_status),
-        f"detail={problem.reason}" if isinstance(problem, NotAsked) else None,
+        f"detail={problem.reason}" if isinstance(problem, NotAsked) and outcome.forward is None else None,
     ]
 
 

@@ -194,8 +194,9 @@ class RecentFailure(NotAsked):
 
     reason = "recent-failure"
 
-    def __init__(self, status: int, detail: str, *, may_be_hidden: bool) -> None:
+    def __init__(self, status: int, detail: str, upstream_status: int | None, *, may_be_hidden: bool) -> None:
         super().__init__(detail, None)
         self.status = status
+        self.upstream_status = upstream_status
         self.retry_after = 1 if status == 503 else None
         self.may_be_hidden = may_be_hidden

@@ -82,6 +82,8 @@ class Events:
 
     def _first_names(self, fetch: "_Fetch") -> list[str]:
         """The first names of all subscribers, in C42's order, each subscription once."""
+        if fetch.decided:
+            raise Superseded
         names: dict[str, str | None] = {}
         for page in self._pages(fetch):
             for subscription in page.subscriptions:

@@ -12,7 +12,7 @@ from .metrics import Metrics
 
 FETCHES_AT_ONCE = 256
 MAX_WAITING = 1000
-THREADS = 4096
+MAX_FLIGHTS = FETCHES_AT_ONCE + MAX_WAITING
 
 R = TypeVar("R")
 
@@ -23,14 +23,19 @@ class Flights(Generic[R]):
     def __init__(self) -> None:
         self._flights: dict[str, Future[R]] = {}
         self._lock = Lock()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="c42-fetch")
+        self._threads = ThreadPoolExecutor(MAX_FLIGHTS, thread_name_prefix="c42-fetch")
 
     def join(self, event_id: str, work: Callable[[], R]) -> tuple[Future[R], bool]:
-        """The flight for an event, begun with `work` if there was none; and whether it was."""
+        """The flight for an event, begun with `work` if there was none; and whether it was.
+
+        Raises Busy where there are more already than may run and wait: that takes no thread to find out.
+        """
         with self._lock:
             flight = self._flights.get(event_id)
             if flight is not None:
                 return flight, False
+            if len(self._flights) >= MAX_FLIGHTS:
+                raise Busy
             flight = self._flights[event_id] = self._threads.submit(copy_context().run, self._fly, event_id, work)
             return flight, True
 

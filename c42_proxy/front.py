@@ -6,8 +6,9 @@ What it says is what the Flask app would say, made by the same functions. A hit'
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, cast
 
 from a2wsgi import WSGIMiddleware
@@ -31,7 +32,12 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SEND_WHOLE = "c42_proxy.send_whole"
+"""The name of our worker's extension to ASGI."""
+ABOUT_A_BODY = {b"content-type", b"content-length"}
 
 _EVENT = re.compile(f"{PREFIX}({EVENT_ID})/")
 
@@ -66,11 +72,14 @@ class Front:
             if reply is None:
                 correlation.begin(request_id, traceparent)
                 reply = await self._wait(event_id)
+            elif if_none_match is None and not self._logs_hits and self._sent_whole(scope, event_id, reply, request_id):
+                return
             start, body = _response(event_id, reply, request_id, if_none_match)
             outcome, upstream_seconds = reply.outcome, reply.upstream_seconds
         except Exception as error:  # noqa: BLE001  # as Flask's handler for all that is not foreseen
             correlation.begin(request_id, traceparent)
-            start, body = _rendered(internal_error(error), request_id)
+            response = internal_error(error)
+            start, body = _start(response.status_code, _pairs(response), request_id), response.get_data()
             outcome, upstream_seconds = "error", None
         await send(start)
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
@@ -86,57 +95,89 @@ class Front:
                 request_id=request_id,
             )
 
+    def _sent_whole(self, scope: Scope, event_id: str, reply: Reply, request_id: str) -> bool:
+        """Whether our worker took the answer as the bytes that it is (see `worker.send_whole`)."""
+        send_whole = scope.get("extensions", {}).get(SEND_WHOLE)
+        if send_whole is None or isinstance(reply.result, Problem):
+            return False
+        head, body = _head(event_id, reply, reply.result)
+        if not send_whole(scope, b"%b%b\r\n" % (head, request_id.encode()), b"" if scope["method"] == "HEAD" else body):
+            return False
+        self._metrics.request("hit", reply.result.status).inc()
+        return True
+
     async def _wait(self, event_id: str) -> Reply:
         """The reply of Flask, awaited without a thread."""
         pending = self._events.ask(event_id)
-        await asyncio.wait([asyncio.wrap_future(pending.flight)], timeout=pending.patience)
+        loop = asyncio.get_running_loop()
+        landed = loop.create_future()
+
+        def wake() -> None:
+            if not landed.done():
+                landed.set_result(None)
+
+        pending.flight.add_done_callback(lambda _: loop.call_soon_threadsafe(wake))
+        give_up = loop.call_later(pending.patience, wake)
+        try:
+            await landed
+        finally:
+            give_up.cancel()
         return pending.reply()
-
-
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """A hit's answer but for `Cache-Status` and the request's id."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
 
 
 def _response(event_id: str, reply: Reply, request_id: str, if_none_match: str | None) -> tuple[Message, bytes]:
     """The start of the response, and its body."""
     if reply.outcome != "hit" or isinstance(reply.result, Problem):
-        return _rendered(answer(event_id, reply, if_none_match), request_id)
-    template = _template(event_id, reply, reply.result, if_none_match)
-    headers = [
-        *template.headers,
-        (b"cache-status", reply.cache_status.encode()),
-        (b"x-request-id", request_id.encode()),
-    ]
-    return {"type": "http.response.start", "status": template.status, "headers": headers}, template.body
+        response = answer(event_id, reply, if_none_match)
+        return _start(response.status_code, _pairs(response), request_id), response.get_data()
+    headers, body = _whole(event_id, reply, reply.result)
+    if if_none_match is not None and _is_known(headers, if_none_match):
+        return _start(304, [header for header in headers if header[0] not in ABOUT_A_BODY], request_id), b""
+    return _start(reply.result.status, headers, request_id), body
 
 
-def _template(event_id: str, reply: Reply, entry: Entry, if_none_match: str | None) -> _Template:
+def _whole(event_id: str, reply: Reply, entry: Entry) -> tuple[Sequence[Header], bytes]:
+    """A hit's headers but for the request's id, and its body. What belongs to the entry is made once."""
     kept = entry.ready
     if not kept:
-        whole, unchanged = answer(event_id, reply, None), answer(event_id, reply, "*")
-        kept |= {"etag": whole.get_etag()[0], "unchanged": _as_template(unchanged), "whole": _as_template(whole)}
-    is_known = if_none_match is not None and kept["etag"] and is_unchanged(if_none_match, kept["etag"])
-    template: _Template = kept["unchanged" if is_known else "whole"]
-    return template
+        response = answer(event_id, reply, None)
+        kept["headers"] = tuple(header for header in _pairs(response) if header[0] != b"cache-status")
+        kept["body"] = entry.body or response.get_data()
+    return [*kept["headers"], (b"cache-status", reply.cache_status.encode())], kept["body"]
 
 
-def _as_template(response: Response) -> _Template:
-    headers = [(name, value) for name, value in _pairs(response) if name != b"cache-status"]
-    return _Template(response.status_code, headers, response.get_data())
+def _is_known(headers: Sequence[Header], if_none_match: str) -> bool:
+    etag = dict(headers).get(b"etag")
+    return etag is not None and is_unchanged(if_none_match, etag.decode().strip('"'))
 
 
-def _rendered(response: Response, request_id: str) -> tuple[Message, bytes]:
-    headers = [*_pairs(response), (b"x-request-id", request_id.encode())]
-    return {"type": "http.response.start", "status": response.status_code, "headers": headers}, response.get_data()
+def _start(status: int, headers: Sequence[Header], request_id: str) -> Message:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [*headers, (b"x-request-id", request_id.encode())],
+    }
 
 
-def _pairs(response: Response) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode(), value.encode("latin-1")) for name, value in response.headers.items()]
+def _head(event_id: str, reply: Reply, entry: Entry) -> tuple[bytes, bytes]:
+    """A hit on the wire, up to the request's id; and its body."""
+    made: tuple[bytes, bytes] | None = reply.ready.get("head")
+    if made is None:
+        headers, body = _whole(event_id, reply, entry)
+        status = HTTPStatus(entry.status)
+        lines = [b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()), *(b"%b: %b\r\n" % each for each in headers)]
+        made = reply.ready["head"] = b"".join([*lines, b"x-request-id: "]), body
+    return made
+
+
+def _pairs(response: Response) -> list[Header]:
+    return [_pair(name, value) for name, value in response.headers.items()]
+
+
+@lru_cache(4096)
+def _pair(name: str, value: str) -> Header:
+    """Most headers are those of other events, too: a hundred thousand cached answers need not have one each."""
+    return name.lower().encode(), value.encode("latin-1")
 
 
 def _sent(scope: Scope) -> tuple[str, str | None, str | None]:

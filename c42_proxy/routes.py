@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import time
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -141,10 +142,13 @@ def _tell_expiry(response: Response, expiry: float | None) -> bool:
         return False
     instant = math.floor(expiry)
     response.headers["Cache-Control"] = UNTIL_EXPIRES
-    response.headers["Expires"] = http_date(instant)
+    response.headers["Expires"] = _http_date(instant)
     # nginx serves through the whole second that it is told.
     response.headers["X-Accel-Expires"] = f"@{instant - 1}"
     return True
+
+
+_http_date = lru_cache(4096)(http_date)
 
 
 def _problem(status: HTTPStatus, detail: str, *, of_this_request: bool = True) -> Response:

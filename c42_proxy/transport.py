@@ -107,6 +107,10 @@ class _Response(http.client.HTTPResponse):
             if isinstance(exc, http.client.LineTooLong) or type(exc) is http.client.HTTPException:
                 raise TimeoutError from exc
             raise
+        while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            # An interim answer (103, say): the one that counts is still to come (RFC 9110, section 15.2).
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first
+            self.begin()
         if self._reader.ended:
             # Python takes the end of the connection for the end of the headers: half a 404 would pass for a whole one.
             raise http.client.HTTPException

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +13,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
+from .front import SEND_WHOLE
+
 LAST_REQUEST_SECONDS = 0.5
 HEARTBEAT_SECONDS = 1.0
+SWITCH_SECONDS = 0.0005
+"""A tenth of Python's own, for which one thread may keep all others from running."""
 
 
 class LastRequestProtocol(HttpToolsProtocol):
@@ -23,6 +28,8 @@ class LastRequestProtocol(HttpToolsProtocol):
     """
 
     _ends = False
+    _default_headers: list[tuple[bytes, bytes]] | None = None
+    _default_lines = b""
 
     def shutdown(self) -> None:
         """Called once by uvicorn for each connection."""
@@ -35,8 +42,32 @@ class LastRequestProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser for each request."""
         super().on_headers_complete()
+        self.scope["extensions"] = {SEND_WHOLE: self._send_whole}  # type: ignore[dict-item]  # ASGI has dicts there
         if self._ends:
             self.cycle.keep_alive = False
+
+    def _send_whole(self, scope: Any, head: bytes, body: bytes) -> bool:
+        """Send an answer as it is but for the server's own headers; False where it takes more than that."""
+        # Not bound to the request: a cycle of references would leave all its objects to the garbage collector.
+        cycle = self.cycle
+        if (
+            cycle.scope is not scope  # a pipelined one is waiting behind it
+            or cycle.disconnected
+            or cycle.response_started
+            or not cycle.keep_alive
+            or cycle.access_log
+            or self.flow.write_paused
+        ):
+            return False
+        if self._default_headers is not self.server_state.default_headers:
+            # uvicorn makes new ones each second: the date is among them.
+            self._default_headers = self.server_state.default_headers
+            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
+        self.transport.write(b"".join((head, self._default_lines, b"\r\n", body)))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def _is_idle(self) -> bool:
         # uvicorn sets the attribute to None in its constructor, without saying so to mypy.
@@ -89,6 +120,12 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         logger = logging.getLogger("uvicorn.error")
         logger.propagate = True
         logger.setLevel(logging.ERROR)
+
+    def init_process(self) -> None:
+        """Called by gunicorn after the fork."""
+        # Hundreds of threads may begin to fetch at once; the loop that answers hits must get its turn between them.
+        sys.setswitchinterval(SWITCH_SECONDS)
+        super().init_process()
 
     async def _serve(self) -> None:
         # uvicorn's own heartbeat goes by the wall clock: set back, it would stop, and gunicorn end the worker.

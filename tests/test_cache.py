@@ -446,7 +446,7 @@ class AnotherProcessTest(CacheTest):
         """One asks C42, the other waits for its answer."""
         first, second = self.two(self.says())
         self.assert_told(first, b"tea", "fwd=uri-miss; stored; fwd-status=200")
-        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed")
+        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
         self.assertEqual(first.expiry, second.expiry)
         self.assert_asked(1)
 
@@ -454,13 +454,13 @@ class AnotherProcessTest(CacheTest):
         """The same where an answer has expired."""
         self.hold(NOW - 300)
         _, second = self.two(self.says())
-        self.assert_told(second, b"tea", "fwd=stale; collapsed")
+        self.assert_told(second, b"tea", "fwd=stale; collapsed; fwd-status=200")
 
     def test_failure_is_shared(self) -> None:
         """One fails, the other is told so and does not ask again."""
         first, second = self.two(self.fails())
         self.assert_told(first, UpstreamDown, "fwd=uri-miss; fwd-status=500")
-        self.assert_told(second, RecentFailure, "detail=recent-failure")
+        self.assert_told(second, RecentFailure, "fwd=uri-miss; collapsed; fwd-status=500")
         self.assertEqual([502, 502], [reply.result.status for reply in (first, second)])
         self.assert_asked(1)
 
@@ -469,7 +469,7 @@ class AnotherProcessTest(CacheTest):
         self.hold(NOW - 300)
         first, second = self.two(self.fails())
         self.assert_told(first, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
-        self.assert_told(second, b"held", "hit; ttl=-48; detail=stale-if-error")
+        self.assert_told(second, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
 
     def test_wait_is_shared(self) -> None:
         """One is told to wait, and the other keeps to it."""
@@ -484,11 +484,19 @@ class AnotherProcessTest(CacheTest):
         self.assert_told(second, ToldToWait, "detail=told-to-wait")
         self.assert_asked(1)
 
+    def test_late_result_is_shared(self) -> None:
+        """What is past its instant when it arrives is told to both, kept by neither, and not asked for again."""
+        first, second = self.two(self.says(seconds=252))
+        self.assert_told(first, b"tea", "fwd=uri-miss; fwd-status=200; detail=past-expiry")
+        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200; detail=past-expiry")
+        self.assertIsNone(self.shared.get("tea"))
+        self.assert_asked(1)
+
     def test_wait_of_no_time_is_shared(self) -> None:
         """A wish to wait that is over at once is still a failure that others share, instead of asking in turn."""
         first, second = self.two(self.fails(RateLimited(0, 429)))
         self.assert_told(first, RateLimited, "fwd=uri-miss; fwd-status=429")
-        self.assert_told(second, RecentFailure, "detail=recent-failure")
+        self.assert_told(second, RecentFailure, "fwd=uri-miss; collapsed; fwd-status=429")
         assert isinstance(second.result, RecentFailure)
         self.assertEqual((second.result.status, second.result.retry_after), (503, 1))
         self.assert_asked(1)
@@ -559,7 +567,13 @@ class RecentFailureTest(CacheTest):
 
     def test_garbage(self) -> None:
         """A note that is none of ours says nothing."""
-        good = {"span": {"since": NOW, "until": NOW + 1}, "status": 502, "detail": "d", "may_be_hidden": True}
+        good = {
+            "span": {"since": NOW, "until": NOW + 1},
+            "status": 502,
+            "detail": "d",
+            "upstream_status": None,
+            "may_be_hidden": True,
+        }
         forged: list[object] = [
             *({}, [], 7, None, {**good, "status": 200}, {**good, "status": "502"}, {**good, "detail": None}),
             {**good, "span": {"since": NOW, "until": NOW + 4000}},
@@ -614,6 +628,13 @@ class StaleTest(CacheTest):
         self.guard.note_wait(RateLimited(30, 429))
         self.assert_told(self.ask(), b"held", "hit; ttl=-1; detail=stale-if-error")
 
+    def test_late_not_found(self) -> None:
+        """A 404 that is past its instant when it arrives still takes the place of an answer that has expired."""
+        self.hold(NOW - 300)
+        self.ask(self.says(status=404, seconds=252))
+        self.now += 2
+        self.assert_told(self.ask(self.fails()), UpstreamDown, "fwd=stale; fwd-status=500")
+
 
 class BusyTest(CacheTest):
     def test_so_many_and_no_more(self) -> None:
@@ -630,7 +651,8 @@ class BusyTest(CacheTest):
         wait([pending.flight for pending in waiting], PATIENCE, FIRST_COMPLETED)
         (sent_away,) = (pending for pending in waiting if pending.flight.done())
         self.assert_told(sent_away.reply(), Busy, "detail=busy")
-        self.hold(NOW - 300)
+        # In memory: whoever is sent away costs no thread, so the shared store is not asked either.
+        self.memory.put("tea", Entry(200, b"held", NOW - 300), NOW)
         self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
         self.gate.set()
         told = {self.end(pending).cache_status for pending in waiting if pending is not sent_away}

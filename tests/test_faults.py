@@ -32,6 +32,14 @@ class FaultsTest(unittest.TestCase):
         self.cluster = self.enterContext(Cluster())
         self.c42 = self.cluster.sandbox
 
+    def assert_one_fetch_each(self, events: int, clients: int) -> None:
+        """So many events, each asked for by so many clients at once, over all hosts: one fetch for each event."""
+        names = {f"event-{number}": {"title": "Tea", "names": ["Arthur"]} for number in range(events)}
+        self.c42.set(events=names, latency=0.5)
+        answers = self.cluster.storm(events * clients, *names)
+        self.assertEqual({answer.status for answer in answers}, {200})
+        self.assertEqual(self.c42.calls, {"events": events, "subscriptions": events})
+
     def assert_all_named(self, answers: list[Answer]) -> None:
         self.assertEqual({answer.status for answer in answers}, {200}, answers)
         self.assertEqual(len({answer.body for answer in answers}), 1)
@@ -74,6 +82,18 @@ class StormTest(FaultsTest):
         # The storm begins a few milliseconds before the answer expires, and goes on after it.
         time.sleep(asked_at + TTL - time.monotonic())
         self.assert_all_named(self.cluster.storm(120))
+        self.assertEqual(self.c42.calls, {"events": 1, "subscriptions": 1})
+
+    def test_many_events(self) -> None:
+        """A burst of many events at once is no failure of the store: each is fetched once."""
+        self.cluster.add_host(self.sqlite, workers=4)
+        self.assert_one_fetch_each(events=120, clients=4)
+
+    def test_late(self) -> None:
+        """An answer that is out of date when it arrives is one for all workers, not asked for by each in turn."""
+        self.cluster.add_host(self.sqlite, workers=4, C42_CACHE_TTL="0.5")
+        self.c42.set(latency=1)
+        self.assert_all_named(self.cluster.storm(40))
         self.assertEqual(self.c42.calls, {"events": 1, "subscriptions": 1})
 
     def test_failure(self) -> None:
@@ -198,6 +218,11 @@ class RedisFaultTest(FaultsTest):
         self.c42.set(latency=0.3)
         self.assert_all_named(self.cluster.storm(STORM))
         self.assertEqual(self.c42.calls, {"events": 1, "subscriptions": 1})
+
+    def test_many_events(self) -> None:
+        """A burst of many events at once is no failure of Redis: each is fetched once."""
+        self.hosts(workers=2)
+        self.assert_one_fetch_each(events=120, clients=4)
 
     def test_slow(self) -> None:
         """The lease is renewed: a fetch that takes three seconds is still the only one."""

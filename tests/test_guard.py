@@ -472,7 +472,7 @@ class FetchTest(GuardTest):
         """The same where it was another process that was told: it stands in the store."""
         elsewhere = self.new_guard()
 
-        def page(url: str) -> Answer:
+        def page(_url: str) -> Answer:
             elsewhere.note_wait(RateLimited(30, 429))
             return self.full_page("tea")
 

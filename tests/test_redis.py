@@ -249,19 +249,6 @@ class FailureTest(RedisTest):
             with ThreadPoolExecutor(100) as threads:
                 self.assertLess(max(threads.map(get, range(100))), IN_TIME + 0.5)
 
-    def test_no_connection_left(self) -> None:
-        """Who waits for one of the connections has failed in time, too."""
-        with RedisServer() as server, patch("c42_proxy.stores.redis.MAX_CONNECTIONS", 2):
-            store = open_at(server.url)
-            self.assert_works(store)
-            server.hang()
-            with ThreadPoolExecutor(12) as threads:
-                started = time.monotonic()
-                gets = [threads.submit(store.get, "a") for _ in range(12)]
-                for get in gets:
-                    self.assertIsInstance(get.exception(10), StoreError)
-                self.assertLess(time.monotonic() - started, IN_TIME + 0.5)
-
     def test_steady(self) -> None:
         """Of a Redis that hangs one call takes notice, the others do not wait; when it goes on, it is taken back."""
         with RedisServer() as server:

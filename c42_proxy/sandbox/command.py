@@ -65,7 +65,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
             "worker_class": _Worker,
             # One worker, because each would count its own calls; enough threads for many slow ones.
             "workers": 1,
-            "threads": 256,
+            "threads": 1024,
             "keepalive": 75,
             "graceful_timeout": 1,
             "loglevel": "warning",

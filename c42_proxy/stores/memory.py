@@ -12,7 +12,7 @@ from . import Entry
 ENTRY_OVERHEAD = 576
 """Bytes of Python objects around one body, rounded up: `tests/test_memory.py` measures them."""
 
-MAX_NOTES = 10_000
+MAX_NOTES_LENGTH = 4_194_304
 
 
 class MemoryStore:
@@ -20,7 +20,7 @@ class MemoryStore:
 
     def __init__(self, max_bytes: int, metrics: Metrics | None = None) -> None:
         self._entries: LRUCache[str, Entry] = LRUCache(max_bytes, getsizeof=_size)
-        self._notes: LRUCache[str, str] = LRUCache(MAX_NOTES)
+        self._notes: LRUCache[str, str] = LRUCache(MAX_NOTES_LENGTH, getsizeof=_note_size)
         self._lock = Lock()
         self._metrics = metrics
 
@@ -49,7 +49,7 @@ class MemoryStore:
     def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:  # noqa: ARG002  # the least recently used goes first
         with self._lock:
             note = change(self._notes.get(name))
-            if note is None:
+            if note is None or _note_size(note) > MAX_NOTES_LENGTH:
                 self._notes.pop(name, None)
             else:
                 self._notes[name] = note
@@ -58,6 +58,10 @@ class MemoryStore:
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # as the contract has it
         """Always granted: within a process there is one fetch an event already."""
         return nullcontext()
+
+
+def _note_size(note: str) -> int:
+    return len(note) + ENTRY_OVERHEAD
 
 
 def _size(entry: Entry) -> int:

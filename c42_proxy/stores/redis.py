@@ -17,9 +17,15 @@ import redis
 from ..errors import StoreError
 from . import STORE_SECONDS, Entry, Listed
 from .forks import after_fork
+from .gate import Gate
 from .records import from_bytes, to_bytes
 
-MAX_CONNECTIONS = 64
+COMMANDS_AT_ONCE = 16
+"""More would not make Redis faster, and their threads would hold up those that answer."""
+
+SPARE_CONNECTIONS = 2
+"""For the renewal of leases, which must not wait for its turn."""
+
 LEASE_SECONDS = 1.0
 RENEW_SECONDS = 0.3
 
@@ -28,7 +34,7 @@ READ_AT_ONCE = 100
 """Keys that Redis looks through, and entries that it sends, in one go: others wait for that long."""
 
 MAX_CHANGES = 100
-"""Attempts at most to change a key that other processes change as well; threads wait for each other instead."""
+"""Attempts at most to change a key that other processes change as well."""
 
 MAX_PAUSE_MICROSECONDS = 2000
 """Before another attempt, by chance up to this long: else the fastest process would win each time."""
@@ -63,7 +69,7 @@ class RedisStore:
         pool = redis.BlockingConnectionPool.from_url(
             url,
             connection_class=_TlsConnection if address.scheme == "rediss" else _Connection,
-            max_connections=MAX_CONNECTIONS,
+            max_connections=COMMANDS_AT_ONCE + SPARE_CONNECTIONS,
             timeout=STORE_SECONDS,
             socket_timeout=STORE_SECONDS,
             socket_connect_timeout=STORE_SECONDS,
@@ -83,7 +89,8 @@ class RedisStore:
         self._leases_lock = Lock()
         self._any_lease = Event()
         self._renewing = False
-        self._changing = Lock()
+        self._commands = Gate(COMMANDS_AT_ONCE)
+        self._note_changes = Gate(1)
 
     def get(self, event_id: str) -> Entry | None:
         return from_bytes(event_id, self._read(self._key("event", event_id)))
@@ -107,7 +114,9 @@ class RedisStore:
             note = change(_text(held))
             return None if note is None else note.encode()
 
-        return _text(self._change(self._key("note", name), change_bytes, lifetime))
+        # Threads that change the same note wait for each other, instead of trying again.
+        with self._note_changes.turn():
+            return _text(self._change(self._key("note", name), change_bytes, lifetime))
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
         key, value = self._key("lease", event_id), secrets.token_hex(16).encode()
@@ -153,20 +162,15 @@ class RedisStore:
 
     def _change(self, key: str, change: Callable[[bytes | None], bytes | None], lifetime: float) -> bytes | None:
         """Replace what a key holds by what `change` makes of it, with nobody else in between."""
-        if not self._changing.acquire(timeout=STORE_SECONDS):
-            raise StoreError(f"Redis at {self._address}: too many changes at once")
-        try:
-            for _ in range(MAX_CHANGES):
-                held = self._read(key)
-                new = change(held)
-                if new is None and held is None:
-                    return None
-                with self._errors():
-                    if self._replace(key, held, new, lifetime):
-                        return new
-                time.sleep(secrets.randbelow(MAX_PAUSE_MICROSECONDS) / 1_000_000)
-        finally:
-            self._changing.release()
+        for _ in range(MAX_CHANGES):
+            held = self._read(key)
+            new = change(held)
+            if new is None and held is None:
+                return None
+            with self._errors():
+                if self._replace(key, held, new, lifetime):
+                    return new
+            time.sleep(secrets.randbelow(MAX_PAUSE_MICROSECONDS) / 1_000_000)
         raise StoreError(f"Redis at {self._address}: others change {key} all the time")
 
     def _replace(self, key: str, held: bytes | None, new: bytes | None, lifetime: float) -> bool:
@@ -175,10 +179,11 @@ class RedisStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (redis.RedisError, OSError) as exc:
-            raise StoreError(f"Redis at {self._address}: {exc}") from exc
+        with self._commands.turn():
+            try:
+                yield
+            except (redis.RedisError, OSError) as exc:
+                raise StoreError(f"Redis at {self._address}: {exc}") from exc
 
     def _keep(self, key: str, value: bytes) -> None:
         with self._leases_lock:
@@ -207,7 +212,7 @@ class RedisStore:
         with self._leases_lock:
             value = self._leases.pop(key)
         # Where this fails, the lease ends by itself.
-        with suppress(redis.RedisError, OSError):
+        with suppress(StoreError), self._errors():
             self._replace(key, value, None, LEASE_SECONDS)
 
 

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from threading import Lock
 from typing import TypeVar
 
 from ..errors import StoreError
 from . import CLOCK_SKEW, STORE_SECONDS, Entry, Listed
 from .forks import after_fork
+from .gate import Gate
 from .locks import FileLocks, HeldLock
 from .records import from_bytes, to_bytes
 
@@ -82,7 +82,7 @@ class SqliteStore:
         self._inherited: list[sqlite3.Connection] = []
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._lock = Lock()
+        self._gate = Gate(1)
         after_fork(self._forget)
 
     def _forget(self) -> None:
@@ -90,7 +90,7 @@ class SqliteStore:
         if self._connection is not None:
             self._inherited.append(self._connection)
         self._connection = None
-        self._lock = Lock()
+        self._gate = Gate(1)
 
     def get(self, event_id: str) -> Entry | None:
         key = self._key(event_id)
@@ -206,22 +206,19 @@ class SqliteStore:
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something with the database, and with a new one if it turns out to be corrupt."""
-        give_up = time.monotonic() + STORE_SECONDS
-        if not self._lock.acquire(timeout=STORE_SECONDS):
-            raise StoreError(f"{self._path}: the database is busy")
-        try:
+        with self._gate.turn():
+            give_up = time.monotonic() + STORE_SECONDS
             try:
-                return work(self._connected(give_up))
-            except sqlite3.DatabaseError as exc:
-                if not _is_corrupt(exc):
-                    raise
-                with self._housekeeping(give_up):
-                    self._set_aside(exc)
-                return work(self._connected(give_up))
-        except (sqlite3.Error, OSError) as exc:
-            raise StoreError(f"{self._path}: {exc}") from exc
-        finally:
-            self._lock.release()
+                try:
+                    return work(self._connected(give_up))
+                except sqlite3.DatabaseError as exc:
+                    if not _is_corrupt(exc):
+                        raise
+                    with self._housekeeping(give_up):
+                        self._set_aside(exc)
+                    return work(self._connected(give_up))
+            except (sqlite3.Error, OSError) as exc:
+                raise StoreError(f"{self._path}: {exc}") from exc
 
     def _connected(self, give_up: float) -> sqlite3.Connection:
         """The connection to the file that has our name now: somebody may have removed it, or set it aside."""

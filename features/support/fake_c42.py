@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import count
 from threading import Lock
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -19,8 +20,9 @@ from requests import PreparedRequest
 from c42_proxy.sandbox.app import create_sandbox
 from c42_proxy.sandbox.events import Person, Sample, removed, sample
 
-API_URL = "https://c42.example/api/v2/"
 TOKEN = "the-token-of-the-proxy"
+
+_numbers = count(1)
 
 CallName = Literal["event", "subscribers"]
 Answer = tuple[int, dict[str, str], str]
@@ -41,13 +43,15 @@ class FakeC42:
     """Knows events; counts the calls it receives; behaves as the scenario says."""
 
     def __init__(self) -> None:
+        # Each has an address of its own: what a scenario leaves under way is not for the next one.
+        self.url = f"https://c42-{next(_numbers)}.example/api/v2/"
         self.calls: list[Call] = []
         self.behaviours: dict[CallName, Behaviour] = {}
         self._events: dict[str, Sample] = {}
         self._sandbox: Flask | None = None
         self._lock = Lock()
         self._wire = responses.RequestsMock(assert_all_requests_are_fired=False)
-        self._wire.add_callback("GET", re.compile(re.escape(API_URL)), self._receive)
+        self._wire.add_callback("GET", re.compile(re.escape(self.url)), self._receive)
         self._wire.start()
 
     def close(self) -> None:
@@ -100,7 +104,7 @@ class FakeC42:
             if self._sandbox is None:
                 self._sandbox = create_sandbox(token=TOKEN, events=self._events)
         answer = self._sandbox.test_client().get(
-            str(request.url).replace(API_URL, "/api/v2/"), headers=list(request.headers.items())
+            str(request.url).replace(self.url, "/api/v2/"), headers=list(request.headers.items())
         )
         return answer.status_code, {"Content-Type": answer.content_type}, answer.get_data(as_text=True)
 
@@ -169,7 +173,7 @@ MISBEHAVIOURS: dict[str, Behaviour] = {
     "answers nonsense": answers(200, "<html>Hello</html>"),
     "refuses the proxy's token": answers(401),
     "forbids what we ask": answers(403),
-    "sends us elsewhere": answers(302, Location=API_URL),
+    "sends us elsewhere": answers(302, Location="https://elsewhere.example/"),
     "knows nothing": answers(404),
     "asks to wait without saying how long": answers(429),
     "asks to wait for a time that nobody can read": asks_to_wait("a while"),

@@ -17,7 +17,7 @@ from c42_proxy.sandbox.events import Person
 from c42_proxy.settings import Settings
 
 from .asgi import AsWsgi
-from .fake_c42 import API_URL, TOKEN, Answer, Call, FakeC42, id_of
+from .fake_c42 import TOKEN, Answer, Call, FakeC42, id_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -39,7 +39,7 @@ class World:
 
     def __init__(self, clock: FrozenDateTimeFactory, driver: str) -> None:
         self.c42 = FakeC42()
-        self.settings: dict[str, str] = {"C42_API_URL": API_URL, "C42_API_TOKEN": TOKEN, "C42_CACHE_URL": "memory://"}
+        self.settings: dict[str, str] = {"C42_API_URL": self.c42.url, "C42_API_TOKEN": TOKEN, "C42_CACHE_URL": "memory://"}
         self.collaborators: dict[str, Any] = {}
         self.event_id = ""
         self._answer: TestResponse | None = None

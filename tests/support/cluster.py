@@ -106,7 +106,7 @@ class Cluster:
 
     def __enter__(self) -> Self:
         self.sandbox = Sandbox(self._stack)
-        self._clients = self._stack.enter_context(ThreadPoolExecutor(300))
+        self._clients = self._stack.enter_context(ThreadPoolExecutor(500))
         return self
 
     def __exit__(
@@ -124,7 +124,9 @@ class Cluster:
         """Ask in the background."""
         return self._clients.submit(host.get, event_id)
 
-    def storm(self, number: int, event_id: str = COFFEE) -> list[Answer]:
-        """So many clients ask at once, spread over the hosts."""
-        hosts = [self.hosts[client % len(self.hosts)] for client in range(number)]
-        return list(self._clients.map(lambda host: host.get(event_id), hosts))
+    def storm(self, number: int, *event_ids: str) -> list[Answer]:
+        """So many clients ask at once, spread over the events and the hosts."""
+        events = event_ids or (COFFEE,)
+        rounds = (divmod(client, len(events)) for client in range(number))
+        asked = [(self.hosts[sum(turn) % len(self.hosts)], events[turn[1]]) for turn in rounds]
+        return list(self._clients.map(lambda one: one[0].get(one[1]), asked))
