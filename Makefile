@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 COVERAGE := $(BIN)/coverage run
 
-.PHONY: help run test check features unit clean
+.PHONY: help run test check features unit bench image pins clean
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +20,7 @@ check: .venv/installed-dev ## format, lint, types, import contract and features,
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/mypy --scripts-are-modules scripts/stack
 	$(BIN)/lint-imports --no-cache
 	@rm -f .coverage .coverage.*
 	$(BIN)/behave --dry-run --format steps.usage --no-summary | (! grep -E 'UN(USED|DEFINED) STEP')
@@ -31,6 +32,22 @@ unit: .venv/installed-dev ## the unit tests, with real servers where it takes th
 
 features: .venv/installed-dev ## the specification, told scenario by scenario
 	$(BIN)/behave
+
+bench: .venv/installed-bench ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores, half an hour)
+	$(BIN)/mypy --package benchmarks
+	$(BIN)/python -m benchmarks
+
+image: ## build the container image and try it
+	scripts/image
+
+UV_PINS = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make pins' $(UPGRADE)
+
+pins: .venv/bin/python ## pin what the image installs (make pins UPGRADE=--upgrade renews the pins)
+	$(BIN)/python -m pip install --quiet uv
+	$(UV_PINS) --output-file deploy/requirements.txt pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(UV_PINS) --output-file deploy/requirements-build.txt -
 
 clean: ## remove what was set up and made
 	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache *.egg-info build
@@ -47,3 +64,7 @@ clean: ## remove what was set up and made
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ .venv/installed
+
+.venv/installed-bench: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@ .venv/installed-dev .venv/installed

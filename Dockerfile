@@ -1,0 +1,60 @@
+# The proxy in a container: `docker build .`, or scripts/image, which also tries it and does without Docker.
+#
+#   docker run --read-only --tmpfs /tmp --publish 127.0.0.1:4242:4242 --env C42_API_TOKEN=... c42-proxy
+#
+# Any image with Python 3.11 or newer and its venv module is a base. /bin/sh is needed for the build alone.
+ARG PYTHON_IMAGE=python:3.13-slim-bookworm
+
+
+FROM ${PYTHON_IMAGE} AS build
+
+# Two environments: pip and setuptools stay in the one that is left behind.
+RUN python3 -m venv /build/tools && python3 -m venv --without-pip /opt/c42-proxy
+
+# Where packages come from, if not from the usual place, is the business of who builds: --secret id=pip.conf,src=...
+# and --secret id=ca,src=..., with `cert = /run/secrets/ca` in the former. Neither is left in any layer.
+COPY deploy/requirements.txt deploy/requirements-build.txt /build/
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca \
+    export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore \
+    && /build/tools/bin/pip install --require-hashes --only-binary :all: --requirement /build/requirements-build.txt \
+    && /build/tools/bin/pip --python /opt/c42-proxy/bin/python install \
+        --require-hashes --only-binary :all: --requirement /build/requirements.txt
+
+# The proxy after what it needs: a change of its code leaves the layers above as they are.
+COPY pyproject.toml README.md LICENSE /build/source/
+COPY c42_proxy /build/source/c42_proxy
+RUN /build/tools/bin/pip wheel --no-index --no-deps --no-build-isolation --no-cache-dir --wheel-dir /build /build/source \
+    && /build/tools/bin/pip --python /opt/c42-proxy/bin/python install --no-index --no-deps --no-cache-dir /build/*.whl \
+    && /opt/c42-proxy/bin/c42-proxy --version
+
+
+FROM ${PYTHON_IMAGE}
+
+COPY --from=build /opt/c42-proxy /opt/c42-proxy
+
+# The root file system may be read-only. What is written goes to /tmp (the SQLite file, if no other store is set) and to
+# /dev/shm, which every container has (gunicorn's heartbeat).
+ENV PATH=/opt/c42-proxy/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    XDG_CACHE_HOME=/tmp/cache \
+    C42_BIND=0.0.0.0:4242
+
+# A number: Kubernetes' runAsNonRoot cannot judge a name. Whoever mounts a token file lets this one read it.
+USER 4242:4242
+EXPOSE 4242
+
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 CMD ["c42-proxy", "healthcheck"]
+
+ENTRYPOINT ["c42-proxy"]
+CMD ["serve"]
+
+# Last, because they differ from build to build.
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="c42-proxy" \
+      org.opencontainers.image.description="One Calendar42 event with its subscribers in one request, remembered for 4.2 minutes." \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
