@@ -1,0 +1,58 @@
+"""Who measured: without it, no figure means anything."""
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The core that the servers run on, and the one for wrk, the clients and the stand-in C42."""
+
+    server: int
+    load: int
+
+    @classmethod
+    def take(cls) -> Self:
+        """Two of the cores that this process may use; the process itself keeps to the second from now on."""
+        usable = sorted(os.sched_getaffinity(0))
+        if len(usable) < 2:
+            raise SystemExit("Two cores are needed: one for the servers, one for the load.")
+        server, load = usable[:2]
+        os.sched_setaffinity(0, {load})
+        return cls(server, load)
+
+    @property
+    def both(self) -> str:
+        """As taskset has it."""
+        return f"{self.server},{self.load}"
+
+
+def described() -> list[tuple[str, str]]:
+    """What a reader needs to know to believe the figures, or to doubt them."""
+    models = [line.partition(":")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    nginx = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr.strip()  # noqa: S607  # the one of the PATH
+    packages = (
+        "gunicorn",
+        "uvicorn",
+        "uvicorn-worker",
+        "uvloop",
+        "httptools",
+        "flask",
+        "requests",
+        "gevent",
+        "fastapi",
+    )
+    return [
+        ("Date", f"{datetime.now(UTC):%Y-%m-%d}"),
+        ("CPU", f"{models[0].strip()}, {len(models)} cores"),
+        ("System", f"{platform.system()} {platform.release().partition('-')[0]}"),
+        ("Python", platform.python_version()),
+        ("Packages", ", ".join(f"{name} {version(name)}" for name in packages)),
+        ("nginx", nginx.partition("nginx/")[2]),
+    ]

@@ -1,0 +1,95 @@
+"""What a measurement comes to: tables, charts, and goals that were held or missed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound of issue 4, and what was measured. `at_least`: the measured value must not be below the bound."""
+
+    what: str
+    measured: float
+    bound: float
+    at_least: bool = True
+    unit: str = ""
+
+    @property
+    def held(self) -> bool:
+        return self.measured >= self.bound if self.at_least else self.measured <= self.bound
+
+    @property
+    def row(self) -> list[str]:
+        """As a row of a table: the goal, its bound, the measured value, the verdict."""
+        sign = "≥" if self.at_least else "≤"
+        verdict = "held" if self.held else "**missed**"
+        return [self.what, f"{sign} {number(self.bound)}{self.unit}", f"{number(self.measured)}{self.unit}", verdict]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A picture: one bar for each label and group."""
+
+    name: str
+    title: str
+    unit: str
+    labels: Sequence[str]
+    groups: Mapping[str, Sequence[float]]
+    logarithmic: bool = False
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A picture: one curve for each name, over `x`; both axes logarithmic, the second one from zero if not."""
+
+    name: str
+    title: str
+    x_label: str
+    unit: str
+    x: Sequence[float]
+    curves: Mapping[str, Sequence[float]]
+    logarithmic: bool = False
+
+
+@dataclass
+class Section:
+    """One group of measurements. `why` says what was measured, how, and what for."""
+
+    title: str
+    why: str
+    tables: list[Table] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
+    pictures: list[Bars | Curves] = field(default_factory=list)
+
+
+def interleaved(runs: int, candidates: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
+    """A B C A B C ...: what each candidate measured, run by run."""
+    measured: dict[str, list[T]] = {name: [] for name in candidates}
+    for _ in range(runs):
+        for name, measure in candidates.items():
+            measured[name].append(measure())
+    return measured
+
+
+def middle(measured: Sequence[T], value: Callable[[T], float]) -> float:
+    """The median of one value of several runs."""
+    return median(map(value, measured))
+
+
+def number(value: float) -> str:
+    """With as many digits as mean anything."""
+    size = abs(value)
+    digits = 0 if size >= 100 or value == round(value) else 1 if size >= 10 else 2 if size >= 0.1 else 3
+    return f"{value:,.{digits}f}"
