@@ -39,7 +39,11 @@ class World:
 
     def __init__(self, clock: FrozenDateTimeFactory, driver: str) -> None:
         self.c42 = FakeC42()
-        self.settings: dict[str, str] = {"C42_API_URL": self.c42.url, "C42_API_TOKEN": TOKEN, "C42_CACHE_URL": "memory://"}
+        self.settings: dict[str, str] = {
+            "C42_API_URL": self.c42.url,
+            "C42_API_TOKEN": TOKEN,
+            "C42_CACHE_URL": "memory://",
+        }
         self.collaborators: dict[str, Any] = {}
         self.event_id = ""
         self._answer: TestResponse | None = None
