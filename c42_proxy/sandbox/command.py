@@ -66,6 +66,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
             # One worker, because each would count its own calls; enough threads for many slow ones.
             "workers": 1,
             "threads": 1024,
+            "worker_connections": 4096,
             "keepalive": 75,
             "graceful_timeout": 1,
             "loglevel": "warning",
