@@ -117,11 +117,11 @@ class Cache:
         if held is None:
             return None
         now = self._clock()
+        if not self._is_fresh(held, now):
+            return None
         told = self._told_last.get(event_id)
         if told is not None and told.result is held and told.since < now <= told.until:
             return told
-        if not self._is_fresh(held, now):
-            return None
         told = self._hit(held, now)
         if len(self._told_last) >= MAX_TOLD:
             self._told_last.clear()

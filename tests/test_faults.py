@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -140,15 +141,16 @@ class DeathTest(FaultsTest):
         self.assertEqual(waiting.result().status, 200)
         self.assertEqual(host.process.wait(), 0, host.process.output())
 
-    def new_workers(self, host: Host, old: set[tuple[int, str]]) -> set[tuple[int, str]] | None:
+    def two_workers(self, host: Host, old: set[tuple[int, str]]) -> set[tuple[int, str]] | None:
+        """Both workers, as soon as none of the old ones is among them."""
         new = host.process.descendants()
-        return new if len(new) == len(old) and not new & old else None
+        return new if len(new) == 2 and not new & old else None
 
     def test_reload(self) -> None:
         """HUP under load loses no request, and asks C42 nothing that it would not have asked without."""
         host = self.cluster.add_host(self.sqlite, workers=2)
         host.get()
-        workers = host.process.descendants()
+        workers = until(partial(self.two_workers, host, set()), "both workers")
         stop = threading.Event()
         answers: list[Answer] = []
 
@@ -156,15 +158,15 @@ class DeathTest(FaultsTest):
             while not stop.is_set():
                 answers.append(host.get())
 
-        clients = [threading.Thread(target=load) for _ in range(8)]
-        for client in clients:
-            client.start()
-        for _ in range(3):
-            host.process.send(signal.SIGHUP)
-            workers = until(partial(self.new_workers, host, workers), "new workers")
-        stop.set()
-        for client in clients:
-            client.join()
+        with ThreadPoolExecutor(8) as clients:
+            for _ in range(8):
+                clients.submit(load)
+            try:
+                for _ in range(3):
+                    host.process.send(signal.SIGHUP)
+                    workers = until(partial(self.two_workers, host, workers), "new workers")
+            finally:
+                stop.set()
         self.assertGreater(len(answers), 50)
         self.assertEqual({answer.status for answer in answers}, {200})
         self.assertEqual(self.c42.calls["events"], 1)

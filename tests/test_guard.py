@@ -427,13 +427,18 @@ class FetchTest(GuardTest):
 
     def test_noted_although_another_call_decides(self) -> None:
         """The subscriptions' wish to wait is kept to, although the event's 404 had answered before it came."""
-        answered = threading.Event()
+        asked, answered = threading.Event(), threading.Event()
 
         def late(url: str) -> Answer:
+            asked.set()
             self.assertTrue(answered.wait(PATIENCE))
             return self.limit(url)
 
-        self.event, self.page = lambda _: (404, {}, "{}"), late
+        def gone(_: str) -> Answer:
+            self.assertTrue(asked.wait(PATIENCE))
+            return 404, {}, "{}"
+
+        self.event, self.page = gone, late
         self.assertEqual(404, self.status(self.events.reply("tea")))
         self.assert_permitted()
         answered.set()

@@ -60,6 +60,7 @@ class OpsTest(ProcessTestCase):
 
     def assert_counted_over_all(self, **variables: str) -> None:
         process = self.serve(WEB_CONCURRENCY="3", **variables)
+        until(lambda: len(process.descendants()) == 3, "three workers")
         self.ask_for_events(30)
         self.assertEqual(self.errors_counted(), 30)
         (pid, _), *_others = process.descendants()
@@ -81,6 +82,7 @@ class OpsTest(ProcessTestCase):
     def test_no_files_pile_up(self) -> None:
         """Reloads make no ever more files; at the end they are all gone."""
         process = self.serve(WEB_CONCURRENCY="2")
+        until(lambda: len(process.descendants()) == 2, "two workers")
         self.ask_for_events(6)
         seen = set()
         for _ in range(3):
