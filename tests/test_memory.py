@@ -156,6 +156,7 @@ class OverheadTest(unittest.TestCase):
         count = 10_000
         store = MemoryStore(count * 2 * ENTRY_OVERHEAD)
         bodies = 0
+        shared = [(b"content-type", b"application/json"), (b"content-length", b"100"), (b"cache-control", b"x")]
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         before, _peak = tracemalloc.get_traced_memory()
@@ -164,7 +165,15 @@ class OverheadTest(unittest.TestCase):
             event_id = f"{number:032x}_{14770730026240 + number:014d}"
             body = f"body {number}".encode()
             bodies += len(body)
-            store.put(event_id, Entry(200, body, NOW + number / 7), NOW + number)
+            held = Entry(200, body, NOW + number / 7)
+            # What a hit keeps with its entry: three headers of its own, and some that are everybody's.
+            own = [
+                (b"etag", b'"%032x"' % number),
+                (b"expires", b"%029d" % number),
+                (b"x-accel-expires", b"@%d" % number),
+            ]
+            held.ready.update(headers=(*own, *shared), body=body)
+            store.put(event_id, held, NOW + number)
         after, _peak = tracemalloc.get_traced_memory()
         self.assertEqual(len(event_id), 47)
         self.assertTrue(store.get(f"{0:032x}_14770730026240"), "one of them went")
