@@ -100,6 +100,19 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(self._reader)
 
     def begin(self) -> None:
+        self._read_head()
+        while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            # An interim answer (103, say): the one that counts is still to come (RFC 9110, section 15.2).
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first
+            self._read_head()
+        if self._reader.ended:
+            # Python takes the end of the connection for the end of the headers: half a 404 would pass for a whole one.
+            raise http.client.HTTPException
+        # urllib3 logs what is no header, and it may be an echo of our own request.
+        self.msg.defects = []
+        self.msg.set_payload("")
+
+    def _read_head(self) -> None:
         try:
             super().begin()
         except http.client.HTTPException as exc:
@@ -107,16 +120,6 @@ class _Response(http.client.HTTPResponse):
             if isinstance(exc, http.client.LineTooLong) or type(exc) is http.client.HTTPException:
                 raise TimeoutError from exc
             raise
-        while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            # An interim answer (103, say): the one that counts is still to come (RFC 9110, section 15.2).
-            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first
-            self.begin()
-        if self._reader.ended:
-            # Python takes the end of the connection for the end of the headers: half a 404 would pass for a whole one.
-            raise http.client.HTTPException
-        # urllib3 logs what is no header, and it may be an echo of our own request.
-        self.msg.defects = []
-        self.msg.set_payload("")
 
 
 class _HTTPConnection(HTTPConnection):

@@ -11,7 +11,7 @@ import requests
 
 from c42_proxy.transport import Deadline, _HTTPConnection, ends_at, new_session
 
-from .support.wire import Behaviour, Connection, Wire, answer, closes, sends_and_resets, sends_without_end
+from .support.wire import Behaviour, Connection, Wire, answer, closes, sends, sends_and_resets, sends_without_end
 
 
 def at_request(number: int, unusual: Behaviour) -> Behaviour:
@@ -96,6 +96,15 @@ class KeptAliveTest(TransportTest):
                 connection.request("GET", "/events/1/")
                 self.assertEqual(b"OK", connection.getresponse().data)
                 time.sleep(0.05)  # until the RST is there
+
+    def test_interim_answers(self) -> None:
+        """Early hints are not the answer: the one after them is, and the connection goes on being used."""
+        hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+        self.wire.behaviour = sends(2 * hints + answer(b"OK"))
+        for _ in range(2):
+            response = self.get()
+            self.assertEqual((200, b"OK", None), (response.status_code, response.content, response.headers.get("Link")))
+        self.assertEqual(1, self.wire.connections)
 
     def test_fails_twice(self) -> None:
         """Where the fresh connection fails as well, that is the end: one retry, no more."""

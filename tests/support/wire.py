@@ -303,6 +303,7 @@ DAWDLING: dict[str, Behaviour] = {
     "endless headers": sends_without_end(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n"),
     "one endless header": sends_without_end(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 1000),
     "an endless status line": sends_without_end(b"HTTP/1.1 200 ", b"x" * 1000),
+    "endless 103 Early Hints": sends_without_end(b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
     "endless 100 Continue": sends_without_end(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "a compressed body without content": sends_without_end(
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + EMPTY_GZIP, b"\0\0\0\xff\xff" * 1000
