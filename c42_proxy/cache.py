@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,8 +19,6 @@ from .stores import CLOCK_SKEW, Entry, Store
 
 POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.1
-MAX_TOLD = 1024
-"""Hits that are kept as they were told, for those who ask for the same event within the same second."""
 FAILURE_SECONDS = 1.0
 """How long a failure of an event may be repeated to others who ask for it, instead of asking C42 again."""
 
@@ -47,11 +45,6 @@ class Reply:
     outcome: Literal["hit", "miss", "stale", "collapsed", "error"]
     upstream_seconds: float | None = None
     """How long C42 took, where it was asked for this."""
-    since: float = 0.0
-    until: float = 0.0
-    """A hit says the same after `since` and up to `until`: only its `ttl` changes, once a second."""
-    ready: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-    """A place for what is made of it once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +100,14 @@ class Cache:
         self._ttl = ttl
         self._stale_if_error = stale_if_error
         self._budget = budget
-        self._told_last: dict[str, Reply] = {}
         self._flights: Flights[_Outcome] = Flights()
         self._turns = Turns(metrics)
 
     def hit(self, event_id: str) -> Reply | None:
         """The fresh answer for an event, where this process has one."""
         held = self._memory.get(event_id)
-        if held is None:
-            return None
         now = self._clock()
-        if not self._is_fresh(held, now):
-            return None
-        told = self._told_last.get(event_id)
-        if told is not None and told.result is held and told.since < now <= told.until:
-            return told
-        told = self._hit(held, now)
-        if len(self._told_last) >= MAX_TOLD:
-            self._told_last.clear()
-        self._told_last[event_id] = told
-        return told
+        return self._hit(held, now) if held is not None and self._is_fresh(held, now) else None
 
     def ask(self, event_id: str, fetch: Callable[[], Fetched]) -> "Wait":
         """What is under way for an event; `fetch`, which may raise UpstreamError, where nothing was."""
@@ -278,10 +259,7 @@ class Cache:
 
     def _hit(self, entry: Entry, now: float) -> Reply:
         expiry = self._expiry(entry)
-        ttl = math.floor(expiry - now)
-        # At its expiry an answer is no longer fresh: its last second ends just before.
-        until = expiry - ttl if ttl > 0 else math.nextafter(expiry, 0)
-        return Reply(entry, expiry, f"c42-proxy; hit; ttl={ttl}", "hit", since=expiry - ttl - 1, until=until)
+        return Reply(entry, expiry, f"c42-proxy; hit; ttl={math.floor(expiry - now)}", "hit")
 
     def _stale(self, outcome: _Outcome, now: float) -> Reply | None:
         """The expired answer that is told instead of a failure, if there is one, and it may be."""

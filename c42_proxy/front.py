@@ -7,7 +7,6 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -96,12 +95,13 @@ class Front:
             )
 
     def _sent_whole(self, scope: Scope, event_id: str, reply: Reply, request_id: str) -> bool:
-        """Whether our worker took the answer as the bytes that it is (see `worker.send_whole`)."""
+        """Whether our worker took the answer as the bytes that it is (see `worker.LastRequestProtocol`)."""
         send_whole = scope.get("extensions", {}).get(SEND_WHOLE)
         if send_whole is None or isinstance(reply.result, Problem):
             return False
-        head, body = _head(event_id, reply, reply.result)
-        if not send_whole(scope, b"%b%b\r\n" % (head, request_id.encode()), b"" if scope["method"] == "HEAD" else body):
+        head, body = _made_once(event_id, reply, reply.result)
+        own = f"cache-status: {reply.cache_status}\r\nx-request-id: {request_id}\r\n"
+        if not send_whole(scope, head + own.encode(), b"" if scope["method"] == "HEAD" else body):
             return False
         self._metrics.request("hit", reply.result.status).inc()
         return True
@@ -130,20 +130,29 @@ def _response(event_id: str, reply: Reply, request_id: str, if_none_match: str |
     if reply.outcome != "hit" or isinstance(reply.result, Problem):
         response = answer(event_id, reply, if_none_match)
         return _start(response.status_code, _pairs(response), request_id), response.get_data()
-    headers, body = _whole(event_id, reply, reply.result)
+    head, body = _made_once(event_id, reply, reply.result)
+    _status_line, *lines, _end = head.split(b"\r\n")
+    headers = [_parted(line) for line in (*lines, f"cache-status: {reply.cache_status}".encode())]
     if if_none_match is not None and _is_known(headers, if_none_match):
         return _start(304, [header for header in headers if header[0] not in ABOUT_A_BODY], request_id), b""
     return _start(reply.result.status, headers, request_id), body
 
 
-def _whole(event_id: str, reply: Reply, entry: Entry) -> tuple[Sequence[Header], bytes]:
-    """A hit's headers but for the request's id, and its body. What belongs to the entry is made once."""
+def _made_once(event_id: str, reply: Reply, entry: Entry) -> tuple[bytes, bytes]:
+    """A hit's head as it is sent, but for `Cache-Status` and the request's id; and its body. Kept with the entry."""
     kept = entry.ready
     if not kept:
         response = answer(event_id, reply, None)
-        kept["headers"] = tuple(header for header in _pairs(response) if header[0] != b"cache-status")
+        status = HTTPStatus(response.status_code)
+        headers = [b"%b: %b\r\n" % pair for pair in _pairs(response) if pair[0] != b"cache-status"]
+        kept["head"] = b"HTTP/1.1 %d %b\r\n%b" % (status, status.phrase.encode(), b"".join(headers))
         kept["body"] = entry.body or response.get_data()
-    return [*kept["headers"], (b"cache-status", reply.cache_status.encode())], kept["body"]
+    return kept["head"], kept["body"]
+
+
+def _parted(line: bytes) -> Header:
+    name, _, value = line.partition(b": ")
+    return name, value
 
 
 def _is_known(headers: Sequence[Header], if_none_match: str) -> bool:
@@ -159,25 +168,8 @@ def _start(status: int, headers: Sequence[Header], request_id: str) -> Message:
     }
 
 
-def _head(event_id: str, reply: Reply, entry: Entry) -> tuple[bytes, bytes]:
-    """A hit on the wire, up to the request's id; and its body."""
-    made: tuple[bytes, bytes] | None = reply.ready.get("head")
-    if made is None:
-        headers, body = _whole(event_id, reply, entry)
-        status = HTTPStatus(entry.status)
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()), *(b"%b: %b\r\n" % each for each in headers)]
-        made = reply.ready["head"] = b"".join([*lines, b"x-request-id: "]), body
-    return made
-
-
 def _pairs(response: Response) -> list[Header]:
-    return [_pair(name, value) for name, value in response.headers.items()]
-
-
-@lru_cache(4096)
-def _pair(name: str, value: str) -> Header:
-    """Most headers are those of other events, too: a hundred thousand cached answers need not have one each."""
-    return name.lower().encode(), value.encode("latin-1")
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in response.headers.items()]
 
 
 def _sent(scope: Scope) -> tuple[str, str | None, str | None]:

@@ -9,7 +9,7 @@ from cachetools import LRUCache
 from ..metrics import Metrics
 from . import Entry
 
-ENTRY_OVERHEAD = 1100
+ENTRY_OVERHEAD = 1024
 """Bytes of Python objects around one body, with what hits keep of it: `tests/test_memory.py` measures them."""
 
 MAX_NOTES_LENGTH = 4_194_304
