@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from c42_proxy.front import Front
+from c42_proxy.front import SEND_WHOLE, Front
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -14,10 +14,14 @@ ANSWER_SECONDS = 20
 
 
 class AsWsgi:
-    """Runs the front in an event loop of its own; callable from any number of threads."""
+    """Runs the front in an event loop of its own; callable from any number of threads.
 
-    def __init__(self, front: Front) -> None:
+    With `whole`, it takes an answer as the bytes that it is, like our worker; else in ASGI's messages alone.
+    """
+
+    def __init__(self, front: Front, *, whole: bool = True) -> None:
         self._front = front
+        self._whole = whole
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -37,7 +41,16 @@ class AsWsgi:
         async def send(message: Any) -> None:
             messages.append(message)
 
-        answered = asyncio.run_coroutine_threadsafe(self._front(_scope(environ), receive, send), self._loop)
+        def send_whole(_scope: Any, head: bytes, body: bytes) -> bool:
+            status_line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
+            headers = [tuple(line.split(b": ", 1)) for line in lines]
+            messages.extend([{"status": int(status_line.split()[1]), "headers": headers}, {"body": body}])
+            return True
+
+        scope = _scope(environ)
+        if self._whole:
+            scope["extensions"] = {SEND_WHOLE: send_whole}
+        answered = asyncio.run_coroutine_threadsafe(self._front(scope, receive, send), self._loop)
         answered.result(ANSWER_SECONDS)
         start, *bodies = messages
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]
