@@ -7,6 +7,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -116,7 +117,12 @@ class Front:
             if not landed.done():
                 landed.set_result(None)
 
-        pending.flight.add_done_callback(lambda _: loop.call_soon_threadsafe(wake))
+        def land(_flight: object) -> None:
+            # Where the loop has ended, nobody waits any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(wake)
+
+        pending.flight.add_done_callback(land)
         give_up = loop.call_later(pending.patience, wake)
         try:
             await landed
