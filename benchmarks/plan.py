@@ -25,15 +25,15 @@ class Plan:
 
 FULL = Plan(
     runs=7,
-    seconds=3,
-    misses=40,
-    cpu_misses=500,
+    seconds=2,
+    misses=30,
+    cpu_misses=300,
     cached=(10, 10_000, 1_000_000),
     subscribers=(1, 10, 100, 300, 1000, 2000),
     shared_hits=500,
     starts=7,
     leak_requests=1_000_000,
-    patience=20,
+    patience=8,
 )
 QUICK = Plan(
     runs=1,
