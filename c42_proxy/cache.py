@@ -250,7 +250,7 @@ class Cache:
         if isinstance(result, Problem):
             stale = self._stale(outcome, now)
             return stale or Reply(result, None, _cache_status(*why), "error", seconds)
-        if forward is None:
+        if forward is None and self._is_fresh(result, now):
             return self._hit(result, now)
         how: Literal["collapsed", "miss"] = "collapsed" if collapsed else "miss"
         if not self._is_fresh(result, now):
