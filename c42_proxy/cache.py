@@ -7,20 +7,17 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from .errors import Busy, NotAsked, Problem, RateLimited, RecentFailure, UpstreamError, UpstreamTimeout
+from .errors import Busy, NotAsked, Problem, RecentFailure, UpstreamError, UpstreamTimeout
 from .flights import Flights, Turns
-from .guard import Guard, Span
+from .guard import Guard
 from .metrics import Metrics
+from .notes import EventNotes
 from .stores import CLOCK_SKEW, Entry, Store
 
 POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.1
-FAILURE_SECONDS = 1.0
-"""How long a failure of an event may be repeated to others who ask for it, instead of asking C42 again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +93,7 @@ class Cache:
         self._memory = memory
         self._shared = shared
         self._guard = guard
+        self._notes = EventNotes(shared, clock)
         self._clock = clock
         self._ttl = ttl
         self._stale_if_error = stale_if_error
@@ -163,7 +161,7 @@ class Cache:
         except UpstreamError as error:
             seconds = time.perf_counter() - start
             self._guard.note_failure(event_id, error)
-            self._note_failure(event_id, error)
+            self._notes.leave_failure(event_id, error)
             return _Outcome(error, held, forward, error.upstream_status, upstream_seconds=seconds)
         except NotAsked as told_elsewhere:
             self._guard.note_failure(event_id, told_elsewhere)
@@ -209,30 +207,14 @@ class Cache:
         in_memory = (fresh or replaces) and self._memory.put(event_id, entry, now)
         in_shared = (fresh or replaces) and self._shared.put(event_id, entry, now)
         if not (in_shared and fresh):
-            self._hand_over(event_id, entry, now)
+            self._notes.leave_answer(event_id, entry)
         return fresh and (in_shared or in_memory)
-
-    def _hand_over(self, event_id: str, entry: Entry, now: float) -> None:
-        """Leave what no store keeps to those who wait for it in other processes."""
-        note = _Handover(
-            span=Span(since=now, until=now + FAILURE_SECONDS),
-            status=entry.status,
-            body=entry.body.decode(),
-            fetched_at=entry.fetched_at,
-        )
-        self._shared.change_note(f"handover:{event_id}", lambda _: note.model_dump_json(), FAILURE_SECONDS)
-
-    def _handed_over(self, event_id: str) -> Entry | None:
-        note = _parsed(_Handover, self._shared.read_note(f"handover:{event_id}"))
-        if note is None or not note.span.covers(self._clock()):
-            return None
-        return Entry(note.status, note.body.encode(), note.fetched_at)
 
     def _found(self, event_id: str, held: Entry | None, waited: bool) -> Entry | RecentFailure | None:
         """What the one who had the lease before has left: an answer, or how it failed."""
         if held is not None and self._is_fresh(held, self._clock()):
             return held
-        return (self._handed_over(event_id) if waited else None) or self._recent_failure(event_id)
+        return (self._notes.answer(event_id) if waited else None) or self._notes.failure(event_id)
 
     def _elsewhere(self, result: Entry | Problem, held: Entry | None, forward: str) -> _Outcome:
         """What another process asked C42 for, while this one waited."""
@@ -275,28 +257,6 @@ class Cache:
         cache_status = _cache_status("fwd=stale", forward_status, "detail=stale-if-error")
         return Reply(held, None, cache_status, "stale", outcome.upstream_seconds)
 
-    def _recent_failure(self, event_id: str) -> RecentFailure | None:
-        """How the event failed a moment ago, if it did."""
-        failure = _parsed(_Failure, self._shared.read_note(f"failure:{event_id}"))
-        if failure is None or not failure.span.covers(self._clock()):
-            return None
-        return RecentFailure(
-            failure.status, failure.detail, failure.upstream_status, may_be_hidden=failure.may_be_hidden
-        )
-
-    def _note_failure(self, event_id: str, error: UpstreamError) -> None:
-        if isinstance(error, RateLimited) and error.seconds >= FAILURE_SECONDS:
-            return  # the guard has noted it, for all events
-        now = self._clock()
-        failure = _Failure(
-            span=Span(since=now, until=now + FAILURE_SECONDS),
-            status=error.status,
-            detail=error.detail,
-            upstream_status=error.upstream_status,
-            may_be_hidden=error.may_be_hidden,
-        )
-        self._shared.change_note(f"failure:{event_id}", lambda _: failure.model_dump_json(), FAILURE_SECONDS)
-
     def _forward(self, held: Entry | None) -> str:
         return "fwd=uri-miss" if held is None else "fwd=stale"
 
@@ -309,40 +269,6 @@ class Cache:
 
     def _expiry(self, entry: Entry) -> float:
         return entry.fetched_at + self._ttl
-
-
-_N = TypeVar("_N", bound=BaseModel)
-
-
-class _Failure(BaseModel):
-    """What is noted of a failure, for others who ask for the same event at the same time."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    span: Span
-    status: int = Field(ge=500, le=599)
-    detail: str
-    upstream_status: int | None
-    may_be_hidden: bool
-
-
-class _Handover(BaseModel):
-    """An answer that no store keeps, for others who wait for it at this moment."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    span: Span
-    status: Literal[200, 404]
-    body: str
-    fetched_at: float
-
-
-def _parsed(model: type[_N], note: str | None) -> _N | None:
-    """What is in a note; None where there is none, or it is none of ours."""
-    try:
-        return None if note is None else model.model_validate_json(note)
-    except ValidationError:
-        return None
 
 
 def _why(outcome: _Outcome, collapsed: bool) -> list[str | None]:

@@ -5,33 +5,16 @@ What is known of that is a note in the store, so all who share store, C42 and to
 
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from .errors import C42Down, NotAsked, RateLimited, ToldToWait, UpstreamDown, UpstreamError, UpstreamTimeout
 from .metrics import Metrics
-from .stores import CLOCK_SKEW, Store
+from .notes import MAX_SECONDS, Span, parsed
+from .stores import Store
 
 NOTE = "guard"
-MAX_SECONDS = 3600.0
 PAUSE_SECONDS = 5.0
 TRIAL_RETRY_SECONDS = 1.0
-ROUNDING = 0.001
-
-
-class Span(BaseModel):
-    """From `since` up to `until`, in seconds since the epoch."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
-
-    since: float
-    until: float
-
-    def is_believable(self, now: float) -> bool:
-        """Whether the clock was not set back since, and the span is one that we would have made."""
-        return self.since <= now + CLOCK_SKEW and self.until - self.since <= MAX_SECONDS + ROUNDING
-
-    def covers(self, now: float) -> bool:
-        return self.is_believable(now) and now < self.until
 
 
 class _State(BaseModel):
@@ -176,7 +159,4 @@ def _with(state: _State, **changes: object) -> _State:
 
 def _parsed(note: str | None) -> _State:
     """The state in a note; a note that is not ours says nothing."""
-    try:
-        return _State() if note is None else _State.model_validate_json(note)
-    except ValidationError:
-        return _State()
+    return parsed(_State, note) or _State()
