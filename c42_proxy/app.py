@@ -14,7 +14,7 @@ from .guard import Guard
 from .logs import configure_logs
 from .metrics import Metrics
 from .ops import create_ops
-from .routes import EventIdConverter, create_blueprint, internal_error
+from .routes import EventIdConverter, create_blueprint, internal_error, respond
 from .settings import Settings
 from .stores import Store
 from .stores.memory import MemoryStore
@@ -78,7 +78,7 @@ def create_app(
     app.extensions[METRICS] = metrics
     app.extensions[OPS] = create_ops(metrics, shared, guard)
 
-    app.register_error_handler(Exception, internal_error)
+    app.register_error_handler(Exception, lambda error: respond(internal_error(error)))
     return app
 
 

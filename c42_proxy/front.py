@@ -6,23 +6,23 @@ What it says is what the Flask app would say, made by the same functions. A hit'
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any, cast
 
 from a2wsgi import WSGIMiddleware
 from a2wsgi.asgi_typing import ASGIApp
-from flask import Flask, Response
+from flask import Flask
 
 from . import correlation
+from .answers import Answer, answer, entry_answer
 from .app import EVENTS, METRICS
 from .cache import Reply
 from .errors import Problem
 from .events import Events
 from .logs import hits_are_logged, log_request
 from .metrics import Metrics
-from .routes import EVENT_ID, PREFIX, answer, internal_error, is_unchanged
+from .routes import EVENT_ID, PREFIX, internal_error
 from .stores import Entry
 
 FLASK_THREADS = 16
@@ -32,12 +32,10 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Header = tuple[bytes, bytes]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SEND_WHOLE = "c42_proxy.send_whole"
 """The name of our worker's extension to ASGI."""
-ABOUT_A_BODY = {b"content-type", b"content-length"}
 
 _EVENT = re.compile(f"{PREFIX}({EVENT_ID})/")
 
@@ -72,40 +70,30 @@ class Front:
             if reply is None:
                 correlation.begin(request_id, traceparent)
                 reply = await self._wait(event_id)
-            elif if_none_match is None and not self._logs_hits and self._sent_whole(scope, event_id, reply, request_id):
-                return
-            start, body = _response(event_id, reply, request_id, if_none_match)
+            status, head, body = _written(event_id, reply, if_none_match)
             outcome, upstream_seconds = reply.outcome, reply.upstream_seconds
         except Exception as error:  # noqa: BLE001  # as Flask's handler for all that is not foreseen
             correlation.begin(request_id, traceparent)
-            response = internal_error(error)
-            start, body = _start(response.status_code, _pairs(response), request_id), response.get_data()
+            status, head, body = _bytes_of(internal_error(error))
             outcome, upstream_seconds = "error", None
-        await send(start)
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-        self._metrics.request(outcome, start["status"]).inc()
+        head += b"x-request-id: %b\r\n" % request_id.encode()
+        if scope["method"] == "HEAD":
+            body = b""
+        send_whole = scope.get("extensions", {}).get(SEND_WHOLE)
+        if send_whole is None or not send_whole(scope, head, body):
+            await send(_start(status, head))
+            await send({"type": "http.response.body", "body": body})
+        self._metrics.request(outcome, status).inc()
         if outcome != "hit" or self._logs_hits:
             log_request(
                 method=scope["method"],
                 path=scope["path"],
-                status=start["status"],
+                status=status,
                 outcome=outcome,
                 seconds=time.perf_counter() - began,
                 upstream_seconds=upstream_seconds,
                 request_id=request_id,
             )
-
-    def _sent_whole(self, scope: Scope, event_id: str, reply: Reply, request_id: str) -> bool:
-        """Whether our worker took the answer as the bytes that it is (see `worker.LastRequestProtocol`)."""
-        send_whole = scope.get("extensions", {}).get(SEND_WHOLE)
-        if send_whole is None or isinstance(reply.result, Problem):
-            return False
-        head, body = _made_once(event_id, reply, reply.result)
-        own = f"cache-status: {reply.cache_status}\r\nx-request-id: {request_id}\r\n"
-        if not send_whole(scope, head + own.encode(), b"" if scope["method"] == "HEAD" else body):
-            return False
-        self._metrics.request("hit", reply.result.status).inc()
-        return True
 
     async def _wait(self, event_id: str) -> Reply:
         """The reply of Flask, awaited without a thread."""
@@ -131,51 +119,33 @@ class Front:
         return pending.reply()
 
 
-def _response(event_id: str, reply: Reply, request_id: str, if_none_match: str | None) -> tuple[Message, bytes]:
-    """The start of the response, and its body."""
-    if reply.outcome != "hit" or isinstance(reply.result, Problem):
-        response = answer(event_id, reply, if_none_match)
-        return _start(response.status_code, _pairs(response), request_id), response.get_data()
-    head, body = _made_once(event_id, reply, reply.result)
-    _status_line, *lines, _end = head.split(b"\r\n")
-    headers = [_parted(line) for line in (*lines, f"cache-status: {reply.cache_status}".encode())]
-    if if_none_match is not None and _is_known(headers, if_none_match):
-        return _start(304, [header for header in headers if header[0] not in ABOUT_A_BODY], request_id), b""
-    return _start(reply.result.status, headers, request_id), body
+def _written(event_id: str, reply: Reply, if_none_match: str | None) -> tuple[int, bytes, bytes]:
+    """The status, head and body of an answer as they are sent, but for the request's id."""
+    entry = reply.result
+    if isinstance(entry, Problem) or reply.expiry is None or if_none_match is not None:
+        return _bytes_of(answer(event_id, reply).unless_known(if_none_match))
+    head, body = entry.ready or _made_ready(event_id, entry, reply.expiry)
+    return entry.status, head + b"cache-status: %b\r\n" % reply.cache_status.encode(), body
 
 
-def _made_once(event_id: str, reply: Reply, entry: Entry) -> tuple[bytes, bytes]:
-    """A hit's head as it is sent, but for `Cache-Status` and the request's id; and its body. Kept with the entry."""
-    kept = entry.ready
-    if not kept:
-        response = answer(event_id, reply, None)
-        status = HTTPStatus(response.status_code)
-        headers = [b"%b: %b\r\n" % pair for pair in _pairs(response) if pair[0] != b"cache-status"]
-        kept["head"] = b"HTTP/1.1 %d %b\r\n%b" % (status, status.phrase.encode(), b"".join(headers))
-        kept["body"] = entry.body or response.get_data()
-    return kept["head"], kept["body"]
+def _made_ready(event_id: str, entry: Entry, expiry: float) -> tuple[bytes, bytes]:
+    """Head and body as all are sent them who may reuse the entry, made once for it."""
+    _status, head, body = _bytes_of(entry_answer(event_id, entry, expiry))
+    entry.keep_ready(head, body)
+    return head, body
 
 
-def _parted(line: bytes) -> Header:
-    name, _, value = line.partition(b": ")
-    return name, value
+def _bytes_of(told: Answer) -> tuple[int, bytes, bytes]:
+    lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in told.headers)
+    head = f"HTTP/1.1 {told.status.value} {told.status.phrase}\r\n{lines}"
+    return told.status.value, head.encode("latin-1"), told.body
 
 
-def _is_known(headers: Sequence[Header], if_none_match: str) -> bool:
-    etag = dict(headers).get(b"etag")
-    return etag is not None and is_unchanged(if_none_match, etag.decode().strip('"'))
-
-
-def _start(status: int, headers: Sequence[Header], request_id: str) -> Message:
-    return {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [*headers, (b"x-request-id", request_id.encode())],
-    }
-
-
-def _pairs(response: Response) -> list[Header]:
-    return [(name.lower().encode(), value.encode("latin-1")) for name, value in response.headers.items()]
+def _start(status: int, head: bytes) -> Message:
+    """The same as a message of ASGI, for servers that know nothing else."""
+    _status_line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+    return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 def _sent(scope: Scope) -> tuple[str, str | None, str | None]:

@@ -19,7 +19,7 @@ from requests import PreparedRequest
 from werkzeug.test import Client, TestResponse
 
 from c42_proxy import create_app
-from c42_proxy.front import FLASK_THREADS, Front
+from c42_proxy.front import FLASK_THREADS, SEND_WHOLE, Front
 from c42_proxy.settings import Settings
 from features.support.asgi import AsWsgi
 
@@ -132,6 +132,32 @@ class SameAnswersTest(unittest.TestCase):
         again = client.get(f"{PREFIX}tea/", headers={"If-None-Match": f"W/{first.headers['ETag']}"})
         self.assertEqual((again.status_code, again.data), (304, b""))
         self.assertEqual(again.headers["Expires"], first.headers["Expires"])
+
+    def test_in_one_piece(self) -> None:
+        """Every answer for an event leaves in one write: whoever dies before or after it leaves no half of one."""
+        front = Front(proxy(Clock()))
+        pieces: list[bytes] = []
+
+        def send_whole(_scope: Any, head: bytes, _body: bytes) -> bool:
+            pieces.append(head.partition(b"\r\n")[0])
+            return True
+
+        async def not_sent(*_: Any) -> Any:
+            self.fail("sent in messages")
+
+        async def ask(event_id: str, method: str = "GET", *headers: tuple[bytes, bytes]) -> None:
+            scope = {"type": "http", "method": method, "path": f"{PREFIX}{event_id}/", "headers": headers}
+            await front({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
+
+        async def ask_all() -> None:
+            for event_id in ("tea", "tea", "gone", "sick"):
+                await ask(event_id)
+            await ask("tea", "HEAD")
+            await ask("tea", "GET", (b"if-none-match", b"*"))
+
+        with fake_c42():
+            asyncio.run(ask_all())
+        self.assertEqual([int(line.split()[1]) for line in pieces], [200, 200, 404, 502, 200, 304])
 
     def test_bug(self) -> None:
         """A mistake of the proxy is a 500 that shows nothing of it, and a traceback in the log."""

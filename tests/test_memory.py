@@ -167,7 +167,7 @@ class OverheadTest(unittest.TestCase):
             bodies += len(body)
             held = Entry(200, body, NOW + number / 7)
             # What a hit keeps with its entry: the head of the response, as it is sent.
-            held.ready.update(head=HEAD + b"%032x" % number, body=body)
+            held.keep_ready(HEAD + b"%032x" % number, body)
             store.put(event_id, held, NOW + number)
         after, _peak = tracemalloc.get_traced_memory()
         self.assertEqual(len(event_id), 47)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 CLOCK_SKEW = 1.0
 """Seconds by which the clocks of two hosts may differ; what lies further ahead was written before a clock was set
@@ -16,13 +16,17 @@ class Entry:
 
     `body` is the answer as it is sent, empty for a 404. `fetched_at` is the instant, in seconds since the epoch,
     at which we began to ask. An entry is never changed: whoever holds one can tell by itself until when it is fresh.
-    `ready` is a place for what is made of it once and kept as long as it lives.
+    `ready` is what is made of it once, the head and the body as they are sent, and kept as long as it lives.
     """
 
     status: Literal[200, 404]
     body: bytes
     fetched_at: float
-    ready: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    ready: tuple[bytes, bytes] | None = field(default=None, init=False, compare=False, repr=False)
+
+    def keep_ready(self, head: bytes, body: bytes) -> None:
+        """The one thing that is added to an entry. It says nothing new."""
+        object.__setattr__(self, "ready", (head, body))
 
     def is_newer_than(self, other: "Entry", now: float) -> bool:
         """Whether `other` may not replace this one: it was fetched later, by a clock that can be believed."""

@@ -63,4 +63,8 @@ def _written(event_id: str, entry: Entry) -> bytes:
 
 
 def _compact(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _json.encode(value).encode()
+
+
+# One for all: `json.dumps` would make a new one each time.
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
