@@ -9,6 +9,9 @@ from pathlib import Path
 from tests.support.processes import Process, clean_environ, free_port
 
 PYTHON = sys.executable
+READY_SECONDS = 300.0
+"""A server with a million events takes its time to make them."""
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -22,7 +25,7 @@ class Server(Process):
         super().__init__(["taskset", "--cpu-list", cores, *command], environ)
         self.port = port
         try:
-            self.wait_until_answers(f"http://127.0.0.1:{port}{ready_path}")
+            self.wait_until_answers(f"http://127.0.0.1:{port}{ready_path}", READY_SECONDS)
         except BaseException:
             self.close()
             raise

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -74,9 +75,9 @@ class Section:
     pictures: list[Bars | Curves] = field(default_factory=list)
 
 
-def interleaved(runs: int, candidates: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
+def interleaved(runs: int, candidates: Mapping[K, Callable[[], T]]) -> dict[K, list[T]]:
     """A B C A B C ...: what each candidate measured, run by run."""
-    measured: dict[str, list[T]] = {name: [] for name in candidates}
+    measured: dict[K, list[T]] = {name: [] for name in candidates}
     for _ in range(runs):
         for name, measure in candidates.items():
             measured[name].append(measure())

@@ -14,7 +14,7 @@ BODY_BYTES = 96
 
 
 def measure(bench: Bench) -> Section:
-    """Hits on events picked by chance out of 10, 10,000 and 1,000,000, and the memory that each takes."""
+    """Hits on ten events, and on events picked by chance out of 10, 10,000 and 1,000,000, and the memory of each."""
     cores = str(bench.cores.load)
     sizes = bench.plan.cached
     with ExitStack() as running:
@@ -24,35 +24,42 @@ def measure(bench: Bench) -> Section:
         runs = interleaved(
             bench.plan.runs,
             {
-                f"{size:,}": partial(wrk, server.url("/"), bench.plan.seconds, cores=cores, any_of=size)
+                (size, any_of): partial(wrk, server.url("/"), bench.plan.seconds, cores=cores, any_of=any_of)
                 for size, server in servers.items()
+                for any_of in (sizes[0], size)
             },
         )
-    rates = [middle(loads, lambda load: load.rate) for loads in runs.values()]
-    p99s = [middle(loads, lambda load: load.p99) for loads in runs.values()]
+    few = [middle(runs[size, sizes[0]], lambda load: load.rate) for size in sizes]
+    rates = [middle(runs[size, size], lambda load: load.rate) for size in sizes]
+    p99s = [middle(runs[size, size], lambda load: load.p99) for size in sizes]
     each = [(resident[size] - resident[sizes[0]]) / max(1, size - sizes[0]) for size in sizes]
     return Section(
         "A full memory",
-        "Hits on events picked by chance out of all that are cached (bounds raised), each of which was answered "
-        f"before; and the memory of the worker for each of them beyond the first {sizes[0]}. "
-        f"Their bodies have {BODY_BYTES} bytes.",
+        f"Hits with so many cached events (bounds raised), each of which was answered before: on {sizes[0]} of them, "
+        "and on any of them by chance. No step of a hit depends on how many there are; what the second column loses "
+        "is the time in which the processor fetches what its own caches cannot hold. Beside it, the memory of the "
+        f"worker for each of them beyond the first {sizes[0]}. Their bodies have {BODY_BYTES} bytes.",
         tables=[
             Table(
-                ["cached events", "hits/s", "p99 ms", "worker, MB", "bytes an event"],
+                ["cached events", f"hits/s on {sizes[0]}", "hits/s on any", "p99 ms", "worker, MB", "bytes an event"],
                 [
                     [
                         f"{size:,}",
+                        number(rate_of_few),
                         number(rate),
                         number(p99),
                         number(resident[size] / 1e6),
                         number(bytes_each) if bytes_each else "-",
                     ]
-                    for size, rate, p99, bytes_each in zip(sizes, rates, p99s, each, strict=True)
+                    for size, rate_of_few, rate, p99, bytes_each in zip(sizes, few, rates, p99s, each, strict=True)
                 ],
             )
         ],
         goals=[
-            Goal(f"hits with {sizes[-1]:,} cached events, of those with {sizes[0]}", rates[-1] / rates[0], 0.95),
+            Goal(
+                f"hits on {sizes[0]} of {sizes[-1]:,} cached events, of those with {sizes[0]}", few[-1] / few[0], 0.95
+            ),
+            Goal(f"hits on any of {sizes[-1]:,} cached events, of those with {sizes[0]}", rates[-1] / rates[0], 0.95),
             Goal(
                 f"memory a cached event (1.5 times {BODY_BYTES} bytes + 1 KB)",
                 each[-1],
@@ -68,7 +75,7 @@ def measure(bench: Bench) -> Section:
                 "cached events",
                 "hits/s",
                 sizes,
-                {"c42_proxy": rates},
+                {f"on {sizes[0]} of them": few, "on any of them": rates},
             )
         ],
     )

@@ -130,9 +130,9 @@ class Process:
     def is_running(self) -> bool:
         return self._popen.poll() is None
 
-    def wait_until_answers(self, url: str) -> None:
+    def wait_until_answers(self, url: str, seconds: float = START_SECONDS) -> None:
         """Poll until something answers HTTP at `url`, with whatever status, while this process runs."""
-        until(lambda: _answers(url) or not self.is_running, f"an answer at {url}:\n{self.output()}")
+        until(lambda: _answers(url) or not self.is_running, f"an answer at {url}:\n{self.output()}", seconds)
         if not self.is_running:
             raise RuntimeError(f"{self.command} ended with {self.wait()}:\n{self.output()}")
 
