@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 COVERAGE := $(BIN)/coverage run
 
-.PHONY: help run test check features unit bench image pins clean
+.PHONY: help run test check live features unit bench image pins clean
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -12,7 +12,7 @@ help:
 run: .venv/installed ## set up, then start a stand-in C42 and the proxy, and say what to try
 	@$(BIN)/c42-proxy demo
 
-test: check unit ## set up, then check and run everything
+test: check live unit ## set up, then check and run everything
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
@@ -26,6 +26,11 @@ check: .venv/installed-dev ## format, lint, types, import contract and features,
 	$(BIN)/behave --dry-run --format steps.usage --no-summary | (! grep -E 'UN(USED|DEFINED) STEP')
 	$(COVERAGE) -m behave --format progress
 	$(COVERAGE) -m behave --format progress -D driver=front
+
+live: .venv/installed-dev ## the features again, told by gunicorn's workers with each store
+	$(BIN)/behave --format progress -D driver=live -D store=memory
+	$(BIN)/behave --format progress -D driver=live -D store=sqlite
+	$(BIN)/behave --format progress -D driver=live -D store=redis
 
 unit: .venv/installed-dev ## the unit tests, with real servers where it takes them
 	$(COVERAGE) -m unittest discover --start-directory tests --top-level-directory .

@@ -59,9 +59,12 @@ Feature: Combining an event with its subscribers
       When it is requested
       Then it names Arthur and Ford
 
-      Examples:
+      Examples: no longer coming
         | who                            |
         | whose subscription was removed |
+
+      Examples: without a name to tell
+        | who                            |
         | without a first name           |
         | whose first name is empty      |
         | whose first name is blank      |
@@ -80,6 +83,7 @@ Feature: Combining an event with its subscribers
       Then all 150 subscribers are named, in C42's order
 
   Rule: C42's count of the subscribers is not taken on trust
+    C42 says how many subscribers there are, but it may be wrong. What counts is who is in the list.
 
     Scenario Outline: <number> subscribers, and C42 counts <count>
       Given an event with <number> subscribers
@@ -87,12 +91,18 @@ Feature: Combining an event with its subscribers
       When it is requested
       Then all <number> subscribers are named, in C42's order
 
-      Examples: no count, too high, too low
+      Examples: it does not count
         | number | count |
         | 250    | none  |
         | 200    | none  |
+
+      Examples: it counts too many
+        | number | count |
         | 100    | 250   |
         | 30     | 250   |
+
+      Examples: it counts too few
+        | number | count |
         | 250    | 120   |
         | 250    | 0     |
 
@@ -110,11 +120,11 @@ Feature: Combining an event with its subscribers
       When it is requested
       Then the app is told that there is no such event
 
-      Examples:
-        | which                                       |
-        | an unknown event                            |
-        | a deleted event                             |
-        | an event that C42 leaves out of its answer  |
+      Examples: it was never there, is there no more, or is not to be seen
+        | which                                      |
+        | an unknown event                           |
+        | a deleted event                            |
+        | an event that C42 leaves out of its answer |
 
     Scenario: the subscribers of an event that is not there do not matter
       Given a deleted event
@@ -125,43 +135,48 @@ Feature: Combining an event with its subscribers
   Rule: Only a well-formed id reaches C42
     Ids are up to 128 letters, digits, hyphens and underscores. Anything else could change the question that C42 is asked.
 
-    Scenario Outline: the id <id>
-      When the event with the id <id> is requested
+    Scenario Outline: an id with <character> in it
+      When an event is requested by an id with <character> in it
       Then the app is told that there is no such address
       And C42 has been asked for nothing
 
-      Examples:
-        | id        |
-        | a,b       |
-        | n2]       |
-        | ..%2fx    |
-        | a%00      |
-        | a%0a      |
-        | a%0d%0a   |
-        | a%20b     |
-        | %C3%A9    |
+      Examples: with a meaning in the question to C42
+        | character         |
+        | a comma           |
+        | a closing bracket |
+
+      Examples: with a meaning in an address
+        | character                |
+        | a slash                  |
+        | a blank                  |
+        | a line break             |
+        | an unprintable character |
+
+      Examples: of another script
+        | character    |
+        | the letter é |
 
     Scenario Outline: an id of <length> characters
       Given an unknown event whose id has <length> characters
       When it is requested
       Then the app is told that there is no such <what>
 
-      Examples:
+      Examples: the longest that there is, and one longer
         | length | what    |
         | 128    | event   |
         | 129    | address |
 
-    Scenario: the case of an id counts
+    Scenario: capital and small letters are different letters
       Given the event "Tea" with the subscriber Arthur
       When the event with the same id in capitals is requested
       Then the app is told that there is no such event
 
   Rule: Nothing but the event's id changes the answer
 
-    Scenario: a question behind the address
+    Scenario: options that the proxy does not have
       Given the event "Tea" with the subscriber Arthur
       And it has been requested
-      When it is requested with "?limit=1&names=none" behind the address
+      When it is requested with options that the proxy does not have
       Then it names Arthur
       And C42 has been asked once
 

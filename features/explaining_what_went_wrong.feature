@@ -34,6 +34,7 @@ Feature: Explaining what went wrong
         | answers with more than 4 megabytes    | C42's answer cannot be used  |
 
   Rule: An app is told how long C42 wants us to wait
+    Where C42 does not say how long, that is 30 seconds. Longer than an hour is not believed.
 
     Scenario Outline: C42 asks to wait <asked>
       Given the event "Tea" with the subscriber Arthur
@@ -41,13 +42,20 @@ Feature: Explaining what went wrong
       When it is requested
       Then the app is told that C42 asks to wait, for <told>
 
-      Examples:
-        | asked                          | told   |
-        | 7 s                            | 7 s    |
-        | until 90 s from now             | 90 s   |
-        | for a time that nobody can read | 30 s   |
-        | without saying how long        | 30 s   |
-        | 2 days                         | 1 hour |
+      Examples: it says how long
+        | asked               | told   |
+        | 7 s                 | 7 s    |
+        | until 90 s from now | 90 s   |
+
+      Examples: it does not say how long, so that anybody could tell
+        | asked                           | told |
+        | without saying how long         | 30 s |
+        | for a time that nobody can read | 30 s |
+
+      Examples: an hour at the most
+        | asked  | told   |
+        | 1 hour | 1 hour |
+        | 2 days | 1 hour |
 
     Scenario: busy, with a time to wait
       Given the event "Tea" with the subscriber Arthur
@@ -63,7 +71,7 @@ Feature: Explaining what went wrong
       When it is requested
       Then the app is told that <problem>
 
-      Examples:
+      Examples: whatever the reason
         | fails            | problem                            |
         | is broken        | C42 cannot be reached or is broken |
         | does not answer  | C42 did not answer in time         |
@@ -86,13 +94,22 @@ Feature: Explaining what went wrong
       When it is requested
       Then the app is told that <problem>
 
-      Examples:
+      Examples: a wish to wait
         | event                     | subscribers               | problem                       |
         | is broken                 | asks to wait 7 s          | C42 asks to wait, for 7 s     |
         | refuses the proxy's token | asks to wait 7 s          | C42 asks to wait, for 7 s     |
         | asks to wait 7 s          | refuses the proxy's token | C42 asks to wait, for 7 s     |
+
+      Examples: then a refused token
+        | event                     | subscribers               | problem                       |
         | does not answer           | refuses the proxy's token | C42 refuses the proxy's token |
+
+      Examples: then a missing answer
+        | event                     | subscribers               | problem                       |
         | answers nonsense          | does not answer           | C42 did not answer in time    |
+
+      Examples: an event that is not there has no subscribers
+        | event                     | subscribers               | problem                       |
         | knows nothing             | asks to wait 7 s          | there is no such event        |
 
   Rule: Only reading is offered, and only at the one address
@@ -103,20 +120,25 @@ Feature: Explaining what went wrong
       Then the app is told that <problem>
       And C42 has been asked for nothing
 
-      Examples:
-        | what                             | problem                     |
-        | change the event                 | this address can only be read |
-        | delete the event                 | this address can only be read |
-        | ask what the address can do      | this address can only be read |
-        | read the list of all events      | there is no such address    |
-        | read the event with two slashes  | there is no such address    |
+      Examples: something else than reading
+        | what                        | problem                       |
+        | change the event            | this address can only be read |
+        | delete the event            | this address can only be read |
+        | ask what the address can do | this address can only be read |
+
+      Examples: another address
+        | what                                        | problem                  |
+        | read the list of all events                 | there is no such address |
+        | read the event at an address almost like it | there is no such address |
 
     Scenario: the closing slash is forgotten
       Given the event "Tea" with the subscriber Arthur
       When it is requested without the closing slash
       Then the app is sent to the address with it
 
-    Scenario: a mistake of the proxy itself
+  Rule: A mistake of the proxy is called one, and shows nothing of its insides
+
+    Scenario: the proxy has a bug
       Given the event "Tea" with the subscriber Arthur
       And the proxy has a bug
       When it is requested

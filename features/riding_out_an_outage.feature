@@ -13,7 +13,7 @@ Feature: Riding out an outage
       And the answer is marked as expired
       And the answer may not be kept
 
-      Examples:
+      Examples: whatever the failure
         | fails                    |
         | is broken                |
         | cannot be reached        |
@@ -30,8 +30,8 @@ Feature: Riding out an outage
 
       Examples: it expires after 4 minutes 12 s, and is of use for an hour more
         | wait                    | outcome                            |
-        | 4 minutes 12 s          | it comes, with Arthur              |
-        | 1 hour 4 minutes 11.9 s | it comes, with Arthur              |
+        | 4 minutes 12 s          | Arthur comes                       |
+        | 1 hour 4 minutes 11.9 s | Arthur comes                       |
         | 1 hour 4 minutes 12 s   | C42 cannot be reached or is broken |
 
     Scenario: C42 is asked first, every time that it may be
@@ -43,7 +43,7 @@ Feature: Riding out an outage
       When it is requested again 2 s later
       Then the answer is titled "Biscuits"
 
-    Scenario: an operator may do without
+    Scenario: an operator may choose never to give an expired answer
       Given the proxy is set never to give an expired answer
       And "Tea" has been requested
       And C42 is broken
@@ -61,7 +61,7 @@ Feature: Riding out an outage
       Then it names Arthur
       And the answer is marked as expired 48 s ago, without asking C42
 
-    Scenario: C42 is down for ten minutes
+    Scenario: C42 is down for ten minutes, and has been asked for the event before
       Given "Tea" has been requested
       And C42 is broken
       And 5 events have been requested
@@ -72,6 +72,15 @@ Feature: Riding out an outage
       And it is requested again 5 s later
       Then the answer is titled "Biscuits"
 
+    Scenario: C42 is down for ten minutes, and has never been asked for the event
+      Given C42 is broken
+      And 5 events have been requested
+      When "Tea" is requested every 10 s for 10 minutes
+      Then each time the app is told that C42 is down or broken
+      When C42 is well again
+      And it is requested again 5 s later
+      Then it names Arthur
+
     Scenario: what failed a moment ago is not tried again for an expired answer
       Given "Tea" has been requested
       And C42 is broken
@@ -81,7 +90,7 @@ Feature: Riding out an outage
 
   Rule: What C42 says clearly is never hidden behind an expired answer
 
-    Scenario: the event was deleted
+    Scenario: the event was deleted, and nobody asks before the answer has expired
       Given "Tea" has been requested
       And C42 deletes it
       When it is requested again 5 minutes later
@@ -102,10 +111,18 @@ Feature: Riding out an outage
       When it is requested again <wait> later
       Then the app is told that C42 refuses the proxy's token
 
-      Examples:
+      Examples: at once, and later
         | wait  |
         | 0.5 s |
         | 5 s   |
+
+    Scenario: an answer that has not expired needs no token
+      Given "Tea" has been requested
+      And C42 refuses the proxy's token
+      When it is requested again 4 minutes 11.999 s later
+      Then it names Arthur
+      When it is requested again 0.001 s later
+      Then the app is told that C42 refuses the proxy's token
 
   Rule: An answer whose age nobody knows is not given
 

@@ -6,11 +6,17 @@ Feature: Sparing C42
   Rule: However many ask for an event at once, C42 is asked once
     The first request asks; the others wait for what comes of it.
 
-    Scenario: a hundred people open the same invitation
+    Scenario Outline: <number> people open the same invitation
       Given the event "Tea" with the subscribers Arthur and Ford
-      When it is requested by 100 people at once
+      When it is requested by <number> people at once
       Then all of them are told the same, that it names Arthur and Ford
       And C42 has been asked once
+
+      Examples: few and many
+        | number |
+        | 2      |
+        | 100    |
+        | 2000   |
 
     Scenario: an answer expires while a hundred people look at it
       Given "Tea" has been requested
@@ -35,9 +41,13 @@ Feature: Sparing C42
       Then the app is told that C42 cannot be reached or is broken
       And C42 has been asked <times>
 
-      Examples:
+      Examples: within a second
         | wait  | times |
+        | 0 s   | once  |
         | 0.9 s | once  |
+
+      Examples: after it
+        | wait  | times |
         | 1 s   | twice |
 
   Rule: When C42 tells us to wait, nobody asks it anything until then
@@ -58,7 +68,7 @@ Feature: Sparing C42
 
       Examples: after that
         | wait   | outcome                       | times |
-        | 30 s   | it comes, with Arthur         | twice |
+        | 30 s   | Arthur comes                  | twice |
 
     Scenario: a remembered answer needs no C42
       Given the events "Tea" and "Coffee with the C42 team"
@@ -77,7 +87,7 @@ Feature: Sparing C42
       When "Coffee with the C42 team" is requested
       Then it names Arthur
 
-      Examples:
+      Examples: further than clocks differ
         | step   |
         | 2 s    |
         | 2 days |
@@ -90,7 +100,7 @@ Feature: Sparing C42
       And 5 events have been requested
       And C42 is well again
       When another event is requested
-      Then the app is told that C42 is down
+      Then the app is told that C42 is down, and to try again in 5 s
       And C42 has not been asked for it
 
     Scenario: four events fail
@@ -126,7 +136,7 @@ Feature: Sparing C42
       When another event is requested
       Then it names Arthur
 
-      Examples:
+      Examples: it says something, if not what we hoped for
         | refuses                   |
         | answers nonsense          |
         | refuses the proxy's token |
@@ -139,10 +149,13 @@ Feature: Sparing C42
       When another event is requested <wait> later
       Then the app is told that <outcome>
 
-      Examples:
-        | wait  | outcome               |
-        | 4.9 s | C42 is down           |
-        | 5 s   | it comes, with Arthur |
+      Examples: it is left alone up to then
+        | wait  | outcome      |
+        | 4.9 s | C42 is down  |
+
+      Examples: and no longer
+        | wait  | outcome      |
+        | 5 s   | Arthur comes |
 
     Scenario: it is tried again, and is still down
       Given C42 is broken
@@ -162,7 +175,7 @@ Feature: Sparing C42
       When another event is requested
       Then it names Arthur
 
-    Scenario: an operator may do without
+    Scenario: an operator may choose never to leave C42 alone
       Given the proxy is set never to leave C42 alone
       And C42 is broken
       And 20 events have been requested

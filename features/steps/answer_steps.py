@@ -27,7 +27,7 @@ def step_impl(context: Context) -> None:
     assert context.world.answer.get_json()["title"] is None, context.world.answer.text
 
 
-@then("the app is told that it comes, with {names:Names}")
+@then("the app is told that {names:Names} comes")
 @then("it names {names:Names}")
 def step_impl(context: Context, names: list[str]) -> None:
     assert_names(context.world.answer, names)
@@ -89,6 +89,19 @@ def step_impl(context: Context, problem: Problem) -> None:
 def step_impl(context: Context, wait: timedelta) -> None:
     assert_problem(context.world.answer, PROBLEMS["C42 asks to wait"])
     assert context.world.answer.headers["Retry-After"] == str(round(wait.total_seconds()))
+
+
+@then("the app is told that C42 is down, and to try again in {wait:Duration}")
+def step_impl(context: Context, wait: timedelta) -> None:
+    assert_problem(context.world.answer, PROBLEMS["C42 is down"])
+    assert context.world.answer.headers["Retry-After"] == str(round(wait.total_seconds()))
+
+
+@then("each time the app is told that C42 is down or broken")
+def step_impl(context: Context) -> None:
+    for answer in context.answers:
+        down = answer.status_code == PROBLEMS["C42 is down"].status
+        assert_problem(answer, PROBLEMS["C42 is down" if down else "C42 cannot be reached or is broken"])
 
 
 @then("the answer may not be kept")

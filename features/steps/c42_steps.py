@@ -87,6 +87,7 @@ def step_impl(context: Context) -> None:
 @given("an event whose list of subscribers never ends")
 def step_impl(context: Context) -> None:
     context.world.choose("Tea")
+    context.world.settings["C42_TIMEOUT"] = "30"  # a thousand pages take their time
     full_page = json.dumps({"data": [removed(f"{number}") for number in range(PAGE)], "meta_data": {}})
     context.world.c42.misbehave(answers(200, full_page), "subscribers")
 

@@ -143,9 +143,18 @@ def step_impl(context: Context, wait: timedelta) -> None:
     context.world.request(headers={"If-None-Match": context.world.answer.headers["ETag"]})
 
 
-@when("the event with the id {event_id} is requested")
-def step_impl(context: Context, event_id: str) -> None:
-    context.world.request(event_id)
+@when("an event is requested by an id with {character} in it")
+def step_impl(context: Context, character: str) -> None:
+    encoded = {
+        "a comma": ",",
+        "a closing bracket": "]",
+        "a slash": "%2f",
+        "a blank": "%20",
+        "a line break": "%0d%0a",
+        "an unprintable character": "%00",
+        "the letter é": "%C3%A9",
+    }[character]
+    context.world.request(f"a{encoded}")
 
 
 @when("the event with the same id in capitals is requested")
@@ -154,9 +163,9 @@ def step_impl(context: Context) -> None:
     context.world.request(context.world.event_id.upper())
 
 
-@when('it is requested with "{query}" behind the address')
-def step_impl(context: Context, query: str) -> None:
-    context.world.request(address=PATH + "{}/" + query)
+@when("it is requested with options that the proxy does not have")
+def step_impl(context: Context) -> None:
+    context.world.request(address=PATH + "{}/?limit=1&names=none")
 
 
 @when("it is requested without the closing slash")
@@ -172,7 +181,7 @@ def step_impl(context: Context, do: str) -> None:
         "delete the event": (event, "DELETE"),
         "ask what the address can do": (event, "OPTIONS"),
         "read the list of all events": (PATH, "GET"),
-        "read the event with two slashes": (f"/{event}", "GET"),
+        "read the event at an address almost like it": (f"/{event}", "GET"),
     }[do]
     context.world.send(address, method)
 

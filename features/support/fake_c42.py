@@ -1,21 +1,18 @@
-"""C42 on the wire: the sandbox answers what `responses` intercepts, unless a scenario says that it misbehaves."""
+"""C42 as a scenario has it: it knows events, counts the calls it receives, and misbehaves when it is told to."""
 
 import json
-import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import format_datetime
+from enum import Enum
 from itertools import count
 from threading import Lock
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-import requests
-import responses
 from flask import Flask
-from requests import PreparedRequest
 
 from c42_proxy.sandbox.app import create_sandbox
 from c42_proxy.sandbox.events import Person, Sample, removed, sample
@@ -25,8 +22,17 @@ TOKEN = "the-token-of-the-proxy"
 _numbers = count(1)
 
 CallName = Literal["event", "subscribers"]
-Answer = tuple[int, dict[str, str], str]
-Behaviour = Callable[["Call", Callable[[], Answer]], Answer]
+
+
+class Failure(Enum):
+    """No answer. Each wire lets it happen in its own way."""
+
+    UNREACHABLE = "unreachable"
+    CUT_SHORT = "cut short"
+    SILENT = "silent"
+
+
+Answer = tuple[int, dict[str, str], str] | Failure
 
 
 @dataclass(frozen=True)
@@ -39,23 +45,34 @@ class Call:
     at: datetime
 
 
-class FakeC42:
-    """Knows events; counts the calls it receives; behaves as the scenario says."""
+Behaviour = Callable[[Call, Callable[[], Answer]], Answer]
+"""What C42 does with a call, given a way to find out what it should have answered."""
 
-    def __init__(self) -> None:
-        # Each has an address of its own: what a scenario leaves under way is not for the next one.
-        self.url = f"https://c42-{next(_numbers)}.example/api/v2/"
+
+class FakeC42:
+    """Answers with the sandbox, unless a scenario says that it misbehaves. `now` tells the time of the scenario."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        # Each has an address of its own: what a scenario leaves under way, or in a store, is not for the next one.
+        self.path = f"/c42-{next(_numbers)}/api/v2/"
         self.calls: list[Call] = []
         self.behaviours: dict[CallName, Behaviour] = {}
+        self._now = now
         self._events: dict[str, Sample] = {}
         self._sandbox: Flask | None = None
         self._lock = Lock()
-        self._wire = responses.RequestsMock(assert_all_requests_are_fired=False)
-        self._wire.add_callback("GET", re.compile(re.escape(self.url)), self._receive)
-        self._wire.start()
 
-    def close(self) -> None:
-        self._wire.stop()
+    def receive(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """What it answers to a GET for `path`, which has its query with it."""
+        call = _call(path, self._now())
+        with self._lock:
+            self.calls.append(call)
+        behaviour = self.behaviours.get(call.name)
+
+        def truth() -> Answer:
+            return self._truth(path, headers)
+
+        return behaviour(call, truth) if behaviour else truth()
 
     def add(self, title: str | None, people: Sequence[Person | None]) -> str:
         """Make an event known, or replace the one of that title; None stands for a removed subscription."""
@@ -92,20 +109,11 @@ class FakeC42:
         """How often C42 received this call, for one event or for all."""
         return sum(call.name == name and event_id in {None, call.event_id} for call in self.calls)
 
-    def _receive(self, request: PreparedRequest) -> Answer:
-        call = _call(str(request.url))
-        with self._lock:
-            self.calls.append(call)
-        behaviour = self.behaviours.get(call.name)
-        return behaviour(call, lambda: self._truth(request)) if behaviour else self._truth(request)
-
-    def _truth(self, request: PreparedRequest) -> Answer:
+    def _truth(self, path: str, headers: Mapping[str, str]) -> Answer:
         with self._lock:
             if self._sandbox is None:
                 self._sandbox = create_sandbox(token=TOKEN, events=self._events)
-        answer = self._sandbox.test_client().get(
-            str(request.url).replace(self.url, "/api/v2/"), headers=list(request.headers.items())
-        )
+        answer = self._sandbox.test_client().get(path.replace(self.path, "/api/v2/"), headers=list(headers.items()))
         return answer.status_code, {"Content-Type": answer.content_type}, answer.get_data(as_text=True)
 
 
@@ -114,13 +122,12 @@ def id_of(title: str | None) -> str:
     return f"{uuid.uuid5(uuid.NAMESPACE_OID, title or '').hex}_14770730026240"
 
 
-def _call(url: str) -> Call:
-    now = datetime.now(UTC)
-    parts = urlsplit(url)
+def _call(path: str, at: datetime) -> Call:
+    parts = urlsplit(path)
     if "/event-subscriptions/" in parts.path:
         query = parse_qs(parts.query)
-        return Call("subscribers", query["event_ids"][0].strip("[]"), int(query["offset"][0]), now)
-    return Call("event", parts.path.rstrip("/").rpartition("/")[2], 0, now)
+        return Call("subscribers", query["event_ids"][0].strip("[]"), int(query["offset"][0]), at)
+    return Call("event", parts.path.rstrip("/").rpartition("/")[2], 0, at)
 
 
 def answers(status: int, body: str = "{}", **headers: str) -> Behaviour:
@@ -128,18 +135,17 @@ def answers(status: int, body: str = "{}", **headers: str) -> Behaviour:
     return lambda _call, _truth: (status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
-def _raises(error: Callable[[], Exception]) -> Behaviour:
-    def behaviour(_call: Call, _truth: Callable[[], Answer]) -> Answer:
-        raise error()
-
-    return behaviour
+def fails(failure: Failure) -> Behaviour:
+    return lambda _call, _truth: failure
 
 
 def altered(change: Callable[[Any], None]) -> Behaviour:
     """C42 answers as it should, but for a change to the JSON."""
 
     def behaviour(_call: Call, truth: Callable[[], Answer]) -> Answer:
-        status, headers, body = truth()
+        told = truth()
+        assert not isinstance(told, Failure), told
+        status, headers, body = told
         answer = json.loads(body)
         change(answer)
         return status, headers, json.dumps(answer)
@@ -157,19 +163,14 @@ def asks_to_wait(retry_after: str) -> Behaviour:
 
 def asks_to_wait_until(later: timedelta) -> Behaviour:
     """The wait is told as a date, seen from the moment of the call."""
-
-    def behaviour(call: Call, truth: Callable[[], Answer]) -> Answer:
-        date = format_datetime(datetime.now(UTC) + later, usegmt=True)
-        return asks_to_wait(date)(call, truth)
-
-    return behaviour
+    return lambda call, truth: asks_to_wait(format_datetime(call.at + later, usegmt=True))(call, truth)
 
 
 MISBEHAVIOURS: dict[str, Behaviour] = {
     "is broken": answers(500),
-    "cannot be reached": _raises(lambda: requests.ConnectionError("refused")),
-    "breaks off in its answer": _raises(lambda: requests.exceptions.ChunkedEncodingError("incomplete")),
-    "does not answer": _raises(lambda: requests.ReadTimeout("silent")),
+    "cannot be reached": fails(Failure.UNREACHABLE),
+    "breaks off in its answer": fails(Failure.CUT_SHORT),
+    "does not answer": fails(Failure.SILENT),
     "answers nonsense": answers(200, "<html>Hello</html>"),
     "refuses the proxy's token": answers(401),
     "forbids what we ask": answers(403),

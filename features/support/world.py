@@ -1,61 +1,50 @@
-"""What a scenario acts on: the proxy, driven in this process, with C42 on a mocked wire and a clock that jumps."""
+"""What a scenario acts on: the proxy, C42, the time, and what happened so far."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack
+from datetime import datetime, timedelta
 from itertools import count
 from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask
-from freezegun.api import FrozenDateTimeFactory
 from werkzeug.test import Client, TestResponse
 
-from c42_proxy import create_app
-from c42_proxy.front import Front
 from c42_proxy.sandbox.events import Person
-from c42_proxy.settings import Settings
 
-from .asgi import AsWsgi
+from .drivers import START, Driver, pass_time
 from .fake_c42 import TOKEN, Answer, Call, FakeC42, id_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-START = datetime(2016, 10, 21, 15, 0, 0, tzinfo=UTC)
 PATH = "/events-with-subscriptions/"
-PATIENCE_SECONDS = 5
-
-
-DRIVERS: "dict[str, Callable[[Flask], WSGIApplication]]" = {
-    "flask": lambda app: app,
-    "front": lambda app: AsWsgi(Front(app)),
-}
-"""How a request reaches the app: as under a WSGI server, or through the ASGI front."""
+PATIENCE_SECONDS = 20
 
 
 class World:
-    """The proxy, C42, the time, and what happened so far in one scenario."""
+    """One scenario's. It begins at `START`; nothing of it is left for the next one."""
 
-    def __init__(self, clock: FrozenDateTimeFactory, driver: str) -> None:
-        self.c42 = FakeC42()
-        self.settings: dict[str, str] = {
-            "C42_API_URL": self.c42.url,
-            "C42_API_TOKEN": TOKEN,
-            "C42_CACHE_URL": "memory://",
-        }
-        self.collaborators: dict[str, Any] = {}
-        self.event_id = ""
-        self._answer: TestResponse | None = None
-        self._clock = clock
-        self._serve = DRIVERS[driver]
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._running = ExitStack()
         self._proxy: WSGIApplication | None = None
+        self._answer: TestResponse | None = None
         self._others = count(1)
+        driver.set_clock(START)
+        self._said_before = len(driver.output())
+        self.c42 = FakeC42(lambda: driver.now)
+        host = self._running.enter_context(driver.wire(self.c42.receive))
+        self.settings = {"C42_API_URL": f"{host}{self.c42.path}", "C42_API_TOKEN": TOKEN}
+        self.has_bug = False
+        self.event_id = ""
 
     def close(self) -> None:
-        self.c42.close()
-        if isinstance(self._proxy, AsWsgi):
-            self._proxy.close()
+        self._running.close()
+
+    def output(self) -> str:
+        """What the proxy has said meanwhile (see `Driver.output`)."""
+        return self._driver.output()[self._said_before :]
 
     def request(self, event_id: str | None = None, *, address: str = PATH + "{}/", **options: Any) -> None:
         """An app asks for an event; the one that is meant by "it", where none is given."""
@@ -68,7 +57,7 @@ class World:
     def start(self) -> Client:
         """An app's view of the proxy, which is started if it was not."""
         if self._proxy is None:
-            self._proxy = self._serve(create_app(Settings.from_env(self.settings), **self.collaborators))
+            self._proxy = self._running.enter_context(self._driver.proxy(self.settings, has_bug=self.has_bug))
         return Client(self._proxy)
 
     def request_by(self, number: int) -> list[TestResponse]:
@@ -101,11 +90,11 @@ class World:
 
     @property
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return self._driver.now
 
     def pass_time(self, duration: timedelta) -> None:
         """Let time go on, or (negative) set the clock back."""
-        self._clock.tick(duration)
+        pass_time(self._driver, duration)
 
     def choose(self, title: str) -> str:
         """From now on the event of that title, with somebody in it, is the one that is meant by "it"."""

@@ -1,0 +1,178 @@
+"""The proxy for real: gunicorn's workers with a store, asked over HTTP, on a clock that a file holds.
+
+`python -m features.support.live FOLDER` is that proxy. All scenarios have the same workers; each has an app of its own
+in them, made when the first request for it comes.
+"""
+
+import http.client
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from c42_proxy.app import create_app
+from c42_proxy.front import Front, Receive, Scope, Send
+from c42_proxy.logs import configure_logs
+from c42_proxy.server import Server
+from c42_proxy.settings import Settings
+from tests.support.processes import Process, clean_environ, free_port
+from tests.support.redis_server import RedisServer
+
+from . import wires
+from .drivers import START, broken_clock
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+BUDGET_SECONDS = 2.0
+"""Of real time, where C42 is silent: long enough for a busy machine, short enough to wait for."""
+ANSWER_SECONDS = 30.0
+WORKERS = 2
+
+
+class _Folder:
+    """Where the driver and the proxy meet: a file with the time, one with the scenario."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def now(self) -> float:
+        return float((self._path / "now").read_text())
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._write("now", repr(now))
+
+    @property
+    def scenario(self) -> str:
+        return (self._path / "scenario").read_text()
+
+    @scenario.setter
+    def scenario(self, scenario: str) -> None:
+        self._write("scenario", scenario)
+
+    def _write(self, name: str, text: str) -> None:
+        """All at once: it is read at the same time."""
+        new = self._path / f"{name}.new"
+        new.write_text(text)
+        os.replace(new, self._path / name)
+
+
+class Live:
+    """Starts the proxy, and ends it in `close`. With `memory`, which shares nothing, it has one worker."""
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        with ExitStack() as running:
+            folder = Path(running.enter_context(TemporaryDirectory()))
+            self._folder = _Folder(folder)
+            self._url = _opened(store, folder, running)
+            self.set_clock(START)
+            self._scenarios = 0
+            self._port = free_port()
+            workers = 1 if store == "memory" else WORKERS
+            environ = clean_environ(FEATURES_PORT=str(self._port), WEB_CONCURRENCY=str(workers))
+            command = [sys.executable, "-m", "features.support.live", str(folder)]
+            self._process = running.enter_context(Process(command, environ))
+            self._process.wait_until_says("Booting worker")
+            self._running = running.pop_all()
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._folder.now, UTC)
+
+    def set_clock(self, now: datetime) -> None:
+        self._folder.now = now.timestamp()
+
+    def wire(self, receive: wires.Receive) -> AbstractContextManager[str]:
+        return wires.over_sockets(receive)
+
+    @contextmanager
+    def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
+        self._scenarios += 1
+        settings = {"C42_TIMEOUT": str(BUDGET_SECONDS), "C42_LOG_LEVEL": "warning", **settings}
+        settings["C42_CACHE_URL"] = self._url
+        self._folder.scenario = json.dumps({"number": self._scenarios, "settings": settings, "has_bug": has_bug})
+        yield self._ask
+
+    def output(self) -> str:
+        return self._process.output()
+
+    def close(self) -> None:
+        self._running.close()
+
+    def _ask(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """One request of a test client, on a connection of its own: any worker may get it."""
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-"): value
+            for name, value in environ.items()
+            if name.startswith("HTTP_") and name != "HTTP_HOST"
+        }
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request(environ["REQUEST_METHOD"], environ["RAW_URI"], headers=headers)
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        start_response(f"{response.status} {response.reason}", response.getheaders())
+        return [body]
+
+
+def _opened(store: str, folder: Path, running: ExitStack) -> str:
+    """The address of a new and empty store, as `C42_CACHE_URL` has it."""
+    match store:
+        case "memory":
+            return "memory://"
+        case "sqlite":
+            return f"sqlite:///{folder}/store.sqlite3"
+        case "redis":
+            return running.enter_context(RedisServer()).url
+    raise ValueError(f"-D store={store}: it is one of memory, sqlite and redis")
+
+
+class _ByScenario:
+    """The ASGI app of a worker: that of the scenario which is told at the moment."""
+
+    def __init__(self, folder: _Folder) -> None:
+        self._folder = folder
+        self._scenario = ""
+        self._front: Front | None = None
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        scenario = self._folder.scenario
+        if self._front is None or scenario != self._scenario:
+            told = json.loads(scenario)
+            clock: Callable[[], float] = broken_clock if told["has_bug"] else lambda: self._folder.now
+            self._front = Front(create_app(Settings.from_env(told["settings"]), clock=clock))
+            self._scenario = scenario
+        return self._front(scope, receive, send)
+
+
+class _LiveServer(Server):
+    """The proxy's own gunicorn in all but the app."""
+
+    def __init__(self, settings: Settings, folder: _Folder) -> None:
+        self._live_folder = folder
+        super().__init__(settings, ops=False)
+
+    def load(self) -> Callable[..., Any]:
+        return _ByScenario(self._live_folder)
+
+
+def _serve(folder: str) -> None:
+    bind = f"127.0.0.1:{os.environ['FEATURES_PORT']}"
+    settings = Settings.from_env({"C42_BIND": bind, "C42_OPS_BIND": "", "C42_API_TOKEN": "of-no-scenario"})
+    configure_logs(settings)
+    _LiveServer(settings, _Folder(Path(folder))).run()
+
+
+if __name__ == "__main__":
+    # Nothing is left of it for gunicorn, which has options of its own.
+    _serve(sys.argv.pop())

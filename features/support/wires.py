@@ -1,0 +1,68 @@
+"""How the proxy reaches C42: by a mocked session in this process, or by sockets."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import requests
+import responses
+from requests import PreparedRequest
+
+from tests.support.wire import Connection, Wire
+from tests.support.wire import answer as whole_answer
+
+from .fake_c42 import Answer, Failure
+
+Receive = Callable[[str, Mapping[str, str]], Answer]
+"""C42's answer to a GET: its path with the query, and its headers."""
+
+MOCKED = "https://c42.example"
+ERRORS: dict[Failure, Callable[[], Exception]] = {
+    Failure.UNREACHABLE: lambda: requests.ConnectionError("refused"),
+    Failure.CUT_SHORT: lambda: requests.exceptions.ChunkedEncodingError("incomplete"),
+    Failure.SILENT: lambda: requests.ReadTimeout("silent"),
+}
+
+
+@contextmanager
+def mocked(receive: Receive) -> Iterator[str]:
+    """C42 on what `responses` intercepts; gives the address of its host."""
+
+    def intercepted(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
+        answer = receive(str(request.url).removeprefix(MOCKED), request.headers)
+        if isinstance(answer, Failure):
+            raise ERRORS[answer]()
+        return answer
+
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
+        wire.add_callback("GET", re.compile(re.escape(MOCKED)), intercepted)
+        yield MOCKED
+
+
+@contextmanager
+def over_sockets(receive: Receive) -> Iterator[str]:
+    """C42 on a port of this machine; gives the address of its host."""
+
+    def received(path: str, connection: Connection) -> None:
+        token = connection.header("Authorization")
+        _send(connection, receive(path, {} if token is None else {"Authorization": token}))
+
+    with Wire(received) as wire:
+        address = urlsplit(wire.url)
+        yield f"{address.scheme}://{address.netloc}"
+
+
+def _send(connection: Connection, answer: Answer) -> None:
+    match answer:
+        case Failure.UNREACHABLE:
+            connection.reset()
+        case Failure.CUT_SHORT:
+            connection.send(whole_answer({"data": []})[:-1])
+            connection.close()
+        case Failure.SILENT:
+            connection.be_silent()
+        case (status, headers, body):
+            lines = [f"{name}: {value}" for name, value in headers.items()]
+            connection.send(whole_answer(body.encode(), f"{status} {HTTPStatus(status).phrase}", *lines))
