@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -144,7 +145,14 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_logs(settings)
     settings.log_warnings()
+    _allow_many_connections()
     Server(settings, ops=settings.ops_bind is not None and _is_free(settings.ops_bind)).run()
+
+
+def _allow_many_connections() -> None:
+    """Each client that waits takes a descriptor: what the system allows by default, 1,024, is soon too few."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _is_running(pid: int) -> bool:

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import unittest
@@ -391,6 +392,16 @@ class WorkersTest(ProcessTestCase):
         self.assertEqual(ended.returncode, 2)
         self.assertRegex(ended.stderr, r"^Error: the settings are wrong:\n  C42_TIMEOUT: [^\n]*\n$")
         self.assertEqual(ended.stdout, "")
+
+    def test_many_connections(self) -> None:
+        """A worker may have as many connections as the system lets it, however few a shell allows at first."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        proxy, _port = self.serve()
+        self.assert_workers(proxy, 1)
+        ((worker, _began),) = proxy.descendants()
+        self.assertEqual(resource.prlimit(worker, resource.RLIMIT_NOFILE), (hard, hard))
 
     def test_warning(self) -> None:
         """An unknown variable is one warning in the log, however many workers there are, and the proxy serves."""
