@@ -4,7 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 COVERAGE := $(BIN)/coverage run
 
-.PHONY: help run test check live features unit bench image pins clean
+SPECIFICATION := build/specification.html
+CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+	--disable-component-update --disable-sync --hide-scrollbars
+
+.PHONY: help run test check live features spec unit bench image pins clean docs/specification.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +41,15 @@ unit: .venv/installed-dev ## the unit tests, with real servers where it takes th
 
 features: .venv/installed-dev ## the specification, told scenario by scenario
 	$(BIN)/behave
+
+spec: .venv/installed-dev ## write the specification as a page for the product owner
+	@mkdir -p build; rm -f $(SPECIFICATION)
+	@$(BIN)/python -m behave --format features.page:PageFormatter --outfile $(SPECIFICATION); status=$$?; \
+		test ! -f $(SPECIFICATION) || echo 'The page: file://$(CURDIR)/$(SPECIFICATION)'; exit $$status
+
+docs/specification.png: spec # the picture in the README (chromium, fonts-noto-core)
+	@profile=$$(mktemp -d) && $(CHROMIUM) --user-data-dir=$$profile --window-size=1200,1000 --screenshot=$@ \
+		file://$(CURDIR)/$(SPECIFICATION); status=$$?; rm -rf $$profile; exit $$status
 
 bench: .venv/installed-bench ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores, half an hour)
 	$(BIN)/mypy --package benchmarks

@@ -1,0 +1,56 @@
+"""behave's side: it collects what was run, and writes the page at the end."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from behave.configuration import Configuration
+from behave.formatter.base import Formatter, StreamOpener
+from behave.model import Feature
+from behave.reporter.base import Reporter
+from pydantic import SecretStr
+
+from c42_proxy.settings import Settings
+from c42_proxy.version import __version__
+
+from .lifetime import Lifetime
+from .render import render
+from .specification import specification
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class PageFormatter(Formatter):  # type: ignore[misc]  # behave has no types
+    """Writes the page into the outfile when all features have been run, whatever came of them."""
+
+    name = "page"
+    description = "The specification as one HTML page"
+
+    def __init__(
+        self, stream_opener: StreamOpener, config: Configuration, *, clock: Callable[[], datetime] = _now
+    ) -> None:
+        super().__init__(stream_opener, config)
+        # behave takes the terminal's encoding, and the page says that it is UTF-8.
+        stream_opener.encoding = "utf-8"
+        # Here, because the features stop the clock.
+        self._began = clock()
+        self._all = _AllFeatures(config)
+        config.reporters.append(self._all)
+
+    def close(self) -> None:
+        defaults = Settings(api_token=SecretStr("none"))
+        page = render(specification(self._all.features), Lifetime.of(defaults), __version__, self._began)
+        self.open().write(page)
+        self.close_stream()
+
+
+class _AllFeatures(Reporter):  # type: ignore[misc]  # behave has no types
+    """Formatters are told of what is run; reporters of every feature, that of a run which was broken off too."""
+
+    def __init__(self, config: Configuration) -> None:
+        super().__init__(config)
+        self.features: list[Feature] = []
+
+    def feature(self, feature: Feature) -> None:
+        self.features.append(feature)

@@ -1,0 +1,63 @@
+"""The page as one HTML text: style and script inside, nothing to fetch."""
+
+import re
+from base64 import b64encode
+from collections.abc import Set
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from .lifetime import Lifetime
+from .specification import Specification
+from .verdict import Verdict
+
+HERE = Path(__file__).parent
+
+
+def render(specification: Specification, lifetime: Lifetime, version: str, began: datetime) -> str:
+    """`began` is when the run began, in UTC. The same arguments make the same bytes."""
+    templates = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["marked"] = marked
+    templates.filters["label"] = label
+    style, script = ((HERE / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    return templates.get_template("page.html").render(
+        specification=specification,
+        lifetime=lifetime,
+        version=version,
+        began=began,
+        verdicts=Verdict,
+        # Our own two files: nothing in them comes from a feature.
+        style=Markup(style),
+        script=Markup(script),
+        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+        f"style-src {_source(style)}; script-src {_source(script)}",
+    )
+
+
+def _source(text: str) -> str:
+    """How a content security policy names an inline style or script."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def marked(text: str, parameters: Set[str]) -> Markup:
+    """`text` with each `<parameter>` of an outline as a variable."""
+    if not parameters:
+        return escape(text)
+    # As plain text: what is put together of a Markup's parts is escaped again.
+    safe = str(escape(text))
+    names = "|".join(re.escape(str(escape(name))) for name in sorted(parameters))
+    return Markup(re.sub(f"&lt;({names})&gt;", r"<var>\1</var>", safe))
+
+
+def label(verdict: str) -> str:
+    """The verdict as a class and in the page's address."""
+    return verdict.replace(" ", "-")
