@@ -10,31 +10,31 @@ Feature: Explaining what went wrong
       And C42 <fails>
       When it is requested
       Then the app is told that <problem>
-      And the answer may not be kept
+      And the answer must not be kept
 
       Examples: it cannot be reached
-        | fails                    | problem                              |
-        | is broken                | C42 cannot be reached or is broken   |
-        | cannot be reached        | C42 cannot be reached or is broken   |
-        | breaks off in its answer | C42 cannot be reached or is broken   |
-        | does not answer          | C42 did not answer in time           |
+        | fails                             | problem                            |
+        | is broken                         | C42 cannot be reached or is broken |
+        | cannot be reached                 | C42 cannot be reached or is broken |
+        | stops in the middle of its answer | C42 cannot be reached or is broken |
+        | does not answer                   | C42 did not answer in time         |
 
       Examples: it refuses
-        | fails                     | problem                       |
-        | refuses the proxy's token | C42 refuses the proxy's token |
-        | forbids what we ask       | C42 refuses the proxy's token |
+        | fails                                | problem                       |
+        | refuses the proxy's token            | C42 refuses the proxy's token |
+        | does not let the proxy see the event | C42 refuses the proxy's token |
 
       Examples: it answers, but not as it promised
-        | fails                                 | problem                      |
-        | answers nonsense                      | C42's answer cannot be used  |
-        | sends us elsewhere                    | C42's answer cannot be used  |
-        | answers with another event            | C42's answer cannot be used  |
-        | answers with two events               | C42's answer cannot be used  |
-        | answers with half a character         | C42's answer cannot be used  |
-        | answers with more than 4 megabytes    | C42's answer cannot be used  |
+        | fails                               | problem                     |
+        | answers nonsense                    | C42's answer cannot be used |
+        | refers the proxy to another address | C42's answer cannot be used |
+        | answers with another event          | C42's answer cannot be used |
+        | answers with two events             | C42's answer cannot be used |
+        | answers with garbled text           | C42's answer cannot be used |
+        | answers with more than 4 megabytes  | C42's answer cannot be used |
 
-  Rule: An app is told how long C42 wants us to wait
-    Where C42 does not say how long, that is 30 seconds. Longer than an hour is not believed.
+  Rule: An app is told how long C42 asks to wait
+    Where C42 does not say how long, that is 30 seconds. More than an hour is not believed.
 
     Scenario Outline: C42 asks to wait <asked>
       Given the event "Tea" with the subscriber Arthur
@@ -43,11 +43,11 @@ Feature: Explaining what went wrong
       Then the app is told that C42 asks to wait, for <told>
 
       Examples: it says how long
-        | asked               | told   |
-        | 7 s                 | 7 s    |
-        | until 90 s from now | 90 s   |
+        | asked               | told |
+        | 7 s                 | 7 s  |
+        | until 90 s from now | 90 s |
 
-      Examples: it does not say how long, so that anybody could tell
+      Examples: it does not say how long, or not legibly
         | asked                           | told |
         | without saying how long         | 30 s |
         | for a time that nobody can read | 30 s |
@@ -80,12 +80,13 @@ Feature: Explaining what went wrong
 
     Scenario: an event whose subscribers cannot be found
       Given the event "Tea" with the subscriber Arthur
-      And C42 knows nothing when asked for the subscribers
+      And C42 says that there is no such thing when asked for the subscribers
       When it is requested
       Then the app is told that C42's answer cannot be used
 
-  Rule: Where C42's two calls fail in different ways, the app is told what matters most
-    A wish to wait comes first, then a refused token, then a missing answer, then the rest.
+  Rule: Where the two questions to C42 fail in different ways, the app is told what matters most
+    That there is no such event comes first, then a request to wait, then a refused token, then a missing answer, then the
+    rest.
 
     Scenario Outline: for the event C42 <event>, for the subscribers it <subscribers>
       Given the event "Tea" with the subscriber Arthur
@@ -94,23 +95,23 @@ Feature: Explaining what went wrong
       When it is requested
       Then the app is told that <problem>
 
-      Examples: a wish to wait
-        | event                     | subscribers               | problem                       |
-        | is broken                 | asks to wait 7 s          | C42 asks to wait, for 7 s     |
-        | refuses the proxy's token | asks to wait 7 s          | C42 asks to wait, for 7 s     |
-        | asks to wait 7 s          | refuses the proxy's token | C42 asks to wait, for 7 s     |
+      Examples: a request to wait
+        | event                     | subscribers               | problem                   |
+        | is broken                 | asks to wait 7 s          | C42 asks to wait, for 7 s |
+        | refuses the proxy's token | asks to wait 7 s          | C42 asks to wait, for 7 s |
+        | asks to wait 7 s          | refuses the proxy's token | C42 asks to wait, for 7 s |
 
       Examples: then a refused token
-        | event                     | subscribers               | problem                       |
-        | does not answer           | refuses the proxy's token | C42 refuses the proxy's token |
+        | event           | subscribers               | problem                       |
+        | does not answer | refuses the proxy's token | C42 refuses the proxy's token |
 
       Examples: then a missing answer
-        | event                     | subscribers               | problem                       |
-        | answers nonsense          | does not answer           | C42 did not answer in time    |
+        | event            | subscribers     | problem                    |
+        | answers nonsense | does not answer | C42 did not answer in time |
 
       Examples: an event that is not there has no subscribers
-        | event                     | subscribers               | problem                       |
-        | knows nothing             | asks to wait 7 s          | there is no such event        |
+        | event                            | subscribers      | problem                |
+        | says that there is no such thing | asks to wait 7 s | there is no such event |
 
   Rule: Only reading is offered, and only at the one address
 
@@ -120,7 +121,7 @@ Feature: Explaining what went wrong
       Then the app is told that <problem>
       And C42 has been asked for nothing
 
-      Examples: something else than reading
+      Examples: anything but reading
         | what                        | problem                       |
         | change the event            | this address can only be read |
         | delete the event            | this address can only be read |
@@ -136,7 +137,7 @@ Feature: Explaining what went wrong
       When it is requested without the closing slash
       Then the app is sent to the address with it
 
-  Rule: A mistake of the proxy is called one, and shows nothing of its insides
+  Rule: A mistake of the proxy is reported as one, without technical detail
 
     Scenario: the proxy has a bug
       Given the event "Tea" with the subscriber Arthur

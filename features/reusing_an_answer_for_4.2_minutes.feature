@@ -1,23 +1,26 @@
 Feature: Reusing an answer for 4.2 minutes
   In order to stay within the number of calls that C42 allows a token
   As the operator of the proxy
-  I want an answer to be reused for 4.2 minutes, and not a moment longer
+  I want an answer to be reused for 4.2 minutes, and while C42 is well not a moment longer
+
+  To an event of which nothing else is said, Arthur comes.
 
   Rule: An answer is reused for 4.2 minutes, counted from the moment C42 was asked
+    4.2 minutes are 4 minutes and 12 seconds.
 
-    Scenario Outline: asking again <wait> later
+    Scenario Outline: requested again <wait> later
       Given "Coffee with the C42 team" has been requested
       When it is requested again <wait> later
       Then C42 has been asked <times>
 
-      Examples: within the 4.2 minutes
+      Examples: before 4 minutes 12 s
         | wait               | times |
         | 0 s                | once  |
         | 1 minute           | once  |
         | 4 minutes 11 s     | once  |
         | 4 minutes 11.999 s | once  |
 
-      Examples: after them
+      Examples: from 4 minutes 12 s on
         | wait               | times |
         | 4 minutes 12 s     | twice |
         | 4 minutes 12.001 s | twice |
@@ -40,7 +43,7 @@ Feature: Reusing an answer for 4.2 minutes
       When it is requested again 12 s later
       Then C42 has been asked twice
 
-    Scenario: what is changed at C42 shows within 4.2 minutes
+    Scenario: what is changed at C42 shows after 4.2 minutes at the latest
       Given "Tea" has been requested
       And C42 renames it to "Biscuits"
       When it is requested again 4 minutes 11.999 s later
@@ -48,7 +51,7 @@ Feature: Reusing an answer for 4.2 minutes
       When it is requested again 0.001 s later
       Then the answer is titled "Biscuits"
 
-    Scenario: what is deleted at C42 is gone within 4.2 minutes
+    Scenario: what is deleted at C42 is shown for 4.2 minutes at the longest
       Given "Tea" has been requested
       And C42 deletes it
       When it is requested again 4 minutes 11.999 s later
@@ -65,24 +68,25 @@ Feature: Reusing an answer for 4.2 minutes
 
   Rule: "There is no such event" is an answer, and reused like one
 
-    Scenario Outline: <which>, requested again <wait> later
+    Scenario Outline: requested is <which>, and again <wait> later
       Given <which>
       And it has been requested
       When it is requested again <wait> later
       Then the app is told that there is no such event
       And C42 has been asked <times>
 
-      Examples: within the 4.2 minutes
+      Examples: before 4 minutes 12 s
         | which            | wait               | times |
         | an unknown event | 4 minutes 11.999 s | once  |
         | a deleted event  | 4 minutes 11.999 s | once  |
 
-      Examples: after them
-        | which            | wait               | times |
-        | an unknown event | 4 minutes 12 s     | twice |
-        | a deleted event  | 4 minutes 12 s     | twice |
+      Examples: from 4 minutes 12 s on
+        | which            | wait           | times |
+        | an unknown event | 4 minutes 12 s | twice |
+        | a deleted event  | 4 minutes 12 s | twice |
 
-  Rule: A failure is never reused as an answer
+  Rule: A failure is not remembered like an answer
+    It is told again for a second at the most, so that those who wait together are told the same.
 
     Scenario Outline: C42 <fails>, and recovers
       Given the event "Tea" with the subscriber Arthur
@@ -93,58 +97,61 @@ Feature: Reusing an answer for 4.2 minutes
       Then it names Arthur
 
       Examples: whatever the failure
-        | fails                         |
-        | is broken                     |
-        | does not answer               |
-        | answers nonsense              |
-        | refuses the proxy's token     |
-        | breaks off in its answer      |
-        | asks to wait 5 s              |
+        | fails                             |
+        | is broken                         |
+        | cannot be reached                 |
+        | does not answer                   |
+        | answers nonsense                  |
+        | refuses the proxy's token         |
+        | stops in the middle of its answer |
+        | asks to wait 5 s                  |
 
-  Rule: Everybody is told the same moment until which an answer holds
-    Caches on the way, and the app itself, may keep the answer until then.
+  Rule: Everybody is told the same moment until which an answer is valid
+    Apps, and stations on the way to them, may keep the answer until then.
 
     Scenario: the first reader and a late one
       Given "Tea" has been requested
-      Then the answer holds until 4 minutes 12 s after C42 was asked
+      Then the answer is valid until 4 minutes 12 s after C42 was asked
       When it is requested again 3 minutes later
-      Then the answer holds until 4 minutes 12 s after C42 was asked
+      Then the answer is valid until 4 minutes 12 s after C42 was asked
 
     Scenario: an event that is not there
       Given an unknown event
       When it is requested
-      Then the answer holds until 4 minutes 12 s after C42 was asked
+      Then the answer is valid until 4 minutes 12 s after C42 was asked
 
-    Scenario: an app that shows the answer it has is told that it still holds
+    Scenario: an app that has the answer already is told that it is still valid
       Given "Tea" has been requested
-      When the app asks 1 minute later whether its answer still holds
+      When the app asks 1 minute later whether its answer is still valid
       Then it is told that it does, without being sent it again
       And C42 has been asked once
 
-    Scenario: an app whose answer is out of date is sent the new one
+    Scenario: an app whose answer has expired is sent the new one
       Given "Tea" has been requested
       And C42 renames it to "Biscuits"
-      When the app asks 4 minutes 12 s later whether its answer still holds
+      When the app asks 4 minutes 12 s later whether its answer is still valid
       Then the answer is titled "Biscuits"
 
-    Scenario: an answer says where it comes from
+  Rule: An answer says where it comes from
+
+    Scenario: from C42, from memory, and from C42 again
       Given the event "Tea" with the subscriber Arthur
       When it is requested
       Then the answer comes from C42 and is remembered
       When it is requested again 37 s later
-      Then the answer is a remembered one, with 215 s to live
+      Then the answer is a remembered one, valid for another 3 minutes 35 s
       When it is requested again 4 minutes later
       Then the answer comes from C42, in place of an expired one, and is remembered
 
-    Scenario: an answer that is out of date when it arrives is told, but not remembered
+    Scenario: an answer that has expired when it arrives is given, but not remembered
       Given the proxy is set to reuse answers for 2 s
       And C42 takes 3 s to answer
       When "Tea" is requested
-      Then the answer may not be kept
+      Then the answer must not be kept
       And the answer came too late to be remembered
 
   Rule: A clock that is set back keeps no answer alive
-    Hosts' clocks differ a little: up to a second ahead is nothing unusual.
+    Computers' clocks differ a little: up to a second is nothing unusual.
 
     Scenario Outline: the clock is set back by <step>
       Given "Tea" has been requested
@@ -152,17 +159,17 @@ Feature: Reusing an answer for 4.2 minutes
       When it is requested
       Then C42 has been asked <times>
 
-      Examples: a little, as clocks differ
-        | step   | times |
-        | 1 s    | once  |
+      Examples: by up to a second
+        | step | times |
+        | 1 s  | once  |
 
-      Examples: further than that
+      Examples: by more than a second
         | step   | times |
         | 1.1 s  | twice |
         | 1 hour | twice |
 
-  Rule: Memory is bounded: what has not been asked for the longest is forgotten first
-    A store that several processes share is bounded as well: there, the oldest goes first.
+  Rule: Memory is bounded: what has not been requested for the longest is forgotten first
+    How much room there is, the operator decides.
 
     @use.with_store=memory
     Scenario: room for two

@@ -3,7 +3,10 @@ Feature: Riding out an outage
   As the maker of an app on Calendar42
   I want an answer that has expired rather than none, and to be told that it has
 
+  To an event of which nothing else is said, Arthur comes.
+
   Rule: When C42 fails, an answer that expired less than an hour ago is given instead
+    That there is no such event is not given again once it has expired.
 
     Scenario Outline: C42 <fails> when an expired answer is to be renewed
       Given "Tea" has been requested
@@ -11,28 +14,39 @@ Feature: Riding out an outage
       When it is requested again 5 minutes later
       Then it names Arthur
       And the answer is marked as expired
-      And the answer may not be kept
+      And the answer must not be kept
 
       Examples: whatever the failure
-        | fails                    |
-        | is broken                |
-        | cannot be reached        |
-        | breaks off in its answer |
-        | does not answer          |
-        | answers nonsense         |
-        | asks to wait 7 s         |
+        | fails                             |
+        | is broken                         |
+        | cannot be reached                 |
+        | stops in the middle of its answer |
+        | does not answer                   |
+        | answers nonsense                  |
+        | asks to wait 7 s                  |
 
-    Scenario Outline: requested <wait> after the answer was made
+    Scenario Outline: requested again <wait> later, while C42 is broken
       Given "Tea" has been requested
       And C42 is broken
       When it is requested again <wait> later
       Then the app is told that <outcome>
 
-      Examples: it expires after 4 minutes 12 s, and is of use for an hour more
-        | wait                    | outcome                            |
-        | 4 minutes 12 s          | Arthur comes                       |
-        | 1 hour 4 minutes 11.9 s | Arthur comes                       |
-        | 1 hour 4 minutes 12 s   | C42 cannot be reached or is broken |
+      Examples: less than an hour after it expired
+        | wait                    | outcome      |
+        | 4 minutes 12 s          | Arthur comes |
+        | 1 hour 4 minutes 11.9 s | Arthur comes |
+
+      Examples: an hour after it expired
+        | wait                  | outcome                            |
+        | 1 hour 4 minutes 12 s | C42 cannot be reached or is broken |
+
+    Scenario: an event was deleted, but C42 fails before it can say so
+      Given "Tea" has been requested
+      And C42 deletes it
+      And C42 is broken
+      When it is requested again 5 minutes later
+      Then it names Arthur
+      And the answer is marked as expired
 
     Scenario: C42 is asked first, every time that it may be
       Given "Tea" has been requested
@@ -88,20 +102,15 @@ Feature: Riding out an outage
       When it is requested again 0.5 s later
       Then the answer is marked as expired, without asking C42
 
-  Rule: What C42 says clearly is never hidden behind an expired answer
+  Rule: Neither a deleted event nor a refused token is hidden behind an expired answer
 
-    Scenario: the event was deleted, and nobody asks before the answer has expired
+    Scenario: C42 says that the event was deleted, and fails after that
       Given "Tea" has been requested
       And C42 deletes it
       When it is requested again 5 minutes later
       Then the app is told that there is no such event
-
-    Scenario: the event was deleted, and then C42 fails
-      Given "Tea" has been requested
-      And C42 deletes it
-      And it has been requested again 5 minutes later
-      And C42 is broken
-      When it is requested again 5 minutes later
+      When C42 is broken
+      And it is requested again 5 minutes later
       Then the app is told that C42 cannot be reached or is broken
 
     Scenario Outline: the token is refused, and the event is requested again <wait> later
@@ -111,7 +120,7 @@ Feature: Riding out an outage
       When it is requested again <wait> later
       Then the app is told that C42 refuses the proxy's token
 
-      Examples: at once, and later
+      Examples: within the second in which C42 is not asked again, and after it
         | wait  |
         | 0.5 s |
         | 5 s   |
@@ -124,7 +133,7 @@ Feature: Riding out an outage
       When it is requested again 0.001 s later
       Then the app is told that C42 refuses the proxy's token
 
-  Rule: An answer whose age nobody knows is not given
+  Rule: After a clock was set back, nobody knows how old an answer is, and it is not given
 
     Scenario: the clock is set back, and C42 fails
       Given "Tea" has been requested

@@ -3,8 +3,11 @@ Feature: Sparing C42
   As the operator of the proxy
   I want C42 to be asked once for what many want to know, and not at all when it wants to be left alone
 
-  Rule: However many ask for an event at once, C42 is asked once
-    The first request asks; the others wait for what comes of it.
+  To an event of which nothing else is said, Arthur comes.
+
+  Rule: However many request an event at once, C42 is asked once
+    The first request asks; the others wait for what comes of it. To ask once is to ask for the event and for each page of
+    its subscribers.
 
     Scenario Outline: <number> people open the same invitation
       Given the event "Tea" with the subscribers Arthur and Ford
@@ -41,16 +44,16 @@ Feature: Sparing C42
       Then the app is told that C42 cannot be reached or is broken
       And C42 has been asked <times>
 
-      Examples: within a second
+      Examples: before 1 s
         | wait  | times |
         | 0 s   | once  |
         | 0.9 s | once  |
 
-      Examples: after it
-        | wait  | times |
-        | 1 s   | twice |
+      Examples: from 1 s on
+        | wait | times |
+        | 1 s  | twice |
 
-  Rule: When C42 tells us to wait, nobody asks it anything until then
+  Rule: When C42 asks to wait, nobody asks it anything until then
 
     Scenario Outline: C42 asks to wait 30 s, and another event is requested <wait> later
       Given the events "Tea" and "Coffee with the C42 team"
@@ -61,14 +64,14 @@ Feature: Sparing C42
       Then the app is told that <outcome>
       And C42 has been asked <times>
 
-      Examples: while it is to be left alone
-        | wait   | outcome                       | times |
-        | 0 s    | C42 asks to wait, for 30 s    | once  |
-        | 29.9 s | C42 asks to wait, for 1 s     | once  |
+      Examples: before 30 s
+        | wait   | outcome                    | times |
+        | 0 s    | C42 asks to wait, for 30 s | once  |
+        | 29.9 s | C42 asks to wait, for 1 s  | once  |
 
-      Examples: after that
-        | wait   | outcome                       | times |
-        | 30 s   | Arthur comes                  | twice |
+      Examples: from 30 s on
+        | wait | outcome      | times |
+        | 30 s | Arthur comes | twice |
 
     Scenario: a remembered answer needs no C42
       Given the events "Tea" and "Coffee with the C42 team"
@@ -78,7 +81,7 @@ Feature: Sparing C42
       When "Coffee with the C42 team" is requested
       Then it names Arthur
 
-    Scenario Outline: a clock that is set back by <step> does not prolong the wait
+    Scenario Outline: a clock that is set back by <step> ends the wait
       Given the events "Tea" and "Coffee with the C42 team"
       And C42 asks to wait 30 s
       And "Tea" has been requested
@@ -87,13 +90,14 @@ Feature: Sparing C42
       When "Coffee with the C42 team" is requested
       Then it names Arthur
 
-      Examples: further than clocks differ
+      Examples: by more than a second
         | step   |
         | 2 s    |
         | 2 days |
 
   Rule: When C42 is down, it is left alone for five seconds at a time
-    Five failures in a row, of five events, mean that it is down.
+    Five failures in a row, for five different events, mean that it is down. When the event that failed last fails once
+    more, that proves nothing new.
 
     Scenario: five events fail
       Given C42 is broken
@@ -110,7 +114,7 @@ Feature: Sparing C42
       When another event is requested
       Then it names Arthur
 
-    Scenario: one sick event silences nobody
+    Scenario: one event that keeps failing does not mean that C42 is down
       Given the event "Tea" with the subscriber Arthur
       And C42 is broken
       And it has been requested 10 times, 2 s apart
@@ -129,18 +133,18 @@ Feature: Sparing C42
       When another event is requested
       Then it names Arthur
 
-    Scenario Outline: C42 <refuses>, which is no sign of being down
-      Given C42 <refuses>
+    Scenario Outline: C42 <does>, which does not mean that it is down
+      Given C42 <does>
       And 6 events have been requested
       And C42 is well again
       When another event is requested
       Then it names Arthur
 
-      Examples: it says something, if not what we hoped for
-        | refuses                   |
-        | answers nonsense          |
-        | refuses the proxy's token |
-        | knows nothing             |
+      Examples: it answers, so it is not down
+        | does                             |
+        | answers nonsense                 |
+        | refuses the proxy's token        |
+        | says that there is no such thing |
 
     Scenario Outline: C42 is tried again <wait> later, and is well
       Given C42 is broken
@@ -149,13 +153,13 @@ Feature: Sparing C42
       When another event is requested <wait> later
       Then the app is told that <outcome>
 
-      Examples: it is left alone up to then
-        | wait  | outcome      |
-        | 4.9 s | C42 is down  |
+      Examples: before 5 s
+        | wait  | outcome     |
+        | 4.9 s | C42 is down |
 
-      Examples: and no longer
-        | wait  | outcome      |
-        | 5 s   | Arthur comes |
+      Examples: from 5 s on
+        | wait | outcome      |
+        | 5 s  | Arthur comes |
 
     Scenario: it is tried again, and is still down
       Given C42 is broken

@@ -74,9 +74,11 @@ def step_impl(context: Context, number: int) -> None:
     assert context.world.answer.get_json()["names"] == expected, context.world.answer.text
 
 
-@then("the answer reads {text}")
-def step_impl(context: Context, text: str) -> None:
-    assert context.world.answer.text == text.replace("<id>", context.world.event_id), context.world.answer.text
+@then('the answer consists of its id, the title "{title}", and the names {names:Names}, and of nothing else')
+def step_impl(context: Context, title: str, names: list[str]) -> None:
+    quoted = ",".join(f'"{name}"' for name in names)
+    expected = f'{{"id":"{context.world.event_id}","title":"{title}","names":[{quoted}]}}'
+    assert context.world.answer.text == expected, context.world.answer.text
     assert context.world.answer.headers["Content-Type"] == "application/json"
 
 
@@ -104,12 +106,12 @@ def step_impl(context: Context) -> None:
         assert_problem(answer, PROBLEMS["C42 is down" if down else "C42 cannot be reached or is broken"])
 
 
-@then("the answer may not be kept")
+@then("the answer must not be kept")
 def step_impl(context: Context) -> None:
     assert_not_to_be_kept(context.world.answer)
 
 
-@then("the answer holds until {life:Duration} after C42 was asked")
+@then("the answer is valid until {life:Duration} after C42 was asked")
 def step_impl(context: Context, life: timedelta) -> None:
     headers = context.world.answer.headers
     assert parsedate_to_datetime(headers["Expires"]) == context.world.c42.calls[0].at + life, headers
@@ -133,7 +135,7 @@ def step_impl(context: Context) -> None:
     assert cache_status(context.world.answer) == {"fwd": "stale", "stored": "", "fwd-status": "200"}
 
 
-@then("the answer is a remembered one, with {ttl:Duration} to live")
+@then("the answer is a remembered one, valid for another {ttl:Duration}")
 def step_impl(context: Context, ttl: timedelta) -> None:
     assert cache_status(context.world.answer) == {"hit": "", "ttl": str(round(ttl.total_seconds()))}
 

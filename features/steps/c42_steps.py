@@ -16,7 +16,7 @@ PAGE = 100
 PATIENCE_SECONDS = 5
 
 
-@given("C42 {does:Behaviour}")
+@step("C42 {does:Behaviour}")
 def step_impl(context: Context, does: Behaviour) -> None:
     context.world.c42.misbehave(does, "event")
 
@@ -45,7 +45,7 @@ def step_impl(context: Context, duration: timedelta) -> None:
     context.world.c42.misbehave(slowly, "event")
 
 
-@given("C42 answers neither call before it has received both")
+@given("C42 answers neither question before it has received both")
 def step_impl(context: Context) -> None:
     both = Barrier(2)
 
@@ -62,7 +62,7 @@ def step_impl(context: Context) -> None:
     context.world.c42.misbehave(altered(lambda answer: answer["data"].clear()), "event")
 
 
-@given("C42 counts {count:Count} of them")
+@given("C42 gives {count:Count} as their count")
 def step_impl(context: Context, count: int | None) -> None:
     def miscount(answer: Any) -> None:
         answer["meta_data"]["count"] = count

@@ -35,7 +35,7 @@ def step_impl(context: Context, who: str) -> None:
         "whose subscription was removed": None,
         "without a first name": Person(None),
         "whose first name is empty": Person(""),
-        "whose first name is blank": Person(" \u2003\t"),
+        "whose first name is all spaces": Person(" \u2003\t"),
     }[who]
     context.world.c42.add(TITLE, [Person("Arthur"), between, Person("Ford")])
 
@@ -137,7 +137,7 @@ def step_impl(context: Context, wait: timedelta) -> None:
     context.world.request()
 
 
-@when("the app asks {wait:Duration} later whether its answer still holds")
+@when("the app asks {wait:Duration} later whether its answer is still valid")
 def step_impl(context: Context, wait: timedelta) -> None:
     context.world.pass_time(wait)
     context.world.request(headers={"If-None-Match": context.world.answer.headers["ETag"]})
@@ -149,7 +149,7 @@ def step_impl(context: Context, character: str) -> None:
         "a comma": ",",
         "a closing bracket": "]",
         "a slash": "%2f",
-        "a blank": "%20",
+        "a space": "%20",
         "a line break": "%0d%0a",
         "an unprintable character": "%00",
         "the letter é": "%C3%A9",
@@ -163,7 +163,7 @@ def step_impl(context: Context) -> None:
     context.world.request(context.world.event_id.upper())
 
 
-@when("it is requested with options that the proxy does not have")
+@when("it is requested with an unknown addition to the address")
 def step_impl(context: Context) -> None:
     context.world.request(address=PATH + "{}/?limit=1&names=none")
 

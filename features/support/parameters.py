@@ -32,10 +32,10 @@ def names(text: str) -> list[str]:
     return re.split(r", | and ", text)
 
 
-@with_pattern(r"none|[0-9]+")
+@with_pattern(r"no number|the number [0-9]+")
 def count(text: str) -> int | None:
-    """`none`, `250`"""
-    return None if text == "none" else int(text)
+    """`no number`, `the number 250`"""
+    return None if text == "no number" else int(text.removeprefix("the number "))
 
 
 @with_pattern(r"[0-9]+ pages?")
