@@ -89,7 +89,7 @@ class RateLimited(UpstreamError):
         self.seconds = seconds
         self.retry_after = math.ceil(seconds)
         super().__init__(
-            f"C42 asks us to wait. Try again in {self.retry_after} seconds.",
+            f"C42 asks us to wait. Try again in {self.retry_after} s.",
             upstream_status,
         )
 
@@ -159,7 +159,7 @@ class NotAsked(Problem):
 
     def __init__(self, detail: str, seconds: float | None) -> None:
         self.retry_after = None if seconds is None else max(1, math.ceil(seconds))
-        super().__init__(detail if seconds is None else f"{detail} Try again in {self.retry_after} seconds.")
+        super().__init__(detail if seconds is None else f"{detail} Try again in {self.retry_after} s.")
 
 
 class ToldToWait(NotAsked):

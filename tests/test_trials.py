@@ -238,7 +238,7 @@ class AskingC42Test(OnlineTest):
         with Wire(wire.says({}, "429 Slow", "Retry-After: 60")) as c42:
             self.assert_found(self.check(c42.url, self.url), store="works .*", c42=r"FAILS .*for 60 s.*")
             again = self.check(c42.url, self.url)
-            self.assert_found(again, store="works .*", c42="FAILS  not asked: C42 asks us to wait. .* 60 seconds.")
+            self.assert_found(again, store="works .*", c42="FAILS  not asked: C42 asks us to wait. .* 60 s.")
             self.assertEqual({"page 0": 1}, c42.calls)
 
     def test_wrong_settings(self) -> None:
