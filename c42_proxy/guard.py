@@ -55,8 +55,7 @@ class Guard:
             return
         if state.pause.covers(now):
             raise C42Down(state.pause.until - now)
-        if not self._take_trial():
-            raise C42Down(TRIAL_RETRY_SECONDS)
+        self._take_trial()
 
     def look_again(self) -> None:
         """Learn of a wait that another process was told since, and raise ToldToWait for it."""
@@ -127,14 +126,18 @@ class Guard:
             self._wait = wait
             self._metrics.wait_until.set(wait.until)
 
-    def _take_trial(self) -> bool:
+    def _take_trial(self) -> None:
+        """Raises C42Down where somebody else tries, or has tried in vain since we looked."""
         now = self._clock()
         mine = Span(since=now, until=now + self._trial_seconds)
 
         def take(state: _State) -> _State:
-            return state if state.trial and state.trial.covers(now) else _with(state, trial=mine)
+            others = (state.pause, state.trial)
+            return state if any(span and span.covers(now) for span in others) else _with(state, trial=mine)
 
-        return self._change(take).trial is mine
+        state = self._change(take)
+        if state.trial is not mine:
+            raise C42Down(state.pause.until - now if state.pause and state.pause.covers(now) else TRIAL_RETRY_SECONDS)
 
     def _read(self) -> _State:
         return _parsed(self._store.read_note(NOTE))

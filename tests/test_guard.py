@@ -227,6 +227,28 @@ class DownTest(GuardTest):
         self.assert_refused(C42Down, 1)
         self.assert_refused(C42Down, 1, self.new_guard())
 
+    def test_trial_of_another_that_fails_meanwhile(self) -> None:
+        """Who finds the pause over, but takes the trial only when another one has renewed it, is refused."""
+        self.fails("a", "b", "c")
+        self.now += 5
+        self.assert_permitted()
+        looks = 0
+
+        def clock() -> float:
+            nonlocal looks
+            looks += 1
+            if looks == 3:  # it has read that the pause is over, and looks at the time once more to take the trial
+                self.fails("d")
+            return self.now
+
+        slow = Guard(self.store, clock=clock, threshold=3, trial_seconds=TRIAL_SECONDS, metrics=Metrics())
+        self.assert_refused(C42Down, 5, slow)
+        self.assertGreaterEqual(looks, 3)
+        self.now += 4.999
+        self.assert_refused(C42Down, 1)
+        self.now += 0.001
+        self.assert_permitted()
+
     def test_trial_succeeds(self) -> None:
         """A trial that succeeds ends the pause."""
         self.fails("a", "b", "c")
