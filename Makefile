@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features spec fuzz unit bench image pins clean docs/specification.png
+.PHONY: help run test check live features spec fuzz soak unit bench image pins clean docs/specification.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ docs/specification.png: spec # the picture in the README (chromium, fonts-noto-c
 fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as many strange answers of C42
 	C42_OPENAPI_REQUESTS=10000 $(BIN)/python -m unittest tests.test_openapi.ServiceTest
 	C42_FUZZ_EXAMPLES=1000 $(BIN)/python -m unittest tests.test_c42_fuzz
+
+soak: .venv/installed-dev ## the stack with clients and faults for three minutes, and the proof that it kept its promises
+	$(BIN)/python -m soak $(SOAK)
 
 bench: .venv/installed-bench ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores, half an hour)
 	$(BIN)/mypy --package benchmarks

@@ -1,0 +1,130 @@
+"""Which faults come when, by chance and the same for the same seed; and how each is injected."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .c42 import C42, FEW
+from .record import Fault, FaultKind, Record
+from .stack import HOSTS, FragileStack
+
+QUIET_AT_FIRST = 2.0
+QUIET_AT_LAST = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A fault `at` so many seconds after the start, for so many `seconds`, where it lasts. `on` is what it strikes."""
+
+    at: float
+    kind: FaultKind
+    seconds: float
+    on: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A kind of fault that comes `often` in each round, for a time between two numbers of seconds."""
+
+    kind: FaultKind
+    often: int
+    shortest: float = 0
+    longest: float = 0
+
+
+C42_FAULTS = (
+    _Choice("C42 fails", 3, 0.3, 4),
+    # Long enough for a pause that is renewed, and for copies that become too old to be told.
+    _Choice("C42 fails", 1, 10, 13),
+    _Choice("C42 fails at times", 2, 1, 5),
+    _Choice("C42 cuts", 2, 0.3, 4),
+    _Choice("C42 refuses", 2, 0.3, 4),
+    _Choice("C42 is slow", 3, 0.3, 6),
+    _Choice("C42 says 429", 3, 0.1, 2),
+    _Choice("C42 says 503 and when", 2, 0.1, 2),
+    _Choice("C42 says 401", 2, 0.2, 2),
+    _Choice("one event fails", 2, 2, 8),
+)
+STACK_FAULTS = (
+    _Choice("worker killed", 5),
+    _Choice("host reloaded", 2),
+    _Choice("nginx reloaded", 2),
+    _Choice("Redis hangs", 1, 0.1, 0.4),
+    _Choice("Redis hangs", 1, 0.4, 3),
+    _Choice("Redis restarted", 1, 0.1, 2),
+)
+
+
+def planned(seed: int, seconds: float) -> list[tuple[Planned, ...]]:
+    """Two rows of faults, of C42 and of the stack: one after the other in each row, side by side in both.
+
+    After each comes a time without any in its row, in which what it disturbed comes to rest. A longer run with the same
+    seed begins with the same faults.
+    """
+    # The choice of faults is no secret.
+    c42, stack = random.Random(f"C42 {seed}"), random.Random(f"stack {seed}")  # noqa: S311
+    return [_row(c42, C42_FAULTS, seconds, (1, 4)), _row(stack, STACK_FAULTS, seconds, (3, 8))]
+
+
+def _row(
+    chance: random.Random, choices: tuple[_Choice, ...], seconds: float, quiet: tuple[float, float]
+) -> tuple[Planned, ...]:
+    row: list[Planned] = []
+    at = QUIET_AT_FIRST + chance.uniform(0, quiet[0])
+    while True:
+        # In rounds, so that each kind comes in a run of some minutes.
+        for choice in chance.sample(choices, sum(each.often for each in choices), counts=[e.often for e in choices]):
+            lasts = chance.uniform(choice.shortest, choice.longest)
+            on = {"one event fails": chance.choice(list(FEW)), "worker killed": chance.choice(HOSTS)}
+            on["host reloaded"] = on["worker killed"]
+            if at + lasts > seconds - QUIET_AT_LAST:
+                return tuple(row)
+            row.append(Planned(at, choice.kind, lasts, on.get(choice.kind, "")))
+            at += lasts + chance.uniform(*quiet)
+
+
+class Faults:
+    """Injects what is planned, and records when each fault really was."""
+
+    def __init__(self, record: Callable[[Record], None], chance: random.Random, c42: C42, stack: FragileStack) -> None:
+        self._record = record
+        self._chance = chance
+        self._c42 = c42
+        self._stack = stack
+
+    async def inject(self, row: tuple[Planned, ...]) -> None:
+        """One after the other, each at its time from now."""
+        began = time.monotonic()
+        for fault in row:
+            await asyncio.sleep(began + fault.at - time.monotonic())
+            since = time.time()
+            await self._inject(fault)
+            self._record(Fault(fault.kind, since, time.time(), fault.on))
+
+    async def _inject(self, fault: Planned) -> None:
+        stack = self._stack
+        match fault.kind:
+            case "worker killed":
+                await asyncio.to_thread(stack.kill_worker, fault.on, self._chance)
+            case "host reloaded":
+                stack.reload_host(fault.on)
+            case "nginx reloaded":
+                stack.reload_nginx()
+            case "Redis hangs":
+                stack.redis.hang()
+                await asyncio.sleep(fault.seconds)
+                await asyncio.to_thread(stack.redis.go_on)
+            case "Redis restarted":
+                await asyncio.to_thread(stack.redis.stop)
+                await asyncio.sleep(fault.seconds)
+                await asyncio.to_thread(stack.redis.start)
+            case "C42 refuses":
+                self._c42.refuse()
+                await asyncio.sleep(fault.seconds)
+                await self._c42.listen()
+            case _:
+                self._c42.strike(fault.kind, fault.on)
+                await asyncio.sleep(fault.seconds)
+                self._c42.strike(None)

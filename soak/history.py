@@ -1,0 +1,192 @@
+"""The record of a run, put in order: what each answer is made of, and what was going on at the time."""
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cached_property, lru_cache
+from typing import Literal
+
+from .bounds import STORE_RECOVERS, STORE_TAKEN_BACK
+from .fetches import Fetch, fetches_of
+from .marks import Marks, marks_of
+from .record import Call, Fault, Record, Request, Run, StoreState, Version
+
+Kind = Literal["hit of nginx", "hit", "miss", "collapsed", "stale", "past expiry", "problem", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client was told. `own` is the proxy's part of `Cache-Status`; 404s and problems have no `entry`."""
+
+    request: Request
+    own: str
+    kind: Kind
+    entry: Marks | None
+    fetch: Fetch | None
+    expires: int | None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it is passed off as one that anybody may reuse: there is no mark on it that says otherwise."""
+        return self.kind not in {"stale", "past expiry", "problem"}
+
+    @property
+    def was_asked(self) -> bool:
+        """Whether C42 was asked for it, or for the failure that it hides."""
+        return "; fwd=" in self.own
+
+
+class History:
+    """Raises ValueError where there is not exactly one Run among the records."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        runs: list[Run] = []
+        self.versions: dict[str, list[Version]] = defaultdict(list)
+        self.calls: dict[int, Call] = {}
+        self.requests: list[Request] = []
+        self.faults: list[Fault] = []
+        self.store_states: list[StoreState] = []
+        for record in records:
+            match record:
+                case Run():
+                    runs.append(record)
+                case Version():
+                    self.versions[record.event].append(record)
+                case Call():
+                    self.calls[record.number] = record
+                case Request():
+                    self.requests.append(record)
+                case Fault():
+                    self.faults.append(record)
+                case StoreState():
+                    self.store_states.append(record)
+        [self.run] = runs
+        self.requests.sort(key=lambda request: request.sent)
+        self.by_id = {request.id: request for request in self.requests}
+        self._entries: dict[tuple[str, str], Marks | None] = {}
+        self._by_etag = {
+            (request.event, request.headers["etag"]): self._entry(request.event, request.body)
+            for request in self.requests
+            if request.status == 200 and "etag" in request.headers
+        }
+
+    @cached_property
+    def fetches(self) -> list[Fetch]:
+        """All fetches, in the order in which they began."""
+        earliest: dict[int, float] = {}
+        for request in self.requests:
+            marks = self._marks(request)
+            expires = expires_of(request)
+            if marks is not None and expires is not None:
+                earliest.update(dict.fromkeys(marks.calls, expires - self.run.ttl))
+        sizes = {event: versions[0].size for event, versions in self.versions.items()}
+        return fetches_of(
+            self.run,
+            calls=self.calls.values(),
+            requests=self.by_id,
+            faults=self.faults,
+            sizes=sizes,
+            earliest=earliest,
+        )
+
+    @cached_property
+    def fetches_by_event(self) -> dict[str, list[Fetch]]:
+        """The same for each event."""
+        found: dict[str, list[Fetch]] = defaultdict(list)
+        for fetch in self.fetches:
+            found[fetch.event].append(fetch)
+        return found
+
+    @cached_property
+    def fetches_by_call(self) -> dict[int, Fetch]:
+        """The fetch that a call belongs to."""
+        return {call.number: fetch for fetch in self.fetches for call in fetch.calls}
+
+    @cached_property
+    def answers(self) -> list[Answer]:
+        """What was told, in the order in which it was asked for."""
+        return [self._answer(request) for request in self.requests if request.status is not None]
+
+    @property
+    def redis_faults(self) -> list[Fault]:
+        """Those that struck the store."""
+        return [fault for fault in self.faults if fault.kind in {"Redis hangs", "Redis restarted"}]
+
+    @cached_property
+    def store_away(self) -> list[tuple[float, float]]:
+        """When a process may have gone on without the store."""
+        struck = [(fault.since, fault.until + STORE_RECOVERS) for fault in self.redis_faults]
+        said = [
+            (state.since - STORE_TAKEN_BACK, state.since + (STORE_TAKEN_BACK if state.works else STORE_RECOVERS))
+            for state in self.store_states
+        ]
+        return struck + said
+
+    def has_store(self, since: float, until: float) -> bool:
+        """Whether all processes shared the store all this time."""
+        return not any(begin <= until and since <= end for begin, end in self.store_away)
+
+    def is_refused(self, since: float, until: float) -> bool:
+        """Whether fetches may have failed in this time of which C42 has seen nothing."""
+        return any(
+            fault.kind == "C42 refuses" and fault.since <= until and since <= fault.until + self.run.budget
+            for fault in self.faults
+        )
+
+    def exists(self, event: str, since: float, until: float) -> list[Version]:
+        """The versions that an event had within this time, the last one that it had before included."""
+        versions = self.versions.get(event, [])
+        first = max(0, bisect_right(versions, since, key=lambda version: version.since) - 1)
+        return [version for version in versions[first:] if version.since <= until]
+
+    def _answer(self, request: Request) -> Answer:
+        own, _, front = request.headers.get("cache-status", "").partition(", ")
+        marks = self._marks(request)
+        fetch = self.fetches_by_call.get(marks.title.call) if marks is not None else None
+        return Answer(request, own, _kind(request, own, front), marks, fetch, expires_of(request))
+
+    def _marks(self, request: Request) -> Marks | None:
+        if request.status == 304:
+            return self._by_etag.get((request.event, request.headers.get("etag", "")))
+        return self._entry(request.event, request.body) if request.status == 200 else None
+
+    def _entry(self, event: str, body: str) -> Marks | None:
+        # Most bodies come many times.
+        key = (event, body)
+        if key not in self._entries:
+            self._entries[key] = marks_of(event, body)
+        return self._entries[key]
+
+
+def expires_of(request: Request) -> int | None:
+    """The instant that an answer tells, where it is one."""
+    return _instant(request.headers.get("expires", ""))
+
+
+@lru_cache(4096)
+def _instant(date: str) -> int | None:
+    try:
+        return round(parsedate_to_datetime(date).timestamp())
+    except ValueError:
+        return None
+
+
+_FORMS: tuple[tuple[Kind, str], ...] = (
+    ("stale", r"c42-proxy; .*; detail=stale-if-error"),
+    # Without `fwd` where what a host had expired on its way to who asked.
+    ("past expiry", r"c42-proxy; (?:fwd=.*; )?detail=past-expiry"),
+    ("hit", r"c42-proxy; hit; ttl=\d+"),
+    ("collapsed", r"c42-proxy; fwd=(?:uri-miss|stale); collapsed(?:; fwd-status=\d+)?"),
+    ("miss", r"c42-proxy; fwd=(?:uri-miss|stale)(?:; stored)?; fwd-status=\d+"),
+)
+
+
+def _kind(request: Request, own: str, front: str) -> Kind:
+    if request.status is not None and request.status >= 500:
+        return "problem"
+    if front == "nginx; hit":
+        return "hit of nginx"
+    return next((kind for kind, form in _FORMS if re.fullmatch(form, own)), "unknown")

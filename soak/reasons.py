@@ -1,0 +1,82 @@
+"""What may be behind a failure that a client was told, or that a stale copy hides."""
+
+from bisect import bisect_left
+
+from .bounds import JOINED, ON_ITS_WAY, PAUSE, REPEATED, SLOW
+from .fetches import Fetch
+from .history import Answer, History
+from .record import Call, Request
+
+
+class Reasons:
+    """What C42 did, and what the proxy may have made of it."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._refusals = [fault for fault in history.faults if fault.kind == "C42 refuses"]
+        self._waits = [(fetch, call) for fetch in history.fetches for call in fetch.calls if call.wait]
+        self._failures = [fetch for fetch in history.fetches if fetch.result in {"down", "unknown"}]
+        successes = sorted((fetch for fetch in history.fetches if fetch.has_succeeded), key=lambda fetch: fetch.noted)
+        self._cleared = [fetch.noted for fetch in successes]
+        self._latest_clearing = [0.0]
+        for fetch in successes:
+            self._latest_clearing.append(max(self._latest_clearing[-1], fetch.ended))
+
+    def found(self, answer: Answer) -> bool:
+        """Whether there is one for this failure, and it is the one that the answer names, where it names one."""
+        request = answer.request
+        if answer.own.endswith("detail=told-to-wait"):
+            return self._told_to_wait(request)
+        if answer.own.endswith("detail=c42-down"):
+            return self._down(request)
+        failed = self._failed(answer)
+        if answer.kind == "stale" and not answer.was_asked:
+            return failed or self._told_to_wait(request) or self._down(request)
+        return failed
+
+    def _failed(self, answer: Answer) -> bool:
+        """Its event was asked for in vain a moment ago, or C42 could not be reached at all."""
+        request, budget = answer.request, self._history.run.budget
+        for fault in self._refusals:
+            if fault.since <= request.ended and request.sent < fault.until + budget + REPEATED + JOINED:
+                return True
+        for fetch in self._history.fetches_by_event[request.event]:
+            if fetch.latest > request.ended or fetch.noted + REPEATED + JOINED <= request.sent:
+                continue
+            bad = {call.outcome for call in _failures(fetch) if call.ended <= request.ended}
+            if answer.kind == "stale":
+                bad -= {"token refused"}
+            if bad or max(call.ended for call in fetch.calls) - fetch.earliest >= SLOW * budget:
+                return True
+        return False
+
+    def _told_to_wait(self, request: Request) -> bool:
+        return any(
+            call.ended <= request.ended and request.sent < fetch.noted + call.wait + JOINED
+            for fetch, call in self._waits
+        )
+
+    def _down(self, request: Request) -> bool:
+        """Enough events had failed in a row, and a pause or a trial may be under way."""
+        run, store = self._history.run, self._history.has_store
+        cleared = self._latest_clearing[bisect_left(self._cleared, request.sent - JOINED)]
+        for fault in self._refusals:
+            if fault.since <= request.ended and fault.until + run.budget >= cleared:
+                return True
+        failures = [
+            fetch
+            for fetch in self._failures
+            if fetch.latest <= request.ended and (fetch.noted >= cleared or not store(fetch.latest, request.ended))
+        ]
+        if len({fetch.event for fetch in failures}) < run.threshold:
+            return False
+        paused = any(request.sent < fetch.noted + PAUSE + JOINED for fetch in failures)
+        trial = request.sent - 2 * run.budget, request.ended + ON_ITS_WAY
+        return paused or any(trial[0] <= fetch.latest <= trial[1] for fetch in self._history.fetches)
+
+
+def _failures(fetch: Fetch) -> list[Call]:
+    """The calls that came to nothing. That there are no subscriptions is a failure where there is the event."""
+    is_there = not any(call.outcome == "gone" and call.offset is None for call in fetch.calls)
+    fine = {"answered"} if is_there else {"answered", "gone"}
+    return [call for call in fetch.calls if call.outcome not in fine]

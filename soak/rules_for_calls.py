@@ -1,0 +1,143 @@
+"""What is promised to C42: each rule is a function from the history to the fetches that violate it, and how."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from .bounds import ON_ITS_WAY, PAUSE, REPEATED_AT_LEAST
+from .fetches import PAGE, Fetch
+from .history import History
+from .pauses import pauses_of
+
+PAGES_AT_ONCE = 8
+WORKERS_OF_A_HOST = 2
+
+Violated = Iterator[tuple[Fetch, str]]
+
+
+def one_call_for_the_event_and_one_for_each_hundred_subscribers(history: History) -> Violated:
+    """None is made twice, none is beyond the end, and none without somebody who has asked for it."""
+    for fetch in history.fetches:
+        request = history.by_id.get(fetch.request)
+        if request is None or request.event != fetch.event or request.sent > fetch.latest:
+            yield fetch, "nobody has asked for it"
+        size = max((version.size for version in history.versions.get(fetch.event, [])), default=0)
+        beyond = [call.offset for call in fetch.calls if call.offset and (call.offset % PAGE or call.offset >= size)]
+        if beyond:
+            yield fetch, f"asked for subscribers from {beyond} on, of {size}"
+
+
+def at_most_8_pages_at_a_time(history: History) -> Violated:
+    """Of those after the first."""
+    for fetch in history.fetches:
+        pages = [call for call in fetch.calls if call.offset]
+        at_once = max(
+            (sum(other.received <= page.received < other.ended for other in pages) for page in pages), default=0
+        )
+        if at_once > PAGES_AT_ONCE:
+            yield fetch, f"{at_once} at a time"
+
+
+def c42_is_asked_once_within_the_ttl(history: History) -> Violated:
+    """Over all processes that share the store; by each of them once, where the store is away."""
+    for fetches in history.fetches_by_event.values():
+        for index, fetch in enumerate(fetches):
+            fresh = [
+                other
+                for other in fetches[:index]
+                if other.has_succeeded and fetch.latest < other.earliest + history.run.ttl
+            ]
+            yield from _too_many(history, fetch, fresh, "is fresh yet")
+
+
+def a_failed_fetch_is_not_retried_by_those_who_waited(history: History) -> Violated:
+    """They are told of the failure, as are others who ask within a moment."""
+    for fetches in history.fetches_by_event.values():
+        for index, fetch in enumerate(fetches):
+            failed = [
+                other
+                for other in fetches[:index]
+                if other.result in {"down", "invalid", "token refused"}
+                and fetch.latest < other.ended + REPEATED_AT_LEAST
+            ]
+            yield from _too_many(history, fetch, failed, "has just failed")
+
+
+def one_fetch_at_a_time(history: History) -> Violated:
+    """For an event; another takes over where the one who fetched was killed."""
+    for fetches in history.fetches_by_event.values():
+        for index, fetch in enumerate(fetches):
+            under_way = [other for other in fetches[:index] if other.result != "unknown" and fetch.latest < other.ended]
+            yield from _too_many(history, fetch, under_way, "is under way yet")
+
+
+def _too_many(history: History, fetch: Fetch, others: list[Fetch], how: str) -> Violated:
+    """Where all share the store, any other fetch is one too many; else each process may have had one."""
+    shared = [other for other in others if history.has_store(other.latest, fetch.latest)]
+    if shared:
+        yield fetch, f"that of {shared[-1].latest:.3f} for {shared[-1].request} {how}"
+    elif others:
+        started = sum(
+            {"worker killed": 1, "host reloaded": WORKERS_OF_A_HOST}.get(fault.kind, 0)
+            for fault in history.faults
+            if others[0].latest - history.run.ttl <= fault.since <= fetch.latest
+        )
+        if len(others) >= history.run.processes + started:
+            yield fetch, f"{len(others)} of {history.run.processes + started} processes have one that {how}"
+
+
+def nobody_asks_while_c42_wants_us_to_wait(history: History) -> Violated:
+    """Not after the proxy has told somebody so; what was on its way to C42 then may arrive."""
+    waits = [
+        (fetch.noted, call.ended + call.wait)
+        for fetch in history.fetches
+        if fetch.result == "told to wait"
+        for call in fetch.calls
+        if call.wait
+    ]
+    for fetch in history.fetches:
+        request = history.by_id.get(fetch.request)
+        sent = request.sent if request else 0.0
+        for since, until in waits:
+            grace = 0 if sent > since else ON_ITS_WAY
+            forbidden = [call for call in fetch.calls if since + grace < call.received < until]
+            if forbidden and history.has_store(since - history.run.budget, forbidden[0].received):
+                yield fetch, f"{until - forbidden[0].received:.3f} s too early: the proxy knew at {since:.3f}"
+                break
+
+
+def c42_is_left_alone_while_it_is_down(history: History) -> Violated:
+    """For 5 s nobody asks. Then one tries at a time; where that fails, all is quiet for 5 s again.
+
+    A trial of the event that failed last proves nothing: somebody else may try after it.
+    """
+    for pause in pauses_of(history):
+        asking = [
+            fetch
+            for fetch in history.fetches
+            if pause.known < fetch.latest < pause.until
+            and fetch.request in history.by_id
+            and history.by_id[fetch.request].sent > pause.known
+            and history.has_store(pause.cleared, fetch.latest)
+            and not history.is_refused(pause.cleared, fetch.latest)
+        ]
+        for fetch in asking:
+            if fetch.latest < pause.opened + PAUSE:
+                yield fetch, f"{pause.opened + PAUSE - fetch.latest:.3f} s too early: known at {pause.known:.3f}"
+        last = pause.last
+        for trial, following in pairwise(fetch for fetch in asking if fetch.latest >= pause.opened + PAUSE):
+            renewed = trial.result == "down" and trial.event not in last
+            allowed = trial.ended + (PAUSE if renewed else 0)
+            last = {trial.event} if trial.result == "down" else last
+            if following.latest < allowed:
+                yield following, f"{allowed - following.latest:.3f} s too early after the trial at {trial.latest:.3f}"
+
+
+RULES = (
+    one_call_for_the_event_and_one_for_each_hundred_subscribers,
+    at_most_8_pages_at_a_time,
+    c42_is_asked_once_within_the_ttl,
+    a_failed_fetch_is_not_retried_by_those_who_waited,
+    one_fetch_at_a_time,
+    nobody_asks_while_c42_wants_us_to_wait,
+    c42_is_left_alone_while_it_is_down,
+)
