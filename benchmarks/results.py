@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound of issue 4, and what was measured. `at_least`: the measured value must not be below the bound."""
+    """A bound that we set, and what was measured. `at_least`: the measured value must not be below the bound."""
 
     what: str
     measured: float
