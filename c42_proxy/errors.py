@@ -87,7 +87,7 @@ class RateLimited(UpstreamError):
 
     def __init__(self, seconds: float, upstream_status: int) -> None:
         self.seconds = seconds
-        self.retry_after = math.ceil(seconds)
+        self.retry_after = max(1, math.ceil(seconds))
         super().__init__(
             f"C42 asks us to wait. Try again in {self.retry_after} s.",
             upstream_status,

@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
+from c42_proxy.guard import PAUSE_SECONDS
 from c42_proxy.metrics import RESULTS, Metrics
+from c42_proxy.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 NAME = re.compile(r"c42_proxy_[a-z0-9_]+")
@@ -58,6 +61,18 @@ class MonitoringTest(unittest.TestCase):
             for grouping in re.findall(r"by \(([^)]*)\)", expression):
                 labels = set().union(*(self.samples[name] for name in NAME.findall(expression)))
                 self.assertLessEqual(set(re.split(r",\s*", grouping)), labels, expression)
+
+    def test_down_all_the_time(self) -> None:
+        """While C42 is down, the rule for that holds at every moment, between scrapes and while a trial goes on."""
+        (slack,) = map(float, re.findall(r"> time\(\) - ([0-9]+)$", self.alerts["C42Down"]["expr"]))
+        scrape, trial, until_somebody_asks = 15.0, Settings(api_token=SecretStr("x")).timeout, 2.0
+        paused_until = seen = PAUSE_SECONDS
+        for now in range(600):
+            if now >= paused_until + until_somebody_asks + trial:
+                paused_until = now + PAUSE_SECONDS
+            if now % scrape == 0:
+                seen = paused_until
+            self.assertGreater(seen, now - slack, now)
 
     def test_five_alerts(self) -> None:
         """Down, token, budget, stale and store: each says what it means, and the operator's page has a word on it."""
