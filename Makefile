@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features spec fuzz soak unit bench image pins clean docs/specification.png
+.PHONY: help run test check live features spec fuzz soak mutants unit bench image pins clean docs/specification.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as man
 
 soak: .venv/installed-dev ## the stack with clients and faults for three minutes, and the proof that it kept its promises
 	$(BIN)/python -m soak $(SOAK)
+
+mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (redis-server; an hour)
+	$(BIN)/python -m mutants $(MUTANTS)
 
 bench: .venv/installed-bench ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores, half an hour)
 	$(BIN)/mypy --package benchmarks

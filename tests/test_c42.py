@@ -1,6 +1,7 @@
 """Whatever C42 answers ends in one of our own types or one of our own errors, in time, without the token."""
 
 import contextlib
+import http.client
 import logging
 import time
 import traceback
@@ -8,10 +9,14 @@ import tracemalloc
 import unittest
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from typing import NoReturn
 
+import requests
+import urllib3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from requests.adapters import HTTPAdapter
 
 from c42_proxy.c42 import C42, Event, Page, Subscription
 from c42_proxy.errors import (
@@ -246,6 +251,12 @@ class SubscriptionsTest(C42Test):
         found = self.page(says(page(nobody, count=6))).subscriptions
         self.assertEqual([None] * 6, [one.first_name for one in found])
 
+    def test_no_list(self) -> None:
+        """A 404 is no list, whatever comes with it."""
+        with self.assertRaises(InvalidAnswer) as raised:
+            self.page(says(page([]), "404 Not Found"))
+        self.assertEqual(404, raised.exception.upstream_status)
+
     def test_other_fields(self) -> None:
         """A lone surrogate is no matter in what we do not pass on, even where it is a first name."""
         people: list[object] = [
@@ -297,6 +308,30 @@ class SizeTest(C42Test):
             client.event(EVENT_ID, Deadline(PLENTY))
 
 
+class TransportTest(C42Test):
+    def test_whatever_is_raised(self) -> None:
+        """Whatever the libraries below raise ends in our errors: a time-out in its own, all else as C42 being down."""
+        raised: dict[Exception, type[UpstreamError]] = {
+            requests.ReadTimeout(): UpstreamTimeout,
+            TimeoutError(): UpstreamTimeout,
+            requests.RequestException(): UpstreamDown,
+            urllib3.exceptions.HTTPError(): UpstreamDown,
+            http.client.HTTPException(): UpstreamDown,
+            OSError(): UpstreamDown,
+            ValueError(): UpstreamDown,
+        }
+        for error, expected in raised.items():
+
+            class Raising(HTTPAdapter):
+                def send(self, *_: object, error: Exception = error, **__: object) -> NoReturn:
+                    raise error
+
+            with self.subTest(error=error):
+                self.session.mount("http://", Raising())
+                with self.assertRaises(expected):
+                    self.event(c42())
+
+
 class StatusTest(C42Test):
     def test_upstream_status(self) -> None:
         """An error knows the status that decided it; None where none came."""
@@ -336,6 +371,8 @@ class RetryAfterTest(C42Test):
             with self.subTest(ahead=ahead):
                 self.assertEqual(seconds, self.wait(f"Retry-After: {formatdate(NOW + ahead, usegmt=True)}"))
         self.assertEqual(3600, self.wait("Retry-After: Fri, 31 Dec 9999 23:59:59 GMT"))
+        an_hour_east = formatdate(NOW + 90 + 3600, usegmt=True).replace("GMT", "+0100")
+        self.assertEqual(90, self.wait(f"Retry-After: {an_hour_east}"))
 
     def test_unreadable(self) -> None:
         """What is neither, or missing, is half a minute."""
@@ -391,6 +428,12 @@ def json_values() -> st.SearchStrategy[object]:
 
 
 class ShapeTest(C42Test):
+    def test_what_is_wrong(self) -> None:
+        """What is no JSON, and JSON of another shape, are told apart: operators look for different things."""
+        for content, why in ((b"<html>", "not JSON"), ({"data": 7}, "another shape")):
+            with self.assertRaisesRegex(InvalidAnswer, why):
+                self.event(says(content))
+
     def test_anything(self) -> None:
         """JSON of any shape ends in an event, a page, or one of our errors."""
 

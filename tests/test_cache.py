@@ -7,7 +7,9 @@ import unittest
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import NoReturn
+from unittest.mock import patch
 
 from c42_proxy.cache import Cache, Fetched, Reply, Wait
 from c42_proxy.errors import (
@@ -24,6 +26,7 @@ from c42_proxy.errors import (
 from c42_proxy.flights import FETCHES_AT_ONCE, MAX_WAITING
 from c42_proxy.guard import Guard
 from c42_proxy.metrics import Metrics
+from c42_proxy.notes import Span
 from c42_proxy.stores import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
 
@@ -40,14 +43,16 @@ Fetch = Callable[[], Fetched]
 class LeasingStore(MemoryStore):
     """What several processes share: a lease excludes, as it does with the stores that are files or servers."""
 
-    def __init__(self) -> None:
-        super().__init__(1 << 24)
+    def __init__(self, max_bytes: int = 1 << 24) -> None:
+        super().__init__(max_bytes)
         self.refused = threading.Event()
+        self.times_asked = 0
         self._leases: set[str] = set()
         self._leasing = threading.Lock()
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
         with self._leasing:
+            self.times_asked += 1
             if event_id in self._leases:
                 self.refused.set()
                 return None
@@ -309,6 +314,14 @@ class PastExpiryTest(CacheTest):
         self.ask()
         self.assert_asked(2)
 
+    def test_leaves_what_is_held(self) -> None:
+        """A result that is past its instant when it comes does not replace what can still be told as stale."""
+        self.hold(NOW - 10)
+        self.ask(self.says(seconds=1))
+        self.assertEqual(
+            [Entry(200, b"held", NOW - 10)] * 2, [store.get("tea") for store in (self.memory, self.shared)]
+        )
+
     def test_just_in_time(self) -> None:
         """A result that comes a moment before its instant is stored."""
         reply = self.ask(self.says(seconds=0.999))
@@ -414,9 +427,37 @@ class GivingUpTest(CacheTest):
         with lease:
             reply = self.give_up(self.says())
         self.assertIsInstance(reply.result, UpstreamTimeout)
+        self.assertLess(self.shared.times_asked, 30, "a store is not to be asked without a pause")
         # The flight gives up at the same moment, and knows a little more.
         self.assertIn(reply.cache_status, {"c42-proxy; fwd=uri-miss", "c42-proxy; fwd=uri-miss; collapsed"})
         self.assert_asked(0)
+
+    def test_pauses(self) -> None:
+        """Whether another process has left its lease is looked at soon at first, then ever later, up to 0.1 s."""
+        pauses: list[float] = []
+        sleep = time.sleep
+
+        def note(seconds: float) -> None:
+            if threading.current_thread().name.startswith("c42-fetch"):
+                pauses.append(seconds)
+            else:
+                sleep(seconds)
+
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease, patch("c42_proxy.cache.time.sleep", note):
+            self.end(self.cache.ask("tea", self.says()))
+        self.assertEqual(pauses, sorted(pauses))
+        self.assertLess(sum(pauses[:3]), 0.1)
+        self.assertEqual((0.02, 0.1), (pauses[0], pauses[-1]))
+
+    def test_flight_in_vain(self) -> None:
+        """Who comes late to a wait for another process, and outlasts it, is told that it was a wait for another."""
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            late = self.cache.ask("tea", self.says())
+            self.assert_told(self.end(late), UpstreamTimeout, "fwd=uri-miss; collapsed")
 
     def test_expired_answer_instead_of_a_lease(self) -> None:
         """Who waits in vain for another process gets the answer that has expired, and so do those who come late."""
@@ -449,6 +490,44 @@ class AnotherProcessTest(CacheTest):
         self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
         self.assertEqual(first.expiry, second.expiry)
         self.assert_asked(1)
+
+    def test_not_found_is_shared(self) -> None:
+        """That there is no such event is told to both; with which status C42 said so, only who asked knows."""
+        first, second = self.two(self.says(status=404))
+        self.assert_told(first, b"", "fwd=uri-miss; stored; fwd-status=404")
+        self.assert_told(second, b"", "fwd=uri-miss; collapsed")
+        self.assert_asked(1)
+
+    def test_too_large_for_the_store(self) -> None:
+        """An answer that the store has no room for is shared with who waits for it, and kept by who asked."""
+        self.shared = LeasingStore(max_bytes=1)
+        self.cache = self.new_cache()
+        first, second = self.two(self.says())
+        self.assert_told(first, b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
+        self.assertIsNone(self.shared.get("tea"))
+        self.assert_asked(1)
+
+    def test_garbage(self) -> None:
+        """A note in the place of an answer that no store keeps is believed only if we would have left it so."""
+        good = {"span": {"since": NOW, "until": NOW + 1}, "status": 200, "body": "theirs", "fetched_at": NOW}
+        forged: list[dict[str, object]] = [
+            *({**good, "status": 500}, {**good, "body": None}, {**good, "fetched_at": str(NOW)}),
+            *({**good, "span": {"since": NOW - 1, "until": NOW}}, {**good, "span": None}),
+        ]
+        for number, note in enumerate([good, *forged]):
+            with self.subTest(note=note):
+                lease = self.shared.lease(f"{number}")
+                assert lease is not None
+                self.shared.refused.clear()
+                with lease:
+                    pending = self.cache.ask(f"{number}", self.says(b"ours"))
+                    self.assertTrue(self.shared.refused.wait(PATIENCE))
+                    text = json.dumps(note)
+                    self.shared.change_note(f"handover:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]
+                result = self.end(pending).result
+                assert isinstance(result, Entry)
+                self.assertEqual(b"theirs" if note is good else b"ours", result.body)
 
     def test_result_is_used_at_expiry(self) -> None:
         """The same where an answer has expired."""
@@ -565,6 +644,24 @@ class RecentFailureTest(CacheTest):
                     assert isinstance(repeated, RecentFailure)
                     self.assertEqual((error.status, error.detail), (repeated.status, repeated.detail))
 
+    def test_longest_span(self) -> None:
+        """A span is believed up to an hour, and the millisecond by which its ends may have been rounded."""
+        for seconds, believed in ((3600.001, True), (3600.0011, False)):
+            self.assertIs(believed, Span(since=0, until=seconds).is_believable(1))
+
+    def test_wish_to_wait(self) -> None:
+        """A wish to wait for a second or longer is the guard's to tell; a shorter one is repeated like any failure."""
+        for seconds, cache_status in ((0.999, "detail=recent-failure"), (1.0, "detail=told-to-wait")):
+
+            def limited(error: RateLimited) -> Fetched:
+                self.guard.note_wait(error)
+                raise error
+
+            with self.subTest(seconds=seconds):
+                self.setUp()
+                self.ask(partial(limited, RateLimited(seconds, 429)))
+                self.assertEqual(f"c42-proxy; {cache_status}", self.ask().cache_status)
+
     def test_garbage(self) -> None:
         """A note that is none of ours says nothing."""
         good = {
@@ -575,16 +672,18 @@ class RecentFailureTest(CacheTest):
             "may_be_hidden": True,
         }
         forged: list[object] = [
-            *({}, [], 7, None, {**good, "status": 200}, {**good, "status": "502"}, {**good, "detail": None}),
+            *({}, [], 7, None, {**good, "status": 499}, {**good, "status": 600}, {**good, "status": "502"}),
+            *({**good, "detail": None}, {**good, "span": {"since": NOW, "until": str(NOW + 1)}}),
             {**good, "span": {"since": NOW, "until": NOW + 4000}},
             {**good, "span": {"since": float("nan"), "until": NOW + 1}},
         ]
-        for number, text in enumerate(["", "{", *map(json.dumps, forged), json.dumps(good)]):
+        believed = [json.dumps({**good, "status": status}) for status in (500, 502, 599)]
+        for number, text in enumerate(["", "{", *map(json.dumps, forged), *believed]):
             with self.subTest(note=text):
                 self.asked = 0
                 self.shared.change_note(f"failure:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]
                 self.ask(event_id=str(number))
-                self.assert_asked(0 if text == json.dumps(good) else 1)
+                self.assert_asked(0 if text in believed else 1)
 
 
 class StaleTest(CacheTest):
@@ -634,6 +733,47 @@ class StaleTest(CacheTest):
         self.ask(self.says(status=404, seconds=252))
         self.now += 2
         self.assert_told(self.ask(self.fails()), UpstreamDown, "fwd=stale; fwd-status=500")
+
+
+class AccountTest(CacheTest):
+    """What is told of a fetch besides its result."""
+
+    def test_how_long_c42_took(self) -> None:
+        """Who asked is told how many seconds C42 took, also where it failed; a hit took none, nor did who waited."""
+        self.hold(NOW - 300)
+        for reply in (self.ask(self.fails()), self.ask(self.fails(), event_id="coffee"), self.ask(event_id="milk")):
+            assert reply.upstream_seconds is not None
+            self.assertTrue(0 <= reply.upstream_seconds < PATIENCE, reply.upstream_seconds)
+        self.assertIsNone(self.ask(event_id="milk").upstream_seconds)
+        waiting = [self.cache.ask("sugar", self.after_gate(self.says())) for _ in range(2)]
+        self.gate.set()
+        first, second = (self.end(pending) for pending in waiting)
+        self.assertIsNotNone(first.upstream_seconds)
+        self.assertIsNone(second.upstream_seconds)
+
+    def test_outcome(self) -> None:
+        """In a word: miss, hit, stale, error, or collapsed for those who waited."""
+        waiting = [self.cache.ask("tea", self.after_gate(self.says())) for _ in range(2)]
+        self.gate.set()
+        outcomes = [self.end(pending).outcome for pending in waiting]
+        outcomes.append(self.ask().outcome)
+        self.now = NOW + TTL
+        outcomes += [self.ask(self.fails()).outcome, self.ask(self.fails(), event_id="coffee").outcome]
+        self.assertEqual(["miss", "collapsed", "hit", "stale", "error"], outcomes)
+
+
+class TrialTest(CacheTest):
+    def test_broken_off(self) -> None:
+        """A trial after a pause that a wish to wait breaks off leaves the next trial to the next one."""
+        for number in range(5):
+            self.ask(self.fails(), event_id=f"event {number}")
+        self.now += 5
+
+        def told_meanwhile() -> Fetched:
+            raise ToldToWait(1)
+
+        self.assert_told(self.ask(told_meanwhile), ToldToWait, "detail=told-to-wait")
+        self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
 
 class BusyTest(CacheTest):

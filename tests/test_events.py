@@ -1,6 +1,7 @@
 """An event and its subscribers are combined whole, fast and in order, and whatever goes wrong ends in one error."""
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from itertools import product
+from unittest.mock import patch
 
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
@@ -20,14 +22,16 @@ from c42_proxy.errors import (
     Problem,
     RateLimited,
     TokenRefused,
+    ToldToWait,
     UpstreamDown,
     UpstreamError,
     UpstreamTimeout,
 )
-from c42_proxy.events import CALLS_AT_ONCE, MAX_PAGES, PAGES_AT_ONCE, Events
+from c42_proxy.events import CALLS_AT_ONCE, MAX_PAGES, Events
 from c42_proxy.guard import Guard
 from c42_proxy.metrics import Metrics
-from c42_proxy.stores import Entry
+from c42_proxy.stores import Entry, Store
+from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.transport import new_session
 
 from .support.wire import (
@@ -95,11 +99,11 @@ class EventsTest(unittest.TestCase):
     def setUp(self) -> None:
         self.wire = self.enterContext(Wire())
 
-    def events(self, budget: float = PLENTY) -> Events:
+    def events(self, budget: float = PLENTY, store: Store | None = None) -> Events:
         """Without a connection yet; what was asked and how it went is forgotten, so each reply is a fetch."""
         self.session = self.enterContext(new_session(CALLS_AT_ONCE))
         client = C42(self.wire.url, SecretStr(TOKEN), session=self.session, clock=clock, metrics=Metrics())
-        store = ForgetfulStore()
+        store = store or ForgetfulStore()
         guard = Guard(store, clock=clock, threshold=0, trial_seconds=2 * budget, metrics=Metrics())
         cache = Cache(store, store, guard, metrics=Metrics(), clock=clock, ttl=252, stale_if_error=0, budget=budget)
         return Events(client, cache, guard, budget=budget, clock=clock)
@@ -204,7 +208,7 @@ class PagingTest(EventsTest):
         """Pages are fetched together, at most eight at a time."""
         few = but(c42(), {f"page {n}": after(0.02, says(page(people(1)))) for n in range(PAGE, 3000, PAGE)})
         self.fetch(but(few, {"page 0": after(0.05, says(page(people(100), count=3000)))}))
-        self.assertEqual(PAGES_AT_ONCE, self.wire.most_at_once)
+        self.assertEqual(8, self.wire.most_at_once)
         self.assertEqual(30, self.pages_asked())
 
     def test_kept_alive(self) -> None:
@@ -255,6 +259,13 @@ class PagingTest(EventsTest):
             with self.subTest(there=there, count=count):
                 self.assertEqual(named(range(there)), self.names(c42(people=people(there), count=count)))
 
+    def test_a_short_page_in_between(self) -> None:
+        """A page that comes short is no reason to look for more than the count announces."""
+        short = {"page 100": says(page(people(200)[100:150], count=300))}
+        names = self.names(but(c42(people=people(300)), short))
+        self.assertEqual(named([*range(150), *range(200, 300)]), names)
+        self.assertEqual(3, self.pages_asked())
+
     def test_smaller_pages(self) -> None:
         """Where C42 gives fewer at a time than it was asked for, all come all the same."""
         for there, at_most in ((25, 10), (30, 10), (250, 99), (3, 1)):
@@ -279,8 +290,9 @@ class PagingTest(EventsTest):
                 def behave(path: str, connection: Connection, pages: Behaviour = pages) -> None:
                     (c42() if kind(path) == "event" else pages)(path, connection)
 
-                with self.assertRaises(InvalidAnswer):
+                with self.assertRaises(InvalidAnswer) as raised:
                     self.fetch(behave, budget=30)
+                self.assertEqual(200, raised.exception.upstream_status)
                 self.assertEqual(MAX_PAGES, self.pages_asked())
 
 
@@ -321,6 +333,44 @@ class FaultsTest(EventsTest):
     def test_many_slow_pages(self) -> None:
         """The budget is one for all pages together."""
         self.assert_fails(after(0.08, c42(people=people(500), at_most=100, count=None)), UpstreamTimeout)
+
+    def test_a_name_that_does_not_resolve(self) -> None:
+        """A resolver that hangs, which knows no time-out, takes no more than the budget."""
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+
+        def hang(*_arguments: object) -> object:
+            go_on.wait(PLENTY)
+            raise socket.gaierror
+
+        with patch("urllib3.util.connection.socket.getaddrinfo", hang):
+            start = time.monotonic()
+            pending = self.events(BUDGET).ask(EVENT_ID)
+            # The fetch itself, not only the wait for it.
+            pending.flight.result(PLENTY)
+        self.assertLess(time.monotonic() - start, BUDGET + 2 * SLACK)
+        self.assertIsInstance(pending.reply().result, UpstreamTimeout)
+
+    def test_refused_token_is_logged(self) -> None:
+        """A refused token is an error in the log, for nobody but the operator can mend it."""
+        with self.assertLogs("c42_proxy", "ERROR") as logs:
+            self.assert_fails(says({}, "401 Unauthorized"), TokenRefused)
+        self.assertIn("refuses our token", logs.output[0])
+
+    def test_another_process_is_told_to_wait(self) -> None:
+        """A wish to wait that another process is told in the meantime keeps this one from the pages that are left."""
+        store = MemoryStore(1_000_000)
+        other = Guard(store, clock=clock, threshold=0, trial_seconds=1, metrics=Metrics())
+        usual = c42(people=people(250))
+
+        def behave(path: str, connection: Connection) -> None:
+            if kind(path) == "page 0":
+                other.note_wait(RateLimited(30, 429))
+            usual(path, connection)
+
+        self.wire.behaviour = behave
+        self.assertIsInstance(self.events(store=store).reply(EVENT_ID).result, ToldToWait)
+        self.assertEqual({"event": 1, "page 0": 1}, dict(self.wire.calls))
 
     def test_no_further_calls(self) -> None:
         """Once the answer is decided, no further page is asked for."""
@@ -391,6 +441,13 @@ class DisagreementTest(EventsTest):
         slow_pages = but(after(0.05, c42(people=people(300))), {"event": FAILURES[3][0]})
         self.assert_fails(slow_pages, UpstreamDown)
         self.assertEqual({"event": 1, "page 0": 1}, dict(self.wire.calls))
+
+    def test_a_page_that_overtakes_with_a_failure(self) -> None:
+        """Nor is one asked for when it is known that a page has failed which comes behind one that is still awaited."""
+        usual = c42(people=people(1500))
+        pages = {"page 100": after(0.1, usual), "page 200": after(0.3, usual), "page 300": FAILURES[3][0]}
+        self.assert_fails(but(usual, pages), UpstreamDown)
+        self.assertEqual(0, self.wire.calls["page 900"])
 
     def test_beyond_the_end(self) -> None:
         """A failure beyond the first empty page is no failure: the list has ended."""

@@ -19,6 +19,7 @@ from requests import PreparedRequest
 from werkzeug.test import Client, TestResponse
 
 from c42_proxy import create_app
+from c42_proxy.app import EVENTS
 from c42_proxy.front import FLASK_THREADS, SEND_WHOLE, Front
 from c42_proxy.settings import Settings
 from features.support.asgi import AsWsgi
@@ -159,6 +160,49 @@ class SameAnswersTest(unittest.TestCase):
             asyncio.run(ask_all())
         self.assertEqual([int(line.split()[1]) for line in pieces], [200, 200, 404, 502, 200, 304])
 
+    def test_head_of_a_304(self) -> None:
+        """A 304 says nothing of a body: it has none."""
+        front = Front(proxy(Clock()))
+        heads: list[bytes] = []
+
+        def send_whole(_scope: Any, head: bytes, _body: bytes) -> bool:
+            heads.append(head)
+            return True
+
+        async def not_sent(*_: Any) -> Any:
+            self.fail("sent in messages")
+
+        async def ask_twice() -> None:
+            for headers in ([], [(b"if-none-match", b"*")]):
+                scope = {"type": "http", "method": "GET", "path": f"{PREFIX}tea/", "headers": headers}
+                await front({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
+
+        with fake_c42():
+            asyncio.run(ask_twice())
+        first, again = heads
+        self.assertTrue(again.startswith(b"HTTP/1.1 304 "), again)
+        self.assertIn(b"\r\ncontent-", first)
+        self.assertNotIn(b"\r\ncontent-", again)
+
+    def test_made_once(self) -> None:
+        """What all are sent who may reuse an answer is made once, and kept with it."""
+        app = proxy(Clock())
+        front = AsWsgi(Front(app))
+        self.addCleanup(front.close)
+        with fake_c42():
+            Client(front).get(f"{PREFIX}tea/")
+        hit = app.extensions[EVENTS].hit("tea")
+        self.assertIn(b'{"id":"tea"', hit.result.ready[1])
+
+    def test_duration(self) -> None:
+        """The log says how many milliseconds the request took, and how many of them C42."""
+        front = AsWsgi(Front(proxy(Clock())))
+        self.addCleanup(front.close)
+        with fake_c42(), self.assertLogs("c42_proxy", "INFO") as logs:
+            Client(front).get(f"{PREFIX}tea/")
+        (line,) = (vars(record) for record in logs.records if record.msg == "request")
+        self.assertTrue(0 <= line["c42_ms"] <= line["ms"] < 10_000, line)
+
     def test_bug(self) -> None:
         """A mistake of the proxy is a 500 that shows nothing of it, and a traceback in the log."""
 
@@ -172,6 +216,7 @@ class SameAnswersTest(unittest.TestCase):
             answer = Client(front).get(f"{PREFIX}tea/")
         self.assertEqual(answer.status_code, 500)
         self.assertNotIn("inner detail", answer.text)
+        self.assertEqual(json.loads(answer.text)["request_id"], answer.headers["X-Request-ID"])
         self.assertIn("inner detail", "".join(logs.output))
 
     def test_other_protocols(self) -> None:
@@ -242,3 +287,21 @@ class WaitingTest(unittest.TestCase):
             self.assertEqual(answer.status_code, 504)
             self.assertLess(time.monotonic() - start, 1)
             released.set()
+
+    def test_no_timer_is_left(self) -> None:
+        """Who was answered in time leaves nothing behind that would go off later."""
+        timers: list[asyncio.TimerHandle] = []
+
+        class Loop(asyncio.SelectorEventLoop):
+            def call_later(self, *arguments: Any, **options: Any) -> asyncio.TimerHandle:  # type: ignore[override]  # as it comes
+                timers.append(super().call_later(*arguments, **options))
+                return timers[-1]
+
+        async def send(_message: Any) -> None:
+            pass
+
+        scope = {"type": "http", "method": "GET", "path": f"{PREFIX}tea/", "headers": []}
+        with fake_c42(), asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(Front(proxy(Clock()))(scope, send, send))  # type: ignore[arg-type]  # it does not read
+        self.assertTrue(timers)
+        self.assertTrue(all(timer.cancelled() for timer in timers))

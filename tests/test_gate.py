@@ -34,6 +34,25 @@ class GateTest(unittest.TestCase):
         self.assertGreater(time.monotonic() - started, 2 * STORE_SECONDS)
         self.assertEqual(most, 2)
 
+    def test_long_burst(self) -> None:
+        """A burst keeps nobody waiting for more than two seconds, however well the others get on."""
+        gate = Gate(1)
+
+        def wait(_number: int) -> float | None:
+            """Seconds until it was sent away; None for who had its turn."""
+            started = time.monotonic()
+            try:
+                with gate.turn():
+                    time.sleep(0.1)
+            except StoreError:
+                return time.monotonic() - started
+            return None
+
+        with ThreadPoolExecutor(40) as threads:
+            sent_away = [seconds for seconds in threads.map(wait, range(40)) if seconds is not None]
+        self.assertTrue(sent_away)
+        self.assertTrue(all(2 <= seconds < 2.9 for seconds in sent_away), sent_away)
+
     def test_failure_is_everybodys(self) -> None:
         """When the store fails for one, those who wait behind do not try: they have failed at once."""
         gate = Gate(1)

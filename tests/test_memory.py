@@ -175,3 +175,24 @@ class OverheadTest(unittest.TestCase):
         overhead = (after - before - bodies) / count
         self.assertLessEqual(overhead, ENTRY_OVERHEAD, sys.version)
         self.assertGreaterEqual(overhead, ENTRY_OVERHEAD / 2, sys.version)
+
+
+class NotesTest(unittest.TestCase):
+    def test_too_long(self) -> None:
+        """All notes have 4 MiB, each with the overhead: a longer one is not held, nor is what was there before it."""
+        store = MemoryStore(1)
+        longest = "x" * (4_194_304 - ENTRY_OVERHEAD)
+        self.assertEqual(store.change_note("a", lambda _held: longest, 60), longest)
+        self.assertEqual(store.read_note("a"), longest)
+        self.assertEqual(store.change_note("a", lambda held: f"{held}x", 60), f"{longest}x")
+        self.assertIsNone(store.read_note("a"))
+
+    def test_least_recently_used(self) -> None:
+        """Where there is no room for all notes, the one that was used least recently is forgotten."""
+        store = MemoryStore(1)
+        half = "x" * (4_194_304 // 2 - ENTRY_OVERHEAD)
+        for name in ("a", "b"):
+            store.change_note(name, lambda _held: half, 60)
+        self.assertEqual(store.read_note("a"), half)
+        store.change_note("c", lambda _held: "", 60)
+        self.assertEqual([store.read_note(name) is not None for name in "abc"], [True, False, True])

@@ -10,10 +10,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import requests
 import responses
+from flask import abort
 from pydantic import SecretStr
 from werkzeug.test import Client, TestResponse
 
-from c42_proxy import create_app
+from c42_proxy import correlation, create_app
 from c42_proxy.settings import Settings
 from c42_proxy.stores import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
@@ -121,6 +122,18 @@ class AnswerTest(RoutesTest):
         del first.headers["Cache-Status"]
         self.assertEqual((hit.status_code, hit.data, hit.headers), (200, first.data, first.headers))
         self.assertEqual(len(self.c42.calls), 2)
+
+    def test_nothing_of_a_request_is_left(self) -> None:
+        """What log lines and calls to C42 are marked with ends with the request: the next one has its own."""
+        self.get()
+        self.assertIsNone(correlation.current())
+
+    def test_duration(self) -> None:
+        """The log says how many milliseconds the request took, and how many of them C42."""
+        with self.assertLogs("c42_proxy", "INFO") as logs:
+            self.get()
+        (line,) = (vars(record) for record in logs.records if record.msg == "request")
+        self.assertTrue(0 <= line["c42_ms"] <= line["ms"] < 10_000, line)
 
     def test_one_instant_for_everyone(self) -> None:
         """Expires is the whole second of the expiry, X-Accel-Expires one less; there is no max-age and no Age."""
@@ -289,9 +302,15 @@ class ProblemTest(RoutesTest):
         """429, and 503 with Retry-After, are a 503 with the same wait, in the header and in the detail."""
         for status in (429, 503):
             response = self.fails(status=status, headers={"Retry-After": "17"})
-            self.assert_problem(response, 503, "Service Unavailable", r"\b17 seconds")
+            self.assert_problem(response, 503, "Service Unavailable", r"\b17 s\.")
             self.assert_not_cached(response)
             self.assertEqual(response.headers["Retry-After"], "17")
+
+    def test_no_time_to_wait(self) -> None:
+        """Where C42 asks to wait for no time, that is a second: to try again at once would be no wait."""
+        response = self.fails(status=429, headers={"Retry-After": "0"})
+        self.assert_problem(response, 503, "Service Unavailable", r"\b1 s\.")
+        self.assertEqual(response.headers["Retry-After"], "1")
 
     def test_wait_is_rounded_up(self) -> None:
         """Retry-After is in whole seconds, rounded up: until a date 9.1 seconds ahead it is 10."""
@@ -434,7 +453,14 @@ class AddressTest(RoutesTest):
                 response = self.client.open(f"/events-with-subscriptions/A-b_1{query}", method=method)
                 self.assertEqual((response.status_code, response.data), (308, b""))
                 self.assertEqual(response.headers["Location"], "/events-with-subscriptions/A-b_1/")
+                self.assertNotIn("Content-Type", response.headers, "there is nothing to be of a type")
         self.assertEqual(len(self.c42.calls), 0)
+
+    def test_refused_by_flask(self) -> None:
+        """What Flask refuses by itself, for a reason of its own, is a problem with the status that it gives."""
+        app = create_app(Settings(api_token=SecretStr("right"), cache_url="memory://"))
+        app.add_url_rule("/teapot", view_func=lambda: abort(418))
+        self.assert_problem(app.test_client().get("/teapot"), 418, "I'm a Teapot", "cannot be answered")
 
     def test_location_is_decoded(self) -> None:
         """An id that came percent-encoded is plain in the Location, whatever the Host."""

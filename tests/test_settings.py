@@ -74,6 +74,13 @@ class DefaultsTest(unittest.TestCase):
         self.assertEqual(settings(TIMEOUT="9", c42_timeout="9", XC42_TIMEOUT="9"), settings())
         self.assertEqual(settings(c42_timeout="9", XC42_TIMEOUT="9").warnings, ())
 
+    def test_warnings_are_no_setting(self) -> None:
+        """What is said of a strange variable is shown nowhere among the settings."""
+        found = settings(C42_NONSENSE="1")
+        self.assertTrue(found.warnings)
+        self.assertNotIn("NONSENSE", repr(found))
+        self.assertNotIn("warnings", found.model_dump())
+
     def test_cannot_be_changed(self) -> None:
         """Settings are fixed once they are read."""
         with self.assertRaises(ValidationError):
@@ -127,6 +134,12 @@ class ValuesTest(unittest.TestCase):
     def test_ops_port_of_its_own(self) -> None:
         """The ops port is told from the public one by its number, so it must have one, and another one."""
         self.assert_refused("C42_OPS_BIND", ADDRESS, "127.0.0.1:0", "127.0.0.2:4242")
+
+    def test_ops_port_by_default(self) -> None:
+        """The default ops port must not be the public one either."""
+        (line,) = refused({"C42_API_TOKEN": TOKEN, "C42_BIND": "0.0.0.0:4243"}).lines
+        self.assertTrue(line.startswith("C42_OPS_BIND: "), line)
+        self.assertEqual(settings(C42_BIND="0.0.0.0:4243", C42_OPS_BIND="").bind, "0.0.0.0:4243")
 
     def test_wrong_addresses_to_listen_at(self) -> None:
         """No host, no port, a port too high, a path or a scheme: refused."""

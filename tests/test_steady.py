@@ -59,7 +59,8 @@ class SteadyTest(unittest.TestCase):
         self.seconds = 100.0
         self.shared = Shared()
         self.local = MemoryStore(1_000_000)
-        self.store = SteadyStore(self.shared, self.local, metrics=Metrics(), monotonic=lambda: self.seconds)
+        self.metrics = Metrics()
+        self.store = SteadyStore(self.shared, self.local, metrics=self.metrics, monotonic=lambda: self.seconds)
 
     def use(self, *names: str) -> list[str]:
         """Use the store in these ways, and tell which of them came to the shared one."""
@@ -232,6 +233,44 @@ class FailingTest(SteadyTest):
                 go_on.set()
                 one.result(10)
             self.assertFalse(self.store.failed)
+
+    def test_left_alone_for_two_seconds(self) -> None:
+        """A store that failed is tried again after two seconds, and not before."""
+        self.breaks("lease")
+        with self.assertLogs(LOGGER):
+            self.use("lease")
+        self.seconds += 1.999
+        self.assertEqual([], self.use("lease"))
+        self.seconds += 0.001
+        self.assertEqual(["lease"], self.use("lease"))
+
+    def test_what_did_not_fail(self) -> None:
+        """Trying what did not fail does not make a store that failed one that works."""
+        self.breaks("put")
+        with self.assertLogs(LOGGER, "INFO") as logs:
+            self.use("put", "lease", "get")
+        self.assertTrue(self.store.failed)
+        self.assertEqual(1, len(logs.records), logs.output)
+
+    def test_metrics(self) -> None:
+        """Operators see each failure counted, and whether the store works: it does until it fails, and again after."""
+
+        def told() -> tuple[str, str]:
+            lines = dict(line.split(" ") for line in self.metrics.exposition().decode().splitlines() if line[0] != "#")
+            return lines["c42_proxy_store_up"], lines["c42_proxy_store_failures_total"]
+
+        self.assertEqual(("1.0", "0.0"), told())
+        self.breaks("get")
+        with self.assertLogs(LOGGER, "INFO"):
+            self.use("get", "get")
+            self.assertEqual(("0.0", "1.0"), told())
+            self.seconds += RETRY_SECONDS
+            self.use("get")
+            self.assertEqual(("0.0", "2.0"), told())
+            self.breaks()
+            self.seconds += RETRY_SECONDS
+            self.use("get")
+        self.assertEqual(("1.0", "2.0"), told())
 
     def test_many_fail_at_once(self) -> None:
         """Many callers that meet the failure together make one warning."""

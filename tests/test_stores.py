@@ -62,6 +62,17 @@ GARBAGE: dict[str, bytes] = {
 }
 
 
+class EntryTest(unittest.TestCase):
+    def test_what_is_made_of_it(self) -> None:
+        """What is made of an entry once is no part of it: not compared, not shown, not given from outside."""
+        used = entry("a")
+        used.keep_ready(b"head", b"body")
+        self.assertEqual(entry("a"), used)
+        self.assertEqual(repr(entry("a")), repr(used))
+        with self.assertRaises(TypeError):
+            Entry(200, b"", NOW, (b"head", b"body"))  # type: ignore[call-arg]  # that is the point
+
+
 def needed(value: Entry | None) -> bytes:
     assert value is not None
     return value.body
@@ -493,6 +504,10 @@ class RecordsTest(unittest.TestCase):
         self.assertEqual(fingerprint("https://a/", "t"), fingerprint("https://a/", "t"))
         prints = {fingerprint(*words) for words in (("a", "b"), ("a", "c"), ("b", "b"), ("ab", ""), ("", "ab"))}
         self.assertEqual(5, len(prints))
+
+    def test_fingerprint_is_kept(self) -> None:
+        """An update that changes no format finds what was there before: sixteen digits, and always the same."""
+        self.assertEqual("68ffed3a435d2761", fingerprint("https://c42.example/api/v2/", "token"))
 
     def test_fingerprint_of_a_format(self) -> None:
         """It differs by the version of the format."""
