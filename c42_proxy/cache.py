@@ -185,6 +185,7 @@ class Cache:
             waited = True
             if time.monotonic() >= give_up:
                 raise UpstreamTimeout
+            # Neither a byte-range lock nor a key of Redis tells its waiters when it is free.
             time.sleep(pause)
             pause = min(1.5 * pause, MAX_POLL_SECONDS)
         with lease:

@@ -208,7 +208,7 @@ class LeaseTest(RedisTest):
         def child() -> None:
             assert self.store.lease("a") is None
             assert self.store.lease("b") is not None
-            time.sleep(1.5 * LEASE_SECONDS)
+            time.sleep(1.5 * LEASE_SECONDS)  # the lease expires by Redis's clock, which is the machine's
             assert other.lease("b") is None
 
         process = multiprocessing.get_context("fork").Process(target=child)

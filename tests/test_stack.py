@@ -22,7 +22,7 @@ from .support.stack import PATH, START, TIMEOUT, TTL, Answer, StackTest, ask, ne
 
 PRECISION = 0.05
 STORING = 0.1
-"""nginx passes an answer on before it has stored it: a moment for that."""
+"""nginx passes an answer on before it has stored it, or logged it, and tells nobody when it has: a moment for that."""
 
 
 @needs("nginx")
@@ -92,6 +92,7 @@ class ReuseTest(StackTest):
             problem = self.ask(path_of(unknown))
             self.assert_problem(problem, 502)
             self.assertEqual(problem.cache_status[1], "nginx; fwd=uri-miss; fwd-status=502")
+            # nginx's clock is the machine's: the life of this answer has to pass.
             time.sleep(max(0.0, fresh.sent + TTL + 0.1 - time.time()))
             for _ in range(3):
                 stale = self.ask(path_of(event))

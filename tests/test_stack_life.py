@@ -118,6 +118,7 @@ class UnderLoadTest(StackTest):
     def load(self) -> Iterator[Load]:
         """Load before, during and after what the block does; no request of it may be lost."""
         with Load(self.stack.port) as load:
+            # The load itself is what takes time: some before, and some after.
             time.sleep(0.4)
             yield load
             time.sleep(0.6)
@@ -172,7 +173,7 @@ class LossTest(UnderLoadTest):
         """A host is killed (kill -9) with requests under way, and no client sees it; the stack says so and goes on."""
         with self.c42.with_latency(0.05), self.load() as load:
             os.killpg(self.stack.hosts[0], signal.SIGKILL)
-            time.sleep(1)
+            time.sleep(1)  # of load on the host that is left
         self.assertEqual(load.closed, 0)
         self.stack.wait_until_says("host-1 ended with signal 9; the others go on")
 

@@ -170,6 +170,7 @@ class RedisStore:
             with self._errors():
                 if self._replace(key, held, new, lifetime):
                     return new
+            # Of those who got into each other's way, one shall come first the next time.
             time.sleep(secrets.randbelow(MAX_PAUSE_MICROSECONDS) / 1_000_000)
         raise StoreError(f"Redis at {self._address}: others change {key} all the time")
 
@@ -197,6 +198,7 @@ class RedisStore:
         """Prolong the leases as long as they are held: C42 may be slower than a lease is long."""
         while True:
             self._any_lease.wait()
+            # The interval of the renewals: nobody waits for it.
             time.sleep(RENEW_SECONDS)
             with self._leases_lock:
                 leases = dict(self._leases)

@@ -287,6 +287,7 @@ class SqliteStore:
                 return lock
             if _remaining(give_up) < POLL_SECONDS:
                 break
+            # A byte-range lock does not tell its waiters when it is free.
             time.sleep(POLL_SECONDS)
         raise StoreError(f"{self._path}: another process takes too long to open it")
 
