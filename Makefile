@@ -38,13 +38,14 @@ live: .venv/installed-dev ## the features again, told by gunicorn's workers with
 
 unit: .venv/installed-dev ## the unit tests, with real servers where it takes them
 	$(COVERAGE) -m unittest discover --start-directory tests --top-level-directory .
+	$(COVERAGE) -m unittest discover --start-directory tools --top-level-directory .
 
 features: .venv/installed-dev ## the specification, told scenario by scenario
 	$(BIN)/behave
 
 spec: .venv/installed-dev ## write the specification as a page for the product owner
 	@mkdir -p build; rm -f $(SPECIFICATION)
-	@$(BIN)/python -m behave --format features.page:PageFormatter --outfile $(SPECIFICATION); status=$$?; \
+	@$(BIN)/python -m behave --format tools.spec_page:PageFormatter --outfile $(SPECIFICATION); status=$$?; \
 		test ! -f $(SPECIFICATION) || echo 'The page: file://$(CURDIR)/$(SPECIFICATION)'; exit $$status
 
 docs/specification.png: spec # the picture in the README (chromium, fonts-noto-core)
@@ -52,18 +53,18 @@ docs/specification.png: spec # the picture in the README (chromium, fonts-noto-c
 		file://$(CURDIR)/$(SPECIFICATION); status=$$?; rm -rf $$profile; exit $$status
 
 fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as many strange answers of C42
-	C42_OPENAPI_REQUESTS=10000 $(BIN)/python -m unittest tests.test_openapi.ServiceTest
-	C42_FUZZ_EXAMPLES=1000 $(BIN)/python -m unittest tests.test_c42_fuzz
+	C42_OPENAPI_REQUESTS=10000 $(BIN)/python -m unittest tests.web.test_openapi.ServiceTest
+	C42_FUZZ_EXAMPLES=1000 $(BIN)/python -m unittest tests.upstream.test_fuzz
 
 soak: .venv/installed-dev ## the stack with clients and faults for three minutes, and the proof that it kept its promises
-	$(BIN)/python -m soak $(SOAK)
+	$(BIN)/python -m tools.soak $(SOAK)
 
 mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (redis-server; an hour)
-	$(BIN)/python -m mutants $(MUTANTS)
+	$(BIN)/python -m tools.mutants $(MUTANTS)
 
 bench: .venv/installed-bench ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores, half an hour)
-	$(BIN)/mypy --package benchmarks
-	$(BIN)/python -m benchmarks
+	$(BIN)/mypy --package tools.bench
+	$(BIN)/python -m tools.bench
 
 image: ## build the container image and try it
 	scripts/image

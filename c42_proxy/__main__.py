@@ -5,7 +5,7 @@ import time
 
 import click
 
-from .demo import run_demo
+from .commands.demo import run_demo
 from .sandbox.command import sandbox
 from .settings import Settings
 from .stores.opening import store_name
@@ -43,7 +43,7 @@ def serve() -> None:
 
     GUNICORN_CMD_ARGS and WEB_CONCURRENCY work as gunicorn documents them.
     """
-    from .server import serve as serve_proxy  # noqa: PLC0415  # gunicorn takes a while to import
+    from .server.gunicorn import serve as serve_proxy  # noqa: PLC0415  # gunicorn takes a while to import
 
     serve_proxy(Settings.from_env())
 
@@ -71,7 +71,7 @@ def check(online: bool) -> None:
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     if online:
-        from .trials import try_all  # noqa: PLC0415  # what it takes to ask C42 takes a while to import
+        from .commands.check import try_all  # noqa: PLC0415  # what it takes to ask C42 takes a while to import
 
         failures = 0
         for finding in try_all(settings, time.time):
@@ -103,7 +103,7 @@ def cache(as_json: bool) -> None:
     worker also has a memory of its own, where an answer may live on that the store has lost: with memory:// there is
     nothing else, and the exit status is 1. Looking disturbs no worker.
     """
-    from .inspection import print_held  # noqa: PLC0415  # as above
+    from .commands.cache import print_held  # noqa: PLC0415  # as above
 
     print_held(Settings.from_env(), time.time, as_json=as_json)
 
@@ -121,7 +121,7 @@ def healthcheck() -> None:
     The exit status is 0 if a worker answers within 2 seconds, and 1 if not. C42 is not asked, and no other setting
     matters. Where C42_BIND is 0.0.0.0 or [::], the loopback address is asked.
     """
-    from .trials import check_health  # noqa: PLC0415  # as above
+    from .commands.check import check_health  # noqa: PLC0415  # as above
 
     click.echo(check_health(os.environ))
 

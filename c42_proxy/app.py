@@ -7,24 +7,22 @@ import requests
 from flask import Flask, Request
 from werkzeug.routing import MapAdapter
 
-from .c42 import C42
-from .cache import Cache
+from .caching.cache import Cache
+from .caching.circuit_breaker import Guard
 from .events import CALLS_AT_ONCE, Events
-from .guard import Guard
-from .logs import configure_logs
-from .metrics import Metrics
-from .ops import create_ops
-from .routes import EventIdConverter, create_blueprint, internal_error, respond
+from .observability.logs import configure_logs
+from .observability.metrics import Metrics
 from .settings import Settings
-from .stores import Store
+from .stores.contract import Store
 from .stores.memory import MemoryStore
 from .stores.opening import open_store
-from .transport import new_session
+from .upstream.client import C42
+from .upstream.transport import new_session
+from .web.ops import create_ops
+from .web.routes import EVENTS, METRICS, EventIdConverter, create_blueprint, internal_error, respond
 
-EVENTS = "c42_proxy.events"
-METRICS = "c42_proxy.metrics"
 OPS = "c42_proxy.ops"
-"""Where the front and the server find the app's parts (`Flask.extensions`)."""
+"""Where the server finds the ops app (`Flask.extensions`)."""
 
 
 def create_app(

@@ -9,8 +9,9 @@ from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
 
-from .c42 import C42, PAGE_LIMIT, Event, Page
-from .cache import Cache, Fetched, Reply, Wait
+from .caching.cache import Cache, Fetched, Reply, Wait
+from .caching.circuit_breaker import Guard
+from .caching.single_flight import FETCHES_AT_ONCE
 from .errors import (
     InvalidAnswer,
     NotAsked,
@@ -21,10 +22,9 @@ from .errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from .flights import FETCHES_AT_ONCE
-from .guard import Guard
-from .stores import Entry
-from .transport import Deadline
+from .stores.contract import Entry
+from .upstream.client import C42, PAGE_LIMIT, Event, Page
+from .upstream.transport import Deadline
 
 log = logging.getLogger(__name__)
 

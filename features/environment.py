@@ -9,7 +9,7 @@ from behave.tag_matcher import ActiveTagMatcher
 
 from features.support import drivers, parameters
 from features.support.world import World
-from tests.support.needs import REQUIRE_ALL
+from harness.needs import REQUIRE_ALL
 
 parameters.register()
 

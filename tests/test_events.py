@@ -15,8 +15,8 @@ from unittest.mock import patch
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
-from c42_proxy.c42 import C42
-from c42_proxy.cache import Cache
+from c42_proxy.caching.cache import Cache
+from c42_proxy.caching.circuit_breaker import Guard
 from c42_proxy.errors import (
     InvalidAnswer,
     Problem,
@@ -28,13 +28,12 @@ from c42_proxy.errors import (
     UpstreamTimeout,
 )
 from c42_proxy.events import CALLS_AT_ONCE, MAX_PAGES, Events
-from c42_proxy.guard import Guard
-from c42_proxy.metrics import Metrics
-from c42_proxy.stores import Entry, Store
+from c42_proxy.observability.metrics import Metrics
+from c42_proxy.stores.contract import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
-from c42_proxy.transport import new_session
-
-from .support.wire import (
+from c42_proxy.upstream.client import C42
+from c42_proxy.upstream.transport import new_session
+from harness.wire import (
     EVENT_ID,
     PAGE,
     Behaviour,
@@ -53,7 +52,7 @@ from .support.wire import (
     says,
     subscription,
 )
-from .test_c42 import BUDGET, PLENTY, SLACK, TOKEN, Fault, budget_for, event_faults, page_faults
+from tests.upstream.test_client import BUDGET, PLENTY, SLACK, TOKEN, Fault, budget_for, event_faults, page_faults
 
 NOW = 1_475_000_000.0
 GONE = says({"error": {"status_code": 404}}, "404 Not Found")

@@ -8,9 +8,8 @@ from pathlib import Path
 from click.testing import Result
 
 from c42_proxy import __version__
-
-from .support.command_line import c42_proxy
-from .support.processes import C42_PROXY, clean_environ, run
+from harness.processes import C42_PROXY, clean_environ, run
+from tests.commands.command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
 VARIABLES = [

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from c42_proxy.__main__ import main
 from c42_proxy.errors import SettingsError
 from c42_proxy.settings import Settings
-
-from .support.processes import C42_PROXY, clean_environ, run
+from harness.processes import C42_PROXY, clean_environ, run
 
 TOKEN = "s3kr3t-t0k3n"
 PASSWORD = "s3kr3t-p4ssw0rd"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import BoundedSemaphore
 
 from ..errors import StoreError
-from . import STORE_SECONDS
+from .contract import STORE_SECONDS
 
 QUEUE_SECONDS = 2.0
 """How long a burst may keep somebody waiting."""

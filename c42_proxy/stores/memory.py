@@ -6,11 +6,11 @@ from threading import Lock
 
 from cachetools import LRUCache
 
-from ..metrics import Metrics
-from . import Entry
+from ..observability.metrics import Metrics
+from .contract import Entry
 
 ENTRY_OVERHEAD = 1024
-"""Bytes of Python objects around one body, with what hits keep of it: `tests/test_memory.py` measures them."""
+"""Bytes of Python objects around one body, with what hits keep of it: `tests/stores/test_memory.py` measures them."""
 
 MAX_NOTES_LENGTH = 4_194_304
 

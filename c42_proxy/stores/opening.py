@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..metrics import Metrics
+from ..observability.metrics import Metrics
 from ..settings import MEMORY_URL, Settings, masked
-from . import SharedStore, Store
+from .contract import SharedStore, Store
 from .memory import MemoryStore
 from .records import fingerprint
 from .sqlite import SqliteStore
-from .steady import SteadyStore
+from .tiered import SteadyStore
 
 SQLITE = "sqlite:///"
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from . import Entry
+from .contract import Entry
 
 FORMAT = 1
 """The version of all that is kept in a shared store, notes too. With another one, older entries are not seen."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import redis
 
 from ..errors import StoreError
-from . import STORE_SECONDS, Entry, Listed
+from .contract import STORE_SECONDS, Entry, Listed
 from .forks import after_fork
 from .gate import Gate
 from .records import from_bytes, to_bytes

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import StoreError
-from . import CLOCK_SKEW, STORE_SECONDS, Entry, Listed
+from .contract import CLOCK_SKEW, STORE_SECONDS, Entry, Listed
 from .forks import after_fork
 from .gate import Gate
 from .locks import FileLocks, HeldLock

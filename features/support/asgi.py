@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from c42_proxy.front import SEND_WHOLE, Front
+from c42_proxy.web.asgi import SEND_WHOLE, Front
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -9,12 +9,11 @@ from flask import Flask
 from freezegun import freeze_time
 
 from c42_proxy import create_app
-from c42_proxy.front import Front
 from c42_proxy.settings import Settings
-
-from . import wires
-from .asgi import AsWsgi
-from .network import forbid_connections
+from c42_proxy.web.asgi import Front
+from features.support import wires
+from features.support.asgi import AsWsgi
+from features.support.network import forbid_connections
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -16,15 +16,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from c42_proxy.app import create_app
-from c42_proxy.front import Front, Receive, Scope, Send
-from c42_proxy.logs import configure_logs
-from c42_proxy.server import Server
+from c42_proxy.observability.logs import configure_logs
+from c42_proxy.server.gunicorn import Server
 from c42_proxy.settings import Settings
-from tests.support.processes import Process, clean_environ, free_port
-from tests.support.redis_server import RedisServer
-
-from . import wires
-from .drivers import START, broken_clock
+from c42_proxy.web.asgi import Front, Receive, Scope, Send
+from features.support import wires
+from features.support.drivers import START, broken_clock
+from harness.processes import Process, clean_environ, free_port
+from harness.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -6,8 +6,8 @@ from datetime import timedelta
 from behave import register_type
 from parse import with_pattern
 
-from .answers import PROBLEMS, Problem
-from .fake_c42 import MISBEHAVIOURS, Behaviour, asks_to_wait, asks_to_wait_until
+from features.support.answers import PROBLEMS, Problem
+from features.support.fake_c42 import MISBEHAVIOURS, Behaviour, asks_to_wait, asks_to_wait_until
 
 UNITS = {"day": "days", "hour": "hours", "minute": "minutes", "s": "seconds"}
 AMOUNT = r"[0-9.]+ (?:days?|hours?|minutes?|s)"

@@ -10,10 +10,9 @@ import requests
 import responses
 from requests import PreparedRequest
 
-from tests.support.wire import Connection, Wire
-from tests.support.wire import answer as whole_answer
-
-from .fake_c42 import Answer, Failure
+from features.support.fake_c42 import Answer, Failure
+from harness.wire import Connection, Wire
+from harness.wire import answer as whole_answer
 
 Receive = Callable[[str, Mapping[str, str]], Answer]
 """C42's answer to a GET: its path with the query, and its headers."""

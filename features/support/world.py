@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.test import Client, TestResponse
 
 from c42_proxy.sandbox.events import Person
-
-from .drivers import START, Driver, pass_time
-from .fake_c42 import TOKEN, Answer, Call, FakeC42, id_of
+from features.support.drivers import START, Driver, pass_time
+from features.support.fake_c42 import TOKEN, Answer, Call, FakeC42, id_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -1,0 +1,124 @@
+"""`c42-proxy cache`: what the shared store holds, an answer a line, the newest first."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import click
+
+from ..errors import StoreError
+from ..settings import Settings
+from ..stores.contract import CLOCK_SKEW, Listed
+from ..stores.opening import open_shared, shared_file, store_name
+from ..web.routes import EVENT_ID
+
+State = Literal["fresh", "stale", "expired", "ahead"]
+HEADINGS = ("STATE", "STATUS", "FETCHED AT", "FRESH UNTIL", "STALE UNTIL", "BYTES", "EVENT")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One answer that is held; its instants are seconds since the epoch.
+
+    `state`: a `fresh` answer is a hit; a `stale` one is told while C42 fails; an `expired` one is told no more, and
+    neither is one that is `ahead`, from before a clock was set back. `stale_until` is None for what is never told
+    stale. `bytes` is the length of the answer; 0 for a 404, which is told in words of our own.
+    """
+
+    event: str
+    status: Literal[200, 404]
+    state: State
+    fetched_at: float
+    fresh_until: float
+    stale_until: float | None
+    bytes: int
+
+
+def print_held(settings: Settings, clock: Callable[[], float], *, as_json: bool) -> None:
+    """Tell what the store holds; where it is, and how many they are, goes to standard error. Raises ClickException."""
+    name = store_name(settings)
+    store = open_shared(settings, clock)
+    if store is None:
+        # Not an empty list: who asks what there is must not take "cannot be told" for "nothing".
+        raise click.ClickException(f"{name}: each worker has a memory of its own, and nobody else can look into it.")
+    counts: Counter[State] = Counter()
+    rows = _counted(_rows(store.listed(), clock(), settings), counts)
+    try:
+        for line in _json(rows) if as_json else _table(rows):
+            click.echo(line)
+    except StoreError as exc:
+        raise click.ClickException(str(exc)) from exc
+    file = shared_file(settings)
+    if file is not None and not file.exists():
+        said = "there is no such file yet"
+    else:
+        states = ", ".join(f"{count} {state}" for state, count in counts.items())
+        said = f"{counts.total()} answers ({states})" if counts else "no answers of this C42 and token"
+    click.echo(f"{name}: {said}", err=True)
+
+
+def _rows(held: Iterable[Listed], now: float, settings: Settings) -> Iterator[Row]:
+    for listed in held:
+        if not re.fullmatch(EVENT_ID, listed.event_id):
+            continue  # no client can ask for it: we did not put it there
+        fresh_until = listed.fetched_at + settings.cache_ttl
+        may_be_stale = listed.status == 200 and settings.stale_if_error > 0
+        stale_until = fresh_until + settings.stale_if_error if may_be_stale else None
+        yield Row(
+            listed.event_id,
+            listed.status,
+            _state(listed.fetched_at, fresh_until, stale_until, now),
+            listed.fetched_at,
+            fresh_until,
+            stale_until,
+            listed.size,
+        )
+
+
+def _state(fetched_at: float, fresh_until: float, stale_until: float | None, now: float) -> State:
+    """As `cache.Cache` decides it: `tests/commands/test_cache.py` holds the two together."""
+    if fetched_at > now + CLOCK_SKEW:
+        return "ahead"
+    if now < fresh_until:
+        return "fresh"
+    return "stale" if stale_until is not None and now < stale_until else "expired"
+
+
+def _counted(rows: Iterable[Row], counts: "Counter[State]") -> Iterator[Row]:
+    for row in rows:
+        counts[row.state] += 1
+        yield row
+
+
+def _json(rows: Iterable[Row]) -> Iterator[str]:
+    """A list with an object on each line, written as it is read."""
+    last = None
+    for row in rows:
+        yield "[" if last is None else f"{last},"
+        last = json.dumps(asdict(row))
+    yield "[]" if last is None else f"{last}\n]"
+
+
+def _table(rows: Iterable[Row]) -> Iterator[str]:
+    """The event comes last: all other columns have a width that is known before the first row is."""
+    form = "{:<7}  {:>6}  {:<20}  {:<20}  {:<20}  {:>8}  {}"
+    before = form.format(*HEADINGS) + "\n"
+    for row in rows:
+        instants = map(_utc, (row.fetched_at, row.fresh_until, row.stale_until))
+        yield before + form.format(row.state, row.status, *instants, row.bytes, row.event)
+        before = ""
+
+
+def _utc(instant: float | None) -> str:
+    """ISO 8601 with whole seconds, rounded down as in `Expires`."""
+    if instant is None:
+        return "-"
+    try:
+        return datetime.fromtimestamp(math.floor(instant), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # a year that no calendar has
+        return f"{instant:g}"

@@ -1,0 +1,139 @@
+"""`c42-proxy demo`: the sandbox C42 and the proxy in front of it, for a first look."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from http.client import HTTPConnection, HTTPException
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from ..sandbox.command import SANDBOX_TOKEN
+from ..sandbox.events import BABEL, BASEBALL, COFFEE
+from ..settings import Settings
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.05
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, and a terminal that is closed."""
+
+TRY = """\
+The proxy answers for a stand-in C42. Try, in another terminal:
+
+  curl -i {url}{coffee}/   # one subscriber
+  curl -i {url}{baseball}/   # 250: three pages at C42
+  curl -i {url}{babel}/   # names from everywhere
+
+and look at the headers:
+
+  Cache-Status   "fwd=uri-miss; stored": C42 was asked. Again, and it says "hit; ttl=...": it was not.
+  Expires        4.2 minutes after C42 was asked; the proxy asks again then.
+  ETag           send it back as If-None-Match, and get a 304.
+
+What C42 was asked so far: curl {sandbox}/sandbox/
+Ctrl-C ends both.
+"""
+
+
+def run_demo() -> None:
+    """Start both, say what to try, and end both on Ctrl-C, on SIGTERM, or when one of them ends by itself."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("C42_")}
+    bind = os.environ.get("C42_BIND") or "127.0.0.1:4242"
+    sandbox_bind = f"127.0.0.1:{_free_port()}"
+    environ = {
+        **own,
+        "C42_API_URL": f"http://{sandbox_bind}/api/v2/",
+        "C42_API_TOKEN": SANDBOX_TOKEN,
+        "C42_BIND": bind,
+        "C42_OPS_BIND": os.environ.get("C42_OPS_BIND", ""),
+        "C42_CACHE_URL": "memory://",
+        "C42_LOG_LEVEL": "warning",
+    }
+    Settings.from_env(environ)
+    _refuse_if_taken(bind)
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, end)
+    command = [sys.executable, "-m", "c42_proxy"]
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        children.append(subprocess.Popen([*command, "sandbox", "--bind", sandbox_bind], stdout=subprocess.DEVNULL))  # noqa: S603  # our own command line
+        children.append(subprocess.Popen([*command, "serve"], env=environ))  # noqa: S603  # our own command line
+        for address in (sandbox_bind, bind):
+            _wait_until_answers(address, children)
+        click.echo(
+            TRY.format(
+                url=f"http://{bind}/events-with-subscriptions/",
+                sandbox=f"http://{sandbox_bind}",
+                coffee=COFFEE,
+                baseball=BASEBALL,
+                babel=BABEL,
+            )
+        )
+        while all(child.poll() is None for child in children):
+            # There is no waiting for the first of two processes to end. It lasts as long as the demo, until Ctrl-C.
+            time.sleep(POLL_SECONDS)
+        raise click.ClickException("one of the two ended by itself: see above.")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        _end(children)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _address(bind: str) -> tuple[str, int]:
+    host, _, port = bind.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _refuse_if_taken(bind: str) -> None:
+    host, port = _address(bind)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as exc:
+        raise click.ClickException(
+            f"cannot listen on {bind} ({exc.strerror}). Set C42_BIND to another host:port."
+        ) from exc
+
+
+def _wait_until_answers(bind: str, children: list[subprocess.Popen[bytes]]) -> None:
+    """An open port is not enough: gunicorn opens it before it knows whether a worker can start."""
+    give_up = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up and all(child.poll() is None for child in children):
+        connection = HTTPConnection(*_address(bind), timeout=1)
+        try:
+            connection.request("HEAD", "/")
+            connection.getresponse()
+        except (OSError, HTTPException):
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+        finally:
+            connection.close()
+    raise click.ClickException(f"nothing answers on {bind}: see above.")
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave them behind
+    for child in children:
+        child.terminate()
+    for child in children:
+        try:
+            child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

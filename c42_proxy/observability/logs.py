@@ -1,0 +1,113 @@
+"""Log lines: one shape for our own, gunicorn's and the libraries', without the token."""
+
+import json
+import logging
+import sys
+from typing import Any
+
+import structlog
+from gunicorn.glogging import Logger as GunicornLogger
+
+from ..settings import Settings
+from . import correlation
+
+MASK = "***"
+
+_requests = logging.getLogger("c42_proxy.requests")
+
+
+def configure_logs(settings: Settings) -> None:
+    """Send every log line of the process to standard error, in the format and from the level of the settings."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        _add_request_id,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if settings.log_format == "json":
+        rendering: list[structlog.typing.Processor] = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    else:
+        rendering = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=0,
+                # The default shows local variables where `rich` is installed: the token may be one of them.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *rendering,
+            _Masker(settings.api_token.get_secret_value()),
+        ],
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    # urllib3 quotes what it received, which may be an echo of our own request.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def log_request(
+    *,
+    method: str,
+    path: str,
+    status: int,
+    outcome: str,
+    seconds: float,
+    upstream_seconds: float | None = None,
+    request_id: str,
+) -> None:
+    """One line for a request. `path` is as it was sent, percent-encoded. Hits are logged from the level `debug` on."""
+    line = {"method": method, "path": path, "status": status, "outcome": outcome, "ms": round(seconds * 1000, 1)}
+    if upstream_seconds is not None:
+        line["c42_ms"] = round(upstream_seconds * 1000, 1)
+    _requests.log(
+        logging.DEBUG if outcome == "hit" else logging.INFO, "request", extra=line | {"request_id": request_id}
+    )
+
+
+def hits_are_logged() -> bool:
+    """Whether it is worth the while to make the line of a hit."""
+    return _requests.isEnabledFor(logging.DEBUG)
+
+
+def _add_request_id(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    request = correlation.current()
+    if request is not None:
+        line.setdefault("request_id", request.request_id)
+    return line
+
+
+class _Masker:
+    """Blot the token out of the finished line, whoever put it there."""
+
+    def __init__(self, token: str) -> None:
+        # As it is and as `repr` writes it, and each of them as JSON does.
+        doubled = token.replace("\\", "\\\\")
+        spellings = {token, doubled, doubled.replace("'", "\\'")}
+        spellings |= {json.dumps(spelling)[1:-1] for spelling in spellings}
+        self._spellings = sorted(spellings, key=len, reverse=True)
+
+    def __call__(self, _logger: Any, _method: str, line: Any) -> str:
+        text = str(line)
+        for spelling in self._spellings:
+            text = text.replace(spelling, MASK)
+        return text
+
+
+class GunicornLines(GunicornLogger):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's own lines, through our handler."""
+
+    def setup(self, cfg: Any) -> None:
+        """Leave the handlers to the root logger, unless the operator asked gunicorn for files of its own."""
+        super().setup(cfg)
+        if cfg.errorlog == "-":
+            self.error_log.handlers.clear()
+            self.error_log.propagate = True

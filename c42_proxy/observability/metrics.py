@@ -1,0 +1,124 @@
+"""What the proxy counts and times, by Prometheus' conventions: of one process, or of all workers in one folder."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from time import perf_counter
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+from ..errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamDown, UpstreamError, UpstreamTimeout
+from ..version import __version__
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client's own: where it is set before the library is imported, the workers count in files there."""
+
+CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7.5, 10)
+"""Seconds. C42 takes some hundred milliseconds; the default budget is 4 s."""
+
+RESULTS: dict[type[UpstreamError], str] = {
+    RateLimited: "rate_limited",
+    TokenRefused: "token_refused",
+    UpstreamTimeout: "timeout",
+    UpstreamDown: "down",
+    InvalidAnswer: "invalid",
+}
+
+Endpoint = Literal["events", "event-subscriptions"]
+
+
+class Metrics:
+    """One object for each app. No label holds an id: their number has no bound."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        requests = Counter(
+            "c42_proxy_requests",
+            "Requests answered, by how and with which status.",
+            ["outcome", "status"],
+            registry=registry,
+        )
+        self.request = cache(lambda outcome, status: requests.labels(outcome, str(status)))
+        """The counter for an outcome (hit, miss, stale, collapsed, error, refused) and a status."""
+        self._calls = Histogram(
+            "c42_proxy_upstream_call_duration_seconds",
+            "Calls to C42 and how long they took, by endpoint and result.",
+            ["endpoint", "result"],
+            buckets=CALL_BUCKETS,
+            registry=registry,
+        )
+        self.paused_until = Gauge(
+            "c42_proxy_upstream_paused_until_timestamp_seconds",
+            "Until when C42 is left alone because it is down; 0 when it is well.",
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
+        self.wait_until = Gauge(
+            "c42_proxy_upstream_wait_until_timestamp_seconds",
+            "Until when C42 has told us to wait.",
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
+        self.fetches_in_flight = Gauge(
+            "c42_proxy_fetches_in_flight", "Events being fetched.", multiprocess_mode="livesum", registry=registry
+        )
+        self.fetches_waiting = Gauge(
+            "c42_proxy_fetches_waiting",
+            "Events waiting for their turn to be fetched.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.store_failures = Counter(
+            "c42_proxy_store_failures", "Operations on the shared store that failed.", registry=registry
+        )
+        self.store_up = Gauge(
+            "c42_proxy_store_up",
+            "Whether the shared store works for all workers (1) or not (0).",
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.memory_entries = Gauge(
+            "c42_proxy_memory_entries",
+            "Answers in the memory of the workers.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.memory_bytes = Gauge(
+            "c42_proxy_memory_bytes",
+            "Bytes that they are counted as, against C42_CACHE_MAX_BYTES for each worker.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        build = Gauge(
+            "c42_proxy_build_info",
+            "The version that runs, as labels.",
+            ["version", "python"],
+            multiprocess_mode="max",
+            registry=registry,
+        )
+        build.labels(__version__, platform.python_version()).set(1)
+        self.store_up.set(1)
+
+    @contextmanager
+    def call(self, endpoint: Endpoint) -> Iterator[None]:
+        """Count and time one call to C42."""
+        start = perf_counter()
+        result = "ok"
+        try:
+            yield
+        except UpstreamError as error:
+            result = RESULTS.get(type(error), "other")
+            raise
+        finally:
+            self._calls.labels(endpoint, result).observe(perf_counter() - start)
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format: of all workers, where there are several."""
+        if FOLDER_VARIABLE not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library lacks its types
+        return generate_latest(registry)

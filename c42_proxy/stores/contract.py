@@ -1,0 +1,90 @@
+"""What is remembered, and the contract of the places that remember it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+CLOCK_SKEW = 1.0
+"""Seconds by which the clocks of two hosts may differ; what lies further ahead was written before a clock was set
+back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What C42 said of one event: a combined answer, or (404) that there is no such event.
+
+    `body` is the answer as it is sent, empty for a 404. `fetched_at` is the instant, in seconds since the epoch,
+    at which we began to ask. An entry is never changed: whoever holds one can tell by itself until when it is fresh.
+    `ready` is what is made of it once, the head and the body as they are sent, and kept as long as it lives.
+    """
+
+    status: Literal[200, 404]
+    body: bytes
+    fetched_at: float
+    ready: tuple[bytes, bytes] | None = field(default=None, init=False, compare=False, repr=False)
+
+    def keep_ready(self, head: bytes, body: bytes) -> None:
+        """The one thing that is added to an entry. It says nothing new."""
+        object.__setattr__(self, "ready", (head, body))
+
+    def is_newer_than(self, other: "Entry", now: float) -> bool:
+        """Whether `other` may not replace this one: it was fetched later, by a clock that can be believed."""
+        return other.fetched_at < self.fetched_at <= now + CLOCK_SKEW
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entry as a list shows it: without its body, which has `size` bytes."""
+
+    event_id: str
+    status: Literal[200, 404]
+    fetched_at: float
+    size: int
+
+
+class Store(Protocol):
+    """A place that several threads, processes or hosts may share.
+
+    It may forget anything at any time, and what it gives back may be anybody's: each reader checks it. A method that
+    fails raises StoreError, within `STORE_SECONDS`.
+    """
+
+    def get(self, event_id: str) -> Entry | None:
+        """The entry of an event, fresh or not; None where there is none, or nothing that is one."""
+        ...
+
+    def put(self, event_id: str, entry: Entry, now: float) -> bool:
+        """Remember `entry`, unless a newer one is there (see `Entry.is_newer_than`); whether it is now held."""
+        ...
+
+    def read_note(self, name: str) -> str | None:
+        """A short text that all who share the store see."""
+        ...
+
+    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+        """Replace a note by what `change` makes of it, with nobody else in between; None removes it.
+
+        `change` may be called more than once. The note may be forgotten after `lifetime` seconds. Returns the new one.
+        """
+        ...
+
+    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+        """The right to fetch an event, until it is left or its holder dies; None while somebody else has it."""
+        ...
+
+
+class SharedStore(Store, Protocol):
+    """A store outside this process, which can be looked into as a whole."""
+
+    def listed(self) -> Iterator[Listed]:
+        """All entries, fresh or not, the newest first.
+
+        This only looks: it makes nothing that is not there, mends nothing, and holds up nobody. Bodies are not kept in
+        memory. An entry that is replaced meanwhile may be missing. Raises StoreError, at any point of the iteration.
+        """
+        ...
+
+
+STORE_SECONDS = 0.25
+"""How long an operation on a store may take before it counts as failed."""

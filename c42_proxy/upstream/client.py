@@ -1,0 +1,285 @@
+"""Client of the C42 v2 API: our own types out, every foreign error translated."""
+
+import http.client
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC
+from http import HTTPStatus
+from typing import NoReturn, TypeVar
+
+import requests
+import urllib3
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from requests.auth import AuthBase
+from werkzeug.http import parse_date
+
+from ..errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamDown, UpstreamError, UpstreamTimeout
+from ..observability import correlation
+from ..observability.metrics import Metrics
+from ..version import __version__
+from .transport import Deadline, ends_at
+
+PAGE_LIMIT = 100
+MAX_BODY_BYTES = 4_194_304
+DEFAULT_WAIT = 30.0
+MAX_WAIT = 3600.0
+READ_BYTES = 65_536
+REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What C42 says of one event. `status` is what its call answered: a deleted event still answers 200."""
+
+    exists: bool
+    title: str | None
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """`first_name` is None where there is nobody to name: a removed subscription, a missing or blank name."""
+
+    id: str
+    first_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of subscriptions, in C42's order. `count` is the size of the whole list, where C42 tells it."""
+
+    subscriptions: list[Subscription]
+    count: int | None
+
+
+class C42:
+    """The two calls that the proxy makes. Thread-safe, as far as the session is.
+
+    `session` carries them (see `transport.new_session`), `clock` is the wall clock in seconds since the epoch: a
+    `Retry-After` may be a date.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        token: SecretStr,
+        *,
+        session: requests.Session,
+        clock: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._api_url = api_url
+        self._auth = _TokenAuth(token)
+        self._session = session
+        self._clock = clock
+        self._metrics = metrics
+
+    def event(self, event_id: str, deadline: Deadline) -> Event:
+        """`GET events/<event_id>/`. Raises UpstreamError."""
+        with self._metrics.call("events"):
+            return self._event(event_id, deadline)
+
+    def _event(self, event_id: str, deadline: Deadline) -> Event:
+        status, body = self._get(f"events/{event_id}/", {}, deadline)
+        if status == HTTPStatus.NOT_FOUND:
+            return Event(exists=False, title=None, status=status)
+        data = _parsed(body, _EventAnswer).data
+        if not data:
+            return Event(exists=False, title=None, status=status)
+        if len(data) > 1 or data[0].id != event_id:
+            raise InvalidAnswer("it is not about the event that was asked for", status)
+        event = data[0]
+        return Event(
+            exists=event.permission != REMOVED,
+            title=None if event.permission == REMOVED else _sendable(event.title),
+            status=status,
+        )
+
+    def subscriptions(self, event_id: str, offset: int, deadline: Deadline) -> Page:
+        """`GET event-subscriptions/`: at most `PAGE_LIMIT` subscriptions from `offset` on. Raises UpstreamError."""
+        with self._metrics.call("event-subscriptions"):
+            return self._subscriptions(event_id, offset, deadline)
+
+    def _subscriptions(self, event_id: str, offset: int, deadline: Deadline) -> Page:
+        params: dict[str, str | int] = {"event_ids": f"[{event_id}]", "limit": PAGE_LIMIT, "offset": offset}
+        status, body = self._get("event-subscriptions/", params, deadline)
+        if status == HTTPStatus.NOT_FOUND:
+            raise InvalidAnswer("it has no list of subscriptions for an event that it has", status)
+        answer = _parsed(body, _SubscriptionsAnswer)
+        if len(answer.data) > PAGE_LIMIT:
+            raise InvalidAnswer("it holds more subscriptions than were asked for", status)
+        if any(found.event_id not in {None, event_id} for found in answer.data):
+            raise InvalidAnswer("it holds subscriptions of another event", status)
+        return Page(
+            subscriptions=[Subscription(found.id, _first_name(found)) for found in answer.data],
+            count=answer.meta_data.count,
+        )
+
+    def _get(self, path: str, params: dict[str, str | int], deadline: Deadline) -> tuple[int, bytes]:
+        """The status, 200 or 404, and the whole body; anything else raises an UpstreamError."""
+        try:
+            with (
+                ends_at(deadline),
+                self._session.get(
+                    self._api_url + path,
+                    params=params,
+                    headers=_headers(),
+                    auth=self._auth,
+                    timeout=deadline.remaining(),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                if response.status_code not in {HTTPStatus.OK, HTTPStatus.NOT_FOUND}:
+                    self._refuse(response.status_code, response.headers.get("Retry-After"))
+                return response.status_code, _read(response)
+        except (requests.Timeout, TimeoutError) as exc:
+            raise UpstreamTimeout from exc
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,
+        ) as exc:
+            failure: UpstreamError
+            if deadline.passed:
+                # A read that our deadline ended may look like a broken connection: the deadline decides.
+                failure = UpstreamTimeout()
+            elif isinstance(exc, requests.exceptions.ContentDecodingError):
+                failure = InvalidAnswer("its content encoding is broken")
+            else:
+                failure = UpstreamDown()
+        # Not `from exc`: these exceptions quote what came, and it may be an echo of our request with the token.
+        raise failure
+
+    def _refuse(self, status: int, retry_after: str | None) -> NoReturn:
+        if status == HTTPStatus.TOO_MANY_REQUESTS or (
+            status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
+        ):
+            raise RateLimited(_wait(retry_after, self._clock()), status)
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise TokenRefused(status)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise UpstreamDown(status)
+        raise InvalidAnswer(f"status {status}", status)
+
+
+class _TokenAuth(AuthBase):
+    """Sets our `Authorization` last, so that nothing of the environment replaces it."""
+
+    def __init__(self, token: SecretStr) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Token {self._token.get_secret_value()}"
+        return request
+
+
+def _headers() -> dict[str, str]:
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
+        "User-Agent": f"c42-proxy/{__version__}",
+    }
+    if (request := correlation.current()) is not None:
+        headers["X-Request-ID"] = request.request_id
+        if request.traceparent is not None:
+            headers["traceparent"] = request.traceparent
+    return headers
+
+
+class _Shape(BaseModel):
+    """The part of an answer that we rely on; other fields are C42's business."""
+
+    model_config = ConfigDict(strict=True, hide_input_in_errors=True)
+
+
+_S = TypeVar("_S", bound=_Shape)
+
+
+class _Event(_Shape):
+    id: str
+    title: str | None = None
+    permission: str | None = None
+
+
+class _EventAnswer(_Shape):
+    data: list[_Event]
+
+
+class _Subscriber(_Shape):
+    first_name: str | None = None
+
+
+class _Subscription(_Shape):
+    id: str
+    event_id: str | None = None
+    permission: str | None = None
+    subscriber: _Subscriber | None = None
+
+
+class _MetaData(_Shape):
+    count: int | None = None
+
+
+class _SubscriptionsAnswer(_Shape):
+    data: list[_Subscription]
+    meta_data: _MetaData = _MetaData()
+
+
+def _read(response: requests.Response) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_content(READ_BYTES):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidAnswer(f"it is longer than {MAX_BODY_BYTES} bytes", response.status_code)
+    return bytes(body)
+
+
+def _parsed(body: bytes, shape: type[_S]) -> _S:
+    try:
+        return shape.model_validate(json.loads(body.decode(), parse_constant=_not_json))
+    except ValidationError:
+        why = "it has another shape than C42's API promises"
+    except (ValueError, RecursionError):
+        why = "it is not JSON"
+    # Not in the `except`: the `repr` of a UnicodeDecodeError is the whole answer, perhaps an echo with the token.
+    raise InvalidAnswer(why, HTTPStatus.OK)
+
+
+def _not_json(constant: str) -> NoReturn:
+    """NaN and Infinity, which Python's parser takes and RFC 8259 does not know."""
+    raise ValueError(constant)
+
+
+def _first_name(found: _Subscription) -> str | None:
+    if found.permission == REMOVED:
+        return None
+    if found.subscriber is None:
+        raise InvalidAnswer("a subscription that is not removed has no subscriber", HTTPStatus.OK)
+    name = _sendable(found.subscriber.first_name)
+    return name if name and name.strip() else None
+
+
+def _sendable(text: str | None) -> str | None:
+    """`text`, which we pass on; raises InvalidAnswer for a lone surrogate in it, which has no UTF-8 form."""
+    if text is not None and re.search("[\ud800-\udfff]", text):
+        raise InvalidAnswer("a text in it is not Unicode", HTTPStatus.OK)
+    return text
+
+
+def _wait(retry_after: str | None, now: float) -> float:
+    """Seconds to wait by a `Retry-After` (RFC 9110, section 10.2.3): a number of seconds, or a date."""
+    value = (retry_after or "").strip()
+    if re.fullmatch(r"[0-9]+", value):
+        return min(float(value), MAX_WAIT)
+    try:
+        date = parse_date(value)
+    except OverflowError:  # a year of twelve digits
+        date = None
+    if date is None:
+        return DEFAULT_WAIT
+    return min(max(date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now, 0.0), MAX_WAIT)

@@ -1,0 +1,39 @@
+"""The operators' port: metrics and health, on an address of its own, answered by the workers."""
+
+import json
+from http import HTTPStatus
+
+from flask import Flask, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from ..caching.circuit_breaker import Guard
+from ..observability.metrics import Metrics
+from ..stores.contract import Store
+
+
+def create_ops(metrics: Metrics, store: Store, guard: Guard) -> Flask:
+    """`/metrics`, `/healthz` and `/readyz`, for whoever operates the proxy; never on the public port."""
+    ops = Flask("c42_proxy.ops", static_folder=None)
+
+    @ops.get("/metrics")
+    def exposition() -> Response:
+        return Response(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
+
+    @ops.get("/healthz")
+    def alive() -> Response:
+        """That this is answered says it all: a worker runs. Neither store nor C42 is touched."""
+        return _json({"status": "alive"})
+
+    @ops.get("/readyz")
+    def ready() -> Response:
+        """A worker takes requests. What is degraded is named, and makes it no less ready: answers go on."""
+        degraded = [*(["store"] if getattr(store, "failed", False) else []), *guard.degraded()]
+        return _json({"status": "degraded" if degraded else "ready", "degraded": degraded})
+
+    return ops
+
+
+def _json(answer: dict[str, object]) -> Response:
+    response = Response(json.dumps(answer), HTTPStatus.OK, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

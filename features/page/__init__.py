@@ -1,8 +1,0 @@
-"""The specification as one HTML page for the product owner, written from a run of behave.
-
-python -m behave --format features.page:PageFormatter --outfile build/specification.html
-"""
-
-from .formatter import PageFormatter
-
-__all__ = ["PageFormatter"]

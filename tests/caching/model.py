@@ -1,0 +1,376 @@
+"""The rules of reuse once more, as the design tells them and as plainly as can be: what a real cache is held against.
+
+Several processes share a store that may fail. What they surely know is kept apart from what they might know: where a
+store fails, notes get lost, and the rules then allow more than one thing. What they allow in no case is checked always;
+what they demand, where nothing is in doubt.
+"""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from c42_proxy.caching.cache import Reply
+from c42_proxy.errors import (
+    C42Down,
+    NotAsked,
+    Problem,
+    RateLimited,
+    RecentFailure,
+    TokenRefused,
+    ToldToWait,
+    UpstreamDown,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from c42_proxy.stores.contract import Entry
+
+SKEW = 1.0
+HOUR = 3600.0
+PAUSE = 5.0
+REPEATED = 1.0
+TRIAL = 8.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """A time during which something is not to be done."""
+
+    since: float
+    until: float
+
+    def covers(self, now: float) -> bool:
+        return self.since <= now + SKEW and now < self.until
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A failure of an event, which may be told again for a moment."""
+
+    span: Span
+    error: UpstreamError
+
+
+@dataclass
+class Process:
+    """What one process surely knows, and may know. `doubt`: the store has failed it, and it has not written since."""
+
+    own: dict[str, Entry] = field(default_factory=dict)
+    perhaps: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    wait: Span | None = None
+    doubt: bool = False
+
+    def has(self, event: str, entry: Entry) -> None:
+        """This and nothing else is in its memory."""
+        self.own[event] = entry
+        self.perhaps[event].clear()
+
+
+@dataclass(frozen=True)
+class View:
+    """How things are for one process and one event, just before it is requested.
+
+    `sure`: the store works for it. `alone`: the store gives it nothing. `known`: the newest answer that it surely has.
+    """
+
+    sure: bool
+    alone: bool
+    known: Entry | None
+    forbidden: str
+    demanded: bool
+
+
+class Rules:
+    """The reference: what has happened, and what follows from it."""
+
+    def __init__(self, now: float, *, ttl: float, window: float, threshold: int) -> None:
+        self.now = now
+        self.ttl = ttl
+        self.window = window
+        self.threshold = threshold
+        self.said: dict[str, list[Entry]] = defaultdict(list)
+        self.processes: list[Process] = []
+        self.shared: dict[str, Entry] = {}
+        self.wait: Span | None = None
+        self.waits: list[Span] = []
+        self.failure: dict[str, Failed] = {}
+        self.failures: dict[str, list[Failed]] = defaultdict(list)
+        self.row: list[str] = []
+        self.pause: Span | None = None
+        self.pauses: list[Span] = []
+        self.breaker_sure = True
+        self.breaker_noted_at = now
+
+    # Time
+
+    def time_is(self, now: float) -> None:
+        """What has ended or is void may be forgotten, even if the clock comes back to it later."""
+        self.now = now
+        self.failure = {event: failed for event, failed in self.failure.items() if failed.span.covers(now)}
+        if self.wait is not None and not self.wait.covers(now):
+            self.wait = None
+        for process in self.processes:
+            # Where a longer one is known, the other is forgotten.
+            if process.wait is not None and (not process.wait.covers(now) or self._is_longer_one(process.wait)):
+                process.wait = None
+        is_old = (self.row or self.pause) and now >= self.breaker_noted_at + HOUR
+        if is_old or (self.pause is not None and self.pause.since > now + SKEW):
+            self.breaker_sure = False
+
+    def instants(self) -> list[float]:
+        """When something changes by itself."""
+        ends = [self.expiry(entry) for entries in self.said.values() for entry in entries[-2:]]
+        ends += [end + self.window for end in ends]
+        ends += [span.until for span in (*self.waits[-2:], *self.pauses[-2:])]
+        ends += [failed.span.until for failures in self.failures.values() for failed in failures[-1:]]
+        return sorted({end for end in ends if end > self.now})
+
+    # Answers
+
+    def expiry(self, entry: Entry) -> float:
+        return entry.fetched_at + self.ttl
+
+    def believed(self, entry: Entry) -> bool:
+        return entry.fetched_at <= self.now + SKEW
+
+    def fresh(self, entry: Entry) -> bool:
+        return self.believed(entry) and self.now < self.expiry(entry)
+
+    def useful(self, entry: Entry) -> bool:
+        """Whether it may be told instead of a failure."""
+        return entry.status == 200 and self.believed(entry) and self.now - self.expiry(entry) < self.window
+
+    def newest(self, *entries: Entry | None) -> Entry | None:
+        """The last one of those that are equally new: it replaces the others."""
+        candidates = [entry for entry in reversed(entries) if entry is not None and self.believed(entry)]
+        return max(candidates, key=lambda entry: entry.fetched_at, default=None)
+
+    def taken(self, held: Entry | None, offered: Entry) -> bool:
+        """Whether a place that holds one entry takes the other."""
+        return held is None or not self.believed(held) or held.fetched_at <= offered.fetched_at
+
+    # Before a request
+
+    def view(self, process: Process, event: str, *, store: str) -> View:
+        in_memory = any(self.fresh(entry) for entry in process.perhaps[event])
+        sure = store == "works" and not process.doubt and not in_memory
+        alone = store == "breaks"
+        own = process.own.get(event)
+        # A hit in this process looks no further.
+        hit = own is not None and self.fresh(own)
+        known = self.newest(own, self.shared.get(event) if sure and not hit else None)
+        fresh = known is not None and self.fresh(known)
+        forbidden = self._forbidden(process, event, sure)
+        possible = process.perhaps[event] if alone else self.said[event]
+        maybe = (
+            any(self.fresh(entry) for entry in possible)
+            or any(span.covers(self.now) for span in self.waits)
+            or any(failed.span.covers(self.now) for failed in self.failures[event])
+            or (not self._breaker_known(sure) and any(span.covers(self.now) for span in self.pauses))
+        )
+        return View(
+            sure,
+            alone,
+            known,
+            "a fresh answer is known" if fresh else forbidden,
+            demanded=not (fresh or forbidden or maybe),
+        )
+
+    def _forbidden(self, process: Process, event: str, sure: bool) -> str:
+        if sure and event in self.failure and self.failure[event].span.covers(self.now):
+            return "it failed a moment ago"
+        if process.wait is not None or (sure and self.wait is not None):
+            return "C42 told us to wait"
+        if self._breaker_known(sure) and self.pause is not None and self.pause.covers(self.now):
+            return "C42 is down"
+        return ""
+
+    def _breaker_known(self, sure: bool) -> bool:
+        return self.threshold == 0 or (sure and self.breaker_sure)
+
+    # After a request
+
+    def learn(
+        self, process: Process, event: str, view: View, began: float, outcome: Entry | UpstreamError | None
+    ) -> bool | None:
+        """Take in what C42 was asked at `began` and said, if it was; tells whether its answer is stored.
+
+        None where it may be so: a newer answer may be in one of its places, and not in the other.
+        """
+        held = process.own.get(event)
+        if held is not None and held.fetched_at > began + SKEW:
+            # Any other may have replaced it.
+            process.perhaps[event].append(process.own.pop(event))
+        if not (view.sure or view.alone):
+            process.perhaps[event] += self.said[event]
+        if view.sure and view.known is not None:
+            process.own[event] = view.known
+        if outcome is None:
+            return False
+        if not view.sure:
+            self.pauses.append(Span(began, began + PAUSE + TRIAL))
+            self.breaker_sure = False
+        if isinstance(outcome, UpstreamError):
+            self._learn_failure(process, event, view, outcome)
+            return False
+        if view.sure:
+            self.row, self.pause, self.breaker_sure = [], None, True
+        self.said[event].append(outcome)
+        if not self.fresh(outcome):
+            return False
+        kept = self.taken(held, outcome)
+        if kept:
+            process.has(event, outcome)
+        if view.sure and self.taken(self.shared.get(event), outcome):
+            self.written(event, outcome)
+        return kept or None
+
+    def written(self, event: str, entry: Entry) -> None:
+        """The shared store has taken an entry: it may forget what is too old, or from the future."""
+        lifetime = self.ttl + self.window
+        self.shared = {
+            other: held
+            for other, held in self.shared.items()
+            if self.believed(held) and held.fetched_at > self.now - lifetime
+        }
+        self.shared[event] = entry
+
+    def _learn_failure(self, process: Process, event: str, view: View, error: UpstreamError) -> None:
+        failed = Failed(Span(self.now, self.now + REPEATED), error)
+        self.failures[event].append(failed)
+        if isinstance(error, RateLimited):
+            wait = Span(self.now, self.now + error.seconds)
+            self.waits.append(wait)
+            if not wait.covers(self.now) or self._is_longer_one(wait):
+                return
+            process.wait = wait
+            self.wait = wait if view.sure else None
+            return
+        if view.sure:
+            self.failure[event] = failed
+        if isinstance(error, UpstreamDown | UpstreamTimeout):
+            self._count(event)
+
+    def _is_longer_one(self, wait: Span) -> bool:
+        return any(other.covers(self.now) and other.until > wait.until for other in self.waits)
+
+    def _count(self, event: str) -> None:
+        """One more failure in the row."""
+        pause = self.pause if self.pause is not None and self.pause.since <= self.now + SKEW else None
+        self.pauses.append(Span(self.now, self.now + PAUSE + (0 if self.breaker_sure else TRIAL)))
+        if pause is not None and (self.now < pause.until or event == self.row[-1]):
+            return
+        self.row = [*(other for other in self.row if other != event), event]
+        down = pause is not None or len(self.row) >= self.threshold > 0
+        self.pause = Span(self.now, self.now + PAUSE) if down else None
+        self.breaker_noted_at = self.now
+
+    # What is told
+
+    def check(
+        self,
+        process: Process,
+        event: str,
+        view: View,
+        reply: Reply,
+        *,
+        outcome: Entry | UpstreamError | None,
+        kept: bool | None,
+    ) -> None:
+        """Whether a reply is true and allowed, after `learn`."""
+        parameters = reply.cache_status.split("; ")
+        assert parameters.pop(0) == "c42-proxy"
+        if isinstance(outcome, Entry):
+            self._check_new(view, reply, outcome, kept, parameters)
+        elif isinstance(reply.result, Entry) and reply.expiry is not None:
+            assert outcome is None, "C42 failed, and the answer is told as fresh"
+            assert parameters == self.check_hit(process, event, view.known, reply)
+        elif isinstance(reply.result, Entry):
+            self._check_stale(event, view, reply.result, outcome, parameters)
+        else:
+            self._check_problem(event, view, reply, outcome, parameters)
+        if isinstance(reply.result, Entry) and outcome is None:
+            process.has(event, reply.result)
+
+    def check_hit(self, process: Process, event: str, known: Entry | None, reply: Reply) -> list[str]:
+        """A fresh answer is one of C42's, and no older than what is known; gives what `Cache-Status` must say of it."""
+        entry = reply.result
+        assert isinstance(entry, Entry)
+        assert entry in self.said[event], "C42 never said that"
+        assert self.fresh(entry), "it is past its instant"
+        assert reply.expiry == self.expiry(entry)
+        newest = self.newest(process.own.get(event), known)
+        assert newest is None or entry.fetched_at >= newest.fetched_at, "something newer is known"
+        return ["hit", f"ttl={math.floor(self.expiry(entry) - self.now)}"]
+
+    def _check_new(self, view: View, reply: Reply, outcome: Entry, kept: bool | None, parameters: list[str]) -> None:
+        assert reply.result == outcome, "C42 has just said something else"
+        assert reply.expiry == (self.expiry(outcome) if self.fresh(outcome) else None)
+        self._check_forward(view, parameters.pop(0))
+        if parameters[0] == "stored":
+            parameters.pop(0)
+            assert kept is not False, "it is past its instant, and stored"
+        else:
+            assert not kept, "it has not been stored"
+        expected = [f"fwd-status={outcome.status}"]
+        assert parameters == expected if self.fresh(outcome) else parameters == [*expected, "detail=past-expiry"]
+
+    def _check_forward(self, view: View, forward: str) -> None:
+        assert forward in {"fwd=stale", "fwd=uri-miss"}
+        if view.known is not None:
+            assert forward == "fwd=stale", "something had been known"
+
+    def _check_stale(
+        self, event: str, view: View, entry: Entry, outcome: UpstreamError | Entry | None, parameters: list[str]
+    ) -> None:
+        assert entry in self.said[event], "C42 never said that"
+        assert self.useful(entry), "it is no copy to be told"
+        assert not isinstance(outcome, TokenRefused), "a refused token is hidden"
+        assert view.known is None or view.known.fetched_at <= entry.fetched_at, "something newer is known"
+        if view.sure and view.forbidden == "it failed a moment ago":
+            assert self.failure[event].error.may_be_hidden, "a refused token is hidden"
+        ttl = math.floor(self.expiry(entry) - self.now)
+        if isinstance(outcome, UpstreamError):
+            assert parameters == ["fwd=stale", *_status(outcome), "detail=stale-if-error"]
+        else:
+            assert parameters == ["hit", f"ttl={ttl}", "detail=stale-if-error"]
+            assert ttl <= 0, "it has not expired"
+
+    def _check_problem(
+        self, event: str, view: View, reply: Reply, outcome: UpstreamError | Entry | None, parameters: list[str]
+    ) -> None:
+        problem = reply.result
+        assert isinstance(problem, Problem)
+        assert reply.expiry is None
+        if problem.may_be_hidden and view.known is not None and self.useful(view.known):
+            others = [entry for entry in self.said[event] if entry != view.known]
+            overtaken = any(entry.fetched_at >= view.known.fetched_at for entry in others)
+            in_doubt = overtaken and not (view.sure or view.alone)
+            assert in_doubt, "there is a copy to be told instead"
+        if isinstance(outcome, UpstreamError):
+            assert problem is outcome, "C42 has failed in another way"
+            self._check_forward(view, parameters.pop(0))
+            assert parameters == _status(outcome)
+            return
+        assert isinstance(problem, NotAsked)
+        assert parameters == [f"detail={problem.reason}"]
+        self._check_not_asked(event, view, problem)
+
+    def _check_not_asked(self, event: str, view: View, problem: NotAsked) -> None:
+        """The reason why C42 was not asked is a true one."""
+        if isinstance(problem, RecentFailure):
+            told = [failed.error for failed in self.failures[event] if failed.span.covers(self.now)]
+            assert (problem.status, problem.detail) in [(error.status, error.detail) for error in told]
+        elif isinstance(problem, ToldToWait):
+            ends = [span.until for span in self.waits if span.covers(self.now)]
+            assert problem.retry_after in {max(1, math.ceil(end - self.now)) for end in ends}
+        elif isinstance(problem, C42Down):
+            assert any(span.covers(self.now) for span in self.pauses), "C42 is not down"
+            if self._breaker_known(view.sure):
+                assert self.pause is not None
+                assert problem.retry_after == math.ceil(self.pause.until - self.now)
+        else:
+            raise AssertionError(f"no reason not to ask: {problem.reason}")
+
+
+def _status(error: UpstreamError) -> list[str]:
+    return [] if error.upstream_status is None else [f"fwd-status={error.upstream_status}"]

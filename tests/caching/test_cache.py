@@ -1,0 +1,804 @@
+"""The rules of reuse at their boundaries: what is fresh, what is told of a failure, who waits for whom."""
+
+import json
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import NoReturn
+from unittest.mock import patch
+
+from c42_proxy.caching.cache import Cache, Fetched, Reply, Wait
+from c42_proxy.caching.circuit_breaker import Guard
+from c42_proxy.caching.shared_state import Span
+from c42_proxy.caching.single_flight import FETCHES_AT_ONCE, MAX_WAITING
+from c42_proxy.errors import (
+    Busy,
+    Problem,
+    RateLimited,
+    RecentFailure,
+    TokenRefused,
+    ToldToWait,
+    UpstreamDown,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from c42_proxy.observability.metrics import Metrics
+from c42_proxy.stores.contract import Entry, Store
+from c42_proxy.stores.memory import MemoryStore
+
+NOW = 1_700_000_000.0
+TTL = 252.0
+STALE = 3600.0
+BUDGET = 20.0
+PATIENCE = 10.0
+"""No test waits longer for another thread."""
+
+Fetch = Callable[[], Fetched]
+
+
+class LeasingStore(MemoryStore):
+    """What several processes share: a lease excludes, as it does with the stores that are files or servers."""
+
+    def __init__(self, max_bytes: int = 1 << 24) -> None:
+        super().__init__(max_bytes)
+        self.refused = threading.Event()
+        self.times_asked = 0
+        self._leases: set[str] = set()
+        self._leasing = threading.Lock()
+
+    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+        with self._leasing:
+            self.times_asked += 1
+            if event_id in self._leases:
+                self.refused.set()
+                return None
+            self._leases.add(event_id)
+        return self._leave(event_id)
+
+    @contextmanager  # type: ignore[arg-type]  # a generator, as it must be
+    def _leave(self, event_id: str) -> AbstractContextManager[None]:  # type: ignore[misc]  # the same
+        try:
+            yield
+        finally:
+            with self._leasing:
+                self._leases.discard(event_id)
+
+
+class UntouchableStore:
+    """Whoever uses it fails."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AssertionError(f"the shared store was used: {name}")
+
+
+class CacheTest(unittest.TestCase):
+    """A cache behind which C42 says what each test says; the clock stands still at `now`."""
+
+    def setUp(self) -> None:
+        self.now = NOW
+        self.asked = 0
+        self.counting = threading.Lock()
+        self.memory = MemoryStore(1 << 24)
+        self.shared = LeasingStore()
+        self.cache = self.new_cache()
+        self.gate = threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.addCleanup(self.gate.set)
+
+    def clock(self) -> float:
+        return self.now
+
+    def new_cache(
+        self,
+        *,
+        memory: Store | None = None,
+        shared: Store | None = None,
+        ttl: float = TTL,
+        stale_if_error: float = STALE,
+        budget: float = BUDGET,
+    ) -> Cache:
+        """One process's cache; with a memory of its own, it is another process."""
+        shared = shared or self.shared
+        self.guard = Guard(shared, clock=self.clock, threshold=5, trial_seconds=2 * budget, metrics=Metrics())
+        return Cache(
+            memory or self.memory,
+            shared,
+            self.guard,
+            metrics=Metrics(),
+            clock=self.clock,
+            ttl=ttl,
+            stale_if_error=stale_if_error,
+            budget=budget,
+        )
+
+    def another(self, *, budget: float = BUDGET) -> Cache:
+        return self.new_cache(memory=MemoryStore(1 << 24), budget=budget)
+
+    def count(self) -> None:
+        with self.counting:
+            self.asked += 1
+
+    def says(self, body: bytes = b"tea", status: int = 200, seconds: float = 0) -> Fetch:
+        """C42 answers, after `seconds` on the clock."""
+
+        def fetch() -> Fetched:
+            self.count()
+            begun = self.now
+            self.now += seconds
+            return Fetched(Entry(404, b"", begun) if status == 404 else Entry(200, body, begun), status)
+
+        return fetch
+
+    def fails(self, error: UpstreamError | None = None) -> Fetch:
+        def fetch() -> Fetched:
+            self.count()
+            raise error or UpstreamDown(500)
+
+        return fetch
+
+    def after_gate(self, fetch: Fetch) -> Fetch:
+        """The fetch begins, and goes on when the gate opens."""
+
+        def gated() -> Fetched:
+            self.begun.release()
+            self.assertTrue(self.gate.wait(PATIENCE))
+            return fetch()
+
+        return gated
+
+    def ask(self, fetch: Fetch | None = None, *, cache: Cache | None = None, event_id: str = "tea") -> Reply:
+        return (cache or self.cache).reply(event_id, fetch or self.says())
+
+    def hold(self, fetched_at: float, body: bytes = b"held", status: int = 200) -> None:
+        """The shared store holds an entry for the event."""
+        entry = Entry(404, b"", fetched_at) if status == 404 else Entry(200, body, fetched_at)
+        self.assertTrue(self.shared.put("tea", entry, fetched_at))
+
+    def end(self, pending: Wait) -> Reply:
+        wait([pending.flight], PATIENCE)
+        self.assertTrue(pending.flight.done())
+        return pending.reply()
+
+    def assert_told(self, reply: Reply, body: bytes | type[Problem], cache_status: str) -> None:
+        """An answer with that body, or that problem, and how it came about."""
+        result = reply.result
+        self.assertEqual(body, type(result) if isinstance(result, Problem) else result.body)
+        self.assertEqual(f"c42-proxy; {cache_status}", reply.cache_status)
+
+    def assert_asked(self, times: int) -> None:
+        self.assertEqual(times, self.asked)
+
+
+class FreshTest(CacheTest):
+    def test_to_the_microsecond(self) -> None:
+        """An answer is reused one microsecond before its instant, and asked for again at it."""
+        self.ask()
+        self.now = NOW + TTL - 1e-6
+        self.assert_told(self.ask(), b"tea", "hit; ttl=0")
+        self.now = NOW + TTL
+        self.assert_told(self.ask(self.says(b"new")), b"new", "fwd=stale; stored; fwd-status=200")
+
+    def test_reading_does_not_prolong(self) -> None:
+        """However often it is read, it expires at the same instant."""
+        for second in range(0, 252, 9):
+            self.now = NOW + second
+            self.assertEqual(NOW + TTL, self.ask().expiry)
+        self.assert_asked(1)
+        self.now = NOW + TTL
+        self.ask()
+        self.assert_asked(2)
+
+    def test_counted_from_the_question(self) -> None:
+        """The time that C42 took counts."""
+        reply = self.ask(self.says(seconds=3))
+        self.assertEqual((NOW + 3, NOW + TTL), (self.now, reply.expiry))
+        self.assert_told(self.ask(), b"tea", "hit; ttl=249")
+
+    def test_not_found(self) -> None:
+        """That there is no such event is reused as long as an answer."""
+        self.assert_told(self.ask(self.says(status=404)), b"", "fwd=uri-miss; stored; fwd-status=404")
+        self.now = NOW + TTL - 1e-6
+        self.assert_told(self.ask(), b"", "hit; ttl=0")
+        self.now = NOW + TTL
+        self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
+
+    def test_skew_between_hosts(self) -> None:
+        """An entry from up to a second ahead is fresh."""
+        self.hold(NOW + 1)
+        self.assert_told(self.ask(), b"held", "hit; ttl=253")
+        self.assert_asked(0)
+
+    def test_from_the_future(self) -> None:
+        """An entry from more than a second ahead is asked for again and replaced, in both tiers."""
+        self.ask(self.says(b"future"))
+        self.now = NOW - 1.001
+        self.ask(self.says(b"now"))
+        self.assert_asked(2)
+        for store in (self.memory, self.shared):
+            self.assertEqual(Entry(200, b"now", NOW - 1.001), store.get("tea"))
+        self.now = NOW
+        self.assert_told(self.ask(), b"now", "hit; ttl=250")
+
+    def test_future_is_not_served_stale(self) -> None:
+        """Nobody knows how old an entry from more than a second ahead is: a failure is told instead."""
+        self.hold(NOW + 1.001)
+        self.assertIsInstance(self.ask(self.fails()).result, UpstreamDown)
+
+    def test_never_back(self) -> None:
+        """A slow answer does not replace one that was asked for later, but is told to those who waited for it."""
+
+        def overtaken() -> Fetched:
+            fetched = self.says(b"slow", seconds=2)()
+            for store in (self.memory, self.shared):
+                store.put("tea", Entry(200, b"quick", NOW + 1), self.now)
+            return fetched
+
+        self.assert_told(self.ask(overtaken), b"slow", "fwd=uri-miss; fwd-status=200")
+        self.assert_told(self.ask(), b"quick", "hit; ttl=251")
+
+    def test_newest_of_both_tiers(self) -> None:
+        """An entry of the shared tier that is older than this process's own changes nothing."""
+        self.ask(self.says(b"own"))
+        self.shared = LeasingStore()
+        self.cache = self.new_cache()
+        self.hold(NOW - 10, b"older")
+        self.now = NOW + TTL
+        self.assert_told(self.ask(self.fails()), b"own", "fwd=stale; fwd-status=500; detail=stale-if-error")
+
+
+class TiersTest(CacheTest):
+    def test_promoted(self) -> None:
+        """An entry that is found in the shared tier is a hit, and in memory from then on."""
+        self.hold(NOW - 100)
+        self.assert_told(self.ask(), b"held", "hit; ttl=152")
+        self.assertEqual(Entry(200, b"held", NOW - 100), self.memory.get("tea"))
+        self.assert_asked(0)
+
+    def test_promoted_expired(self) -> None:
+        """An expired entry is taken to memory, too: the store may be gone when it is needed."""
+        self.hold(NOW - 300)
+        self.ask(self.fails())
+        self.assertEqual(Entry(200, b"held", NOW - 300), self.memory.get("tea"))
+
+    def test_hit_takes_no_notice_of_the_store(self) -> None:
+        """A hit in memory does not touch the shared store: it may hang."""
+        self.memory.put("tea", Entry(200, b"tea", NOW), NOW)
+        cache = self.new_cache(shared=UntouchableStore())
+        self.assert_told(self.ask(cache=cache), b"tea", "hit; ttl=252")
+        self.assertIsNotNone(cache.hit("tea"))
+
+    def test_hit_takes_no_notice_of_a_fetch(self) -> None:
+        """A hit does not wait for another event, nor for what is under way for its own."""
+        self.cache.ask("coffee", self.after_gate(self.says()))
+        self.cache.ask("tea", self.after_gate(self.says()))
+        self.memory.put("tea", Entry(200, b"tea", NOW), NOW)
+        self.assert_told(self.ask(), b"tea", "hit; ttl=252")
+
+    def test_no_hit(self) -> None:
+        """What is not fresh in memory is no hit."""
+        self.assertIsNone(self.cache.hit("tea"))
+        self.hold(NOW)
+        self.assertIsNone(self.cache.hit("tea"))
+        self.ask()
+        self.now = NOW + TTL
+        self.assertIsNone(self.cache.hit("tea"))
+
+    def test_another_process(self) -> None:
+        """What one process has fetched, another need not ask for."""
+        self.ask()
+        self.now = NOW + 100
+        self.assert_told(self.ask(cache=self.another()), b"tea", "hit; ttl=152")
+        self.assert_asked(1)
+
+
+class PastExpiryTest(CacheTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.cache = self.new_cache(ttl=1)
+
+    def test_shared_by_all_who_waited(self) -> None:
+        """A result that is past its instant when it comes is told to all who waited, with no expiry, and not stored."""
+        fetch = self.after_gate(self.says(seconds=1))
+        waiting = [self.cache.ask("tea", fetch) for _ in range(3)]
+        self.gate.set()
+        replies = [self.end(pending) for pending in waiting]
+        self.assert_told(replies[0], b"tea", "fwd=uri-miss; fwd-status=200; detail=past-expiry")
+        for reply in replies[1:]:
+            self.assert_told(reply, b"tea", "fwd=uri-miss; collapsed; fwd-status=200; detail=past-expiry")
+        self.assertEqual([None] * 3, [reply.expiry for reply in replies])
+        self.assertEqual([None, None], [store.get("tea") for store in (self.memory, self.shared)])
+        self.ask()
+        self.assert_asked(2)
+
+    def test_leaves_what_is_held(self) -> None:
+        """A result that is past its instant when it comes does not replace what can still be told as stale."""
+        self.hold(NOW - 10)
+        self.ask(self.says(seconds=1))
+        self.assertEqual(
+            [Entry(200, b"held", NOW - 10)] * 2, [store.get("tea") for store in (self.memory, self.shared)]
+        )
+
+    def test_just_in_time(self) -> None:
+        """A result that comes a moment before its instant is stored."""
+        reply = self.ask(self.says(seconds=0.999))
+        self.assert_told(reply, b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        self.assertEqual(NOW + 1, reply.expiry)
+
+    def test_clock_set_back_meanwhile(self) -> None:
+        """A result of which nobody knows the age, for the clock was set back meanwhile, may not be kept either."""
+        reply = self.ask(self.says(seconds=-2))
+        self.assert_told(reply, b"tea", "fwd=uri-miss; fwd-status=200; detail=past-expiry")
+        self.assertIsNone(reply.expiry)
+
+
+class WaitingTest(CacheTest):
+    def ask_thrice(self, fetch: Fetch) -> list[Reply]:
+        waiting = [self.cache.ask("tea", self.after_gate(fetch)) for _ in range(3)]
+        self.gate.set()
+        return [self.end(pending) for pending in waiting]
+
+    def test_collapsed(self) -> None:
+        """Who waits gets the same answer, up to the same instant, and is told that it waited."""
+        first, *others = self.ask_thrice(self.says())
+        self.assert_told(first, b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        for reply in others:
+            self.assert_told(reply, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
+            self.assertEqual((first.result, first.expiry), (reply.result, reply.expiry))
+        self.assert_asked(1)
+
+    def test_collapsed_at_expiry(self) -> None:
+        """The same where an answer has expired."""
+        self.ask()
+        self.now = NOW + TTL
+        first, *others = self.ask_thrice(self.says(status=404))
+        self.assert_told(first, b"", "fwd=stale; stored; fwd-status=404")
+        for reply in others:
+            self.assert_told(reply, b"", "fwd=stale; collapsed; fwd-status=404")
+
+    def test_failure_collapsed(self) -> None:
+        """Who waits is told the same failure, and does not try again itself."""
+        first, *others = self.ask_thrice(self.fails())
+        self.assert_told(first, UpstreamDown, "fwd=uri-miss; fwd-status=500")
+        for reply in others:
+            self.assert_told(reply, UpstreamDown, "fwd=uri-miss; collapsed; fwd-status=500")
+        self.assert_asked(1)
+
+    def test_failure_without_a_status(self) -> None:
+        """Where no status came from C42, none is told."""
+        self.assert_told(self.ask(self.fails(UpstreamTimeout())), UpstreamTimeout, "fwd=uri-miss")
+
+    def test_not_asked(self) -> None:
+        """Where C42 was not asked, nobody is told that it was, or that it waited for that."""
+        self.guard.note_wait(RateLimited(30, 429))
+        for reply in self.ask_thrice(self.says()):
+            self.assert_told(reply, ToldToWait, "detail=told-to-wait")
+        self.assert_asked(0)
+
+    def test_bug(self) -> None:
+        """An exception that is none of ours reaches all who waited; the next one asks anew."""
+
+        def bug() -> Fetched:
+            raise ZeroDivisionError
+
+        waiting = [self.cache.ask("tea", self.after_gate(bug)) for _ in range(2)]
+        self.gate.set()
+        for pending in waiting:
+            with self.assertRaises(ZeroDivisionError):
+                self.end(pending)
+        self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+
+class GivingUpTest(CacheTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.cache = self.new_cache(budget=0.05)
+
+    def give_up(self, fetch: Fetch) -> Reply:
+        begun = time.monotonic()
+        reply = self.ask(fetch)
+        self.assertLess(0.09, time.monotonic() - begun)
+        self.assertLess(time.monotonic() - begun, PATIENCE / 2)
+        return reply
+
+    def test_twice_the_budget(self) -> None:
+        """Nobody waits longer than twice the budget; the fetch goes on, and its answer is remembered."""
+        reply = self.give_up(self.after_gate(self.says()))
+        self.assert_told(reply, UpstreamTimeout, "fwd=uri-miss")
+        under_way = self.cache.ask("tea", self.says(b"not asked for"))
+        self.assertEqual(2 * 0.05, under_way.patience)
+        self.gate.set()
+        self.assert_told(self.end(under_way), b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
+        self.assert_told(self.ask(), b"tea", "hit; ttl=252")
+        self.assert_asked(1)
+
+    def test_expired_answer_instead(self) -> None:
+        """Who gives up gets the answer that has expired, also one that only the shared tier had."""
+        self.hold(NOW - 300)
+        self.assert_told(self.give_up(self.after_gate(self.says())), b"held", "fwd=stale; detail=stale-if-error")
+
+    def test_lease_that_is_never_left(self) -> None:
+        """Where another process never leaves its lease, a failure is told, and C42 is not asked."""
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            reply = self.give_up(self.says())
+        self.assertIsInstance(reply.result, UpstreamTimeout)
+        self.assertLess(self.shared.times_asked, 30, "a store is not to be asked without a pause")
+        # The flight gives up at the same moment, and knows a little more.
+        self.assertIn(reply.cache_status, {"c42-proxy; fwd=uri-miss", "c42-proxy; fwd=uri-miss; collapsed"})
+        self.assert_asked(0)
+
+    def test_pauses(self) -> None:
+        """Whether another process has left its lease is looked at soon at first, then ever later, up to 0.1 s."""
+        pauses: list[float] = []
+        sleep = time.sleep
+
+        def note(seconds: float) -> None:
+            if threading.current_thread().name.startswith("c42-fetch"):
+                pauses.append(seconds)
+            else:
+                sleep(seconds)
+
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease, patch("c42_proxy.caching.cache.time.sleep", note):
+            self.end(self.cache.ask("tea", self.says()))
+        self.assertEqual(pauses, sorted(pauses))
+        self.assertLess(sum(pauses[:3]), 0.1)
+        self.assertEqual((0.02, 0.1), (pauses[0], pauses[-1]))
+
+    def test_flight_in_vain(self) -> None:
+        """Who comes late to a wait for another process, and outlasts it, is told that it was a wait for another."""
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            late = self.cache.ask("tea", self.says())
+            self.assert_told(self.end(late), UpstreamTimeout, "fwd=uri-miss; collapsed")
+
+    def test_expired_answer_instead_of_a_lease(self) -> None:
+        """Who waits in vain for another process gets the answer that has expired, and so do those who come late."""
+        self.hold(NOW - 300)
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            late = self.cache.ask("tea", self.says())
+            self.assert_told(self.give_up(self.says()), b"held", "fwd=stale; detail=stale-if-error")
+            self.assert_told(self.end(late), b"held", "fwd=stale; detail=stale-if-error")
+        self.assert_asked(0)
+
+
+class AnotherProcessTest(CacheTest):
+    """A second process that shares the store is fetching, or was."""
+
+    def two(self, fetch: Fetch) -> tuple[Reply, Reply]:
+        """What two processes are told of which the second asks while the first one fetches."""
+        first = self.another().ask("tea", self.after_gate(fetch))
+        self.assertTrue(self.begun.acquire(timeout=PATIENCE))
+        second = self.cache.ask("tea", self.says(b"asked again"))
+        self.assertTrue(self.shared.refused.wait(PATIENCE))
+        self.gate.set()
+        return self.end(first), self.end(second)
+
+    def test_result_is_used(self) -> None:
+        """One asks C42, the other waits for its answer."""
+        first, second = self.two(self.says())
+        self.assert_told(first, b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
+        self.assertEqual(first.expiry, second.expiry)
+        self.assert_asked(1)
+
+    def test_not_found_is_shared(self) -> None:
+        """That there is no such event is told to both; with which status C42 said so, only who asked knows."""
+        first, second = self.two(self.says(status=404))
+        self.assert_told(first, b"", "fwd=uri-miss; stored; fwd-status=404")
+        self.assert_told(second, b"", "fwd=uri-miss; collapsed")
+        self.assert_asked(1)
+
+    def test_too_large_for_the_store(self) -> None:
+        """An answer that the store has no room for is shared with who waits for it, and kept by who asked."""
+        self.shared = LeasingStore(max_bytes=1)
+        self.cache = self.new_cache()
+        first, second = self.two(self.says())
+        self.assert_told(first, b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
+        self.assertIsNone(self.shared.get("tea"))
+        self.assert_asked(1)
+
+    def test_garbage(self) -> None:
+        """A note in the place of an answer that no store keeps is believed only if we would have left it so."""
+        good = {"span": {"since": NOW, "until": NOW + 1}, "status": 200, "body": "theirs", "fetched_at": NOW}
+        forged: list[dict[str, object]] = [
+            *({**good, "status": 500}, {**good, "body": None}, {**good, "fetched_at": str(NOW)}),
+            *({**good, "span": {"since": NOW - 1, "until": NOW}}, {**good, "span": None}),
+        ]
+        for number, note in enumerate([good, *forged]):
+            with self.subTest(note=note):
+                lease = self.shared.lease(f"{number}")
+                assert lease is not None
+                self.shared.refused.clear()
+                with lease:
+                    pending = self.cache.ask(f"{number}", self.says(b"ours"))
+                    self.assertTrue(self.shared.refused.wait(PATIENCE))
+                    text = json.dumps(note)
+                    self.shared.change_note(f"handover:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]
+                result = self.end(pending).result
+                assert isinstance(result, Entry)
+                self.assertEqual(b"theirs" if note is good else b"ours", result.body)
+
+    def test_result_is_used_at_expiry(self) -> None:
+        """The same where an answer has expired."""
+        self.hold(NOW - 300)
+        _, second = self.two(self.says())
+        self.assert_told(second, b"tea", "fwd=stale; collapsed; fwd-status=200")
+
+    def test_failure_is_shared(self) -> None:
+        """One fails, the other is told so and does not ask again."""
+        first, second = self.two(self.fails())
+        self.assert_told(first, UpstreamDown, "fwd=uri-miss; fwd-status=500")
+        self.assert_told(second, RecentFailure, "fwd=uri-miss; collapsed; fwd-status=500")
+        self.assertEqual([502, 502], [reply.result.status for reply in (first, second)])
+        self.assert_asked(1)
+
+    def test_expired_answer_instead_of_a_shared_failure(self) -> None:
+        """One fails, and both give the answer that has expired."""
+        self.hold(NOW - 300)
+        first, second = self.two(self.fails())
+        self.assert_told(first, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
+        self.assert_told(second, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
+
+    def test_wait_is_shared(self) -> None:
+        """One is told to wait, and the other keeps to it."""
+
+        def limited() -> Fetched:
+            error = RateLimited(30, 429)
+            self.guard.note_wait(error)
+            return self.fails(error)()
+
+        first, second = self.two(limited)
+        self.assert_told(first, RateLimited, "fwd=uri-miss; fwd-status=429")
+        self.assert_told(second, ToldToWait, "detail=told-to-wait")
+        self.assert_asked(1)
+
+    def test_late_result_is_shared(self) -> None:
+        """What is past its instant when it arrives is told to both, kept by neither, and not asked for again."""
+        first, second = self.two(self.says(seconds=252))
+        self.assert_told(first, b"tea", "fwd=uri-miss; fwd-status=200; detail=past-expiry")
+        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200; detail=past-expiry")
+        self.assertIsNone(self.shared.get("tea"))
+        self.assert_asked(1)
+
+    def test_wait_of_no_time_is_shared(self) -> None:
+        """A wish to wait that is over at once is still a failure that others share, instead of asking in turn."""
+        first, second = self.two(self.fails(RateLimited(0, 429)))
+        self.assert_told(first, RateLimited, "fwd=uri-miss; fwd-status=429")
+        self.assert_told(second, RecentFailure, "fwd=uri-miss; collapsed; fwd-status=429")
+        assert isinstance(second.result, RecentFailure)
+        self.assertEqual((second.result.status, second.result.retry_after), (503, 1))
+        self.assert_asked(1)
+
+    def test_death_is_taken_over(self) -> None:
+        """Where the other one dies, its lease ends, and this one asks C42 itself."""
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            pending = self.cache.ask("tea", self.says())
+            self.assertTrue(self.shared.refused.wait(PATIENCE))
+        self.assert_told(self.end(pending), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+    def test_bug_leaves_no_lease(self) -> None:
+        """Whatever a fetch ends in, its lease ends with it."""
+
+        def bug() -> Fetched:
+            raise ZeroDivisionError
+
+        with self.assertRaises(ZeroDivisionError):
+            self.ask(bug)
+        self.ask(self.fails())
+        self.now += 1
+        self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+
+class RecentFailureTest(CacheTest):
+    def test_a_second(self) -> None:
+        """What failed is not tried again within a second, to the microsecond, by any process."""
+        self.ask(self.fails())
+        self.now = NOW + 1 - 1e-6
+        for cache in (self.cache, self.another()):
+            reply = self.ask(cache=cache)
+            self.assert_told(reply, RecentFailure, "detail=recent-failure")
+            self.assertEqual(502, reply.result.status)
+        self.now = NOW + 1
+        self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+    def test_other_events(self) -> None:
+        """The failure of one event is not told of another."""
+        self.ask(self.fails())
+        self.assert_told(self.ask(event_id="coffee"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+    def test_clock_set_back(self) -> None:
+        """A failure that was noted more than a second ahead is void."""
+        for step, asked in ((1.0, 0), (1.001, 1)):
+            with self.subTest(step=step):
+                self.now = NOW
+                self.cache.reply(f"tea {step}", self.fails())
+                self.asked = 0
+                self.now = NOW - step
+                self.cache.reply(f"tea {step}", self.says())
+                self.assert_asked(asked)
+
+    def test_what_is_repeated(self) -> None:
+        """The failure is told as it was: its status, its words, and whether it may be hidden."""
+        for error in (UpstreamTimeout(), TokenRefused(401), UpstreamDown(500)):
+            with self.subTest(error=error):
+                event_id = str(error)
+                self.shared.put(event_id, Entry(200, b"held", NOW - 300), NOW)
+                self.ask(self.fails(error), event_id=event_id)
+                repeated = self.ask(event_id=event_id).result
+                if error.may_be_hidden:
+                    self.assertEqual(Entry(200, b"held", NOW - 300), repeated)
+                else:
+                    assert isinstance(repeated, RecentFailure)
+                    self.assertEqual((error.status, error.detail), (repeated.status, repeated.detail))
+
+    def test_longest_span(self) -> None:
+        """A span is believed up to an hour, and the millisecond by which its ends may have been rounded."""
+        for seconds, believed in ((3600.001, True), (3600.0011, False)):
+            self.assertIs(believed, Span(since=0, until=seconds).is_believable(1))
+
+    def test_wish_to_wait(self) -> None:
+        """A wish to wait for a second or longer is the guard's to tell; a shorter one is repeated like any failure."""
+        for seconds, cache_status in ((0.999, "detail=recent-failure"), (1.0, "detail=told-to-wait")):
+
+            def limited(error: RateLimited) -> Fetched:
+                self.guard.note_wait(error)
+                raise error
+
+            with self.subTest(seconds=seconds):
+                self.setUp()
+                self.ask(partial(limited, RateLimited(seconds, 429)))
+                self.assertEqual(f"c42-proxy; {cache_status}", self.ask().cache_status)
+
+    def test_garbage(self) -> None:
+        """A note that is none of ours says nothing."""
+        good = {
+            "span": {"since": NOW, "until": NOW + 1},
+            "status": 502,
+            "detail": "d",
+            "upstream_status": None,
+            "may_be_hidden": True,
+        }
+        forged: list[object] = [
+            *({}, [], 7, None, {**good, "status": 499}, {**good, "status": 600}, {**good, "status": "502"}),
+            *({**good, "detail": None}, {**good, "span": {"since": NOW, "until": str(NOW + 1)}}),
+            {**good, "span": {"since": NOW, "until": NOW + 4000}},
+            {**good, "span": {"since": float("nan"), "until": NOW + 1}},
+        ]
+        believed = [json.dumps({**good, "status": status}) for status in (500, 502, 599)]
+        for number, text in enumerate(["", "{", *map(json.dumps, forged), *believed]):
+            with self.subTest(note=text):
+                self.asked = 0
+                self.shared.change_note(f"failure:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]
+                self.ask(event_id=str(number))
+                self.assert_asked(0 if text in believed else 1)
+
+
+class StaleTest(CacheTest):
+    def test_window(self) -> None:
+        """An expired answer is given up to its window's end, to the microsecond."""
+        self.hold(NOW - TTL - STALE + 1e-6)
+        reply = self.ask(self.fails())
+        self.assert_told(reply, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
+        self.assertIsNone(reply.expiry)
+
+    def test_window_end(self) -> None:
+        """At its window's end it is given no more, whether C42 is asked or not."""
+        self.hold(NOW - TTL - STALE)
+        self.assertIsInstance(self.ask(self.fails()).result, UpstreamDown)
+        self.assertIsInstance(self.ask(self.fails()).result, RecentFailure)
+
+    def test_never(self) -> None:
+        """With a window of no length none is given, not even at the very instant."""
+        self.hold(NOW - TTL)
+        reply = self.ask(self.fails(), cache=self.new_cache(stale_if_error=0))
+        self.assertIsInstance(reply.result, UpstreamDown)
+
+    def test_refused_token(self) -> None:
+        """A refused token is never hidden."""
+        self.hold(NOW - 300)
+        self.assert_told(self.ask(self.fails(TokenRefused(403))), TokenRefused, "fwd=stale; fwd-status=403")
+
+    def test_not_found_hides_it(self) -> None:
+        """Where there was no such event, an answer from before is given no more, by no process."""
+        other = self.another()
+        self.ask(cache=other)
+        self.now = NOW + TTL
+        self.ask(self.says(status=404))
+        self.now = NOW + 2 * TTL
+        for cache in (self.cache, other):
+            self.assertIsInstance(self.ask(self.fails(), cache=cache).result, Problem)
+
+    def test_not_asked(self) -> None:
+        """Where C42 is not asked, the answer is marked as expired, and since when."""
+        self.hold(NOW - TTL - 0.5)
+        self.guard.note_wait(RateLimited(30, 429))
+        self.assert_told(self.ask(), b"held", "hit; ttl=-1; detail=stale-if-error")
+
+    def test_late_not_found(self) -> None:
+        """A 404 that is past its instant when it arrives still takes the place of an answer that has expired."""
+        self.hold(NOW - 300)
+        self.ask(self.says(status=404, seconds=252))
+        self.now += 2
+        self.assert_told(self.ask(self.fails()), UpstreamDown, "fwd=stale; fwd-status=500")
+
+
+class AccountTest(CacheTest):
+    """What is told of a fetch besides its result."""
+
+    def test_how_long_c42_took(self) -> None:
+        """Who asked is told how many seconds C42 took, also where it failed; a hit took none, nor did who waited."""
+        self.hold(NOW - 300)
+        for reply in (self.ask(self.fails()), self.ask(self.fails(), event_id="coffee"), self.ask(event_id="milk")):
+            assert reply.upstream_seconds is not None
+            self.assertTrue(0 <= reply.upstream_seconds < PATIENCE, reply.upstream_seconds)
+        self.assertIsNone(self.ask(event_id="milk").upstream_seconds)
+        waiting = [self.cache.ask("sugar", self.after_gate(self.says())) for _ in range(2)]
+        self.gate.set()
+        first, second = (self.end(pending) for pending in waiting)
+        self.assertIsNotNone(first.upstream_seconds)
+        self.assertIsNone(second.upstream_seconds)
+
+    def test_outcome(self) -> None:
+        """In a word: miss, hit, stale, error, or collapsed for those who waited."""
+        waiting = [self.cache.ask("tea", self.after_gate(self.says())) for _ in range(2)]
+        self.gate.set()
+        outcomes = [self.end(pending).outcome for pending in waiting]
+        outcomes.append(self.ask().outcome)
+        self.now = NOW + TTL
+        outcomes += [self.ask(self.fails()).outcome, self.ask(self.fails(), event_id="coffee").outcome]
+        self.assertEqual(["miss", "collapsed", "hit", "stale", "error"], outcomes)
+
+
+class TrialTest(CacheTest):
+    def test_broken_off(self) -> None:
+        """A trial after a pause that a wish to wait breaks off leaves the next trial to the next one."""
+        for number in range(5):
+            self.ask(self.fails(), event_id=f"event {number}")
+        self.now += 5
+
+        def told_meanwhile() -> Fetched:
+            raise ToldToWait(1)
+
+        self.assert_told(self.ask(told_meanwhile), ToldToWait, "detail=told-to-wait")
+        self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+
+class BusyTest(CacheTest):
+    def test_so_many_and_no_more(self) -> None:
+        """256 are fetched at once and 1,000 wait; one more is told that we are busy, or given an expired answer."""
+        fetch = self.after_gate(self.says())
+
+        def ask(number: int) -> Wait:
+            return self.cache.ask(f"event {number}", fetch)
+
+        waiting = [ask(number) for number in range(FETCHES_AT_ONCE)]
+        for _ in waiting:
+            self.assertTrue(self.begun.acquire(timeout=PATIENCE))
+        waiting += [ask(FETCHES_AT_ONCE + number) for number in range(MAX_WAITING + 1)]
+        wait([pending.flight for pending in waiting], PATIENCE, FIRST_COMPLETED)
+        (sent_away,) = (pending for pending in waiting if pending.flight.done())
+        self.assert_told(sent_away.reply(), Busy, "detail=busy")
+        # In memory: whoever is sent away costs no thread, so the shared store is not asked either.
+        self.memory.put("tea", Entry(200, b"held", NOW - 300), NOW)
+        self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
+        self.gate.set()
+        told = {self.end(pending).cache_status for pending in waiting if pending is not sent_away}
+        self.assertEqual({"c42-proxy; fwd=uri-miss; stored; fwd-status=200"}, told)
+        self.assert_asked(FETCHES_AT_ONCE + MAX_WAITING)
+
+
+if __name__ == "__main__":
+    unittest.main()

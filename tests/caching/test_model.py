@@ -1,0 +1,326 @@
+"""The cache, its guard and its stores, driven at random, keep to the rules as `tests.caching.model` tells them.
+
+`C42_MODEL_EXAMPLES` says how many runs there are to be; beyond the usual number they differ each time.
+"""
+
+import json
+import logging
+import os
+import tempfile
+import unittest
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import ClassVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from c42_proxy.caching.cache import Cache, Fetched
+from c42_proxy.caching.circuit_breaker import Guard
+from c42_proxy.errors import (
+    InvalidAnswer,
+    RateLimited,
+    StoreError,
+    TokenRefused,
+    UpstreamDown,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from c42_proxy.observability.metrics import Metrics
+from c42_proxy.stores.contract import Entry, Store
+from c42_proxy.stores.memory import MemoryStore
+from c42_proxy.stores.sqlite import SqliteStore
+from c42_proxy.stores.tiered import SteadyStore
+
+from .model import TRIAL, Process, Rules
+
+EXAMPLES = 200
+START = 1_700_000_000.0
+TTL = 252.0
+ROOM = 1 << 26
+PATIENCE = 600.0
+"""In real seconds, however slow the machine: nobody waits for anybody here, and C42's answers take none."""
+
+TICK = 2.0**-10
+"""All times are multiples of it, so that no sum of them is rounded: who is late is late by the clock alone."""
+
+STEPS = (TICK, 0.5, 1 - TICK, 1.0, 2.0, 5.0, 30.0, 251.0, 252.0, 600.0, 3600.0, 5 * 3600.0)
+STEPS_BACK = (TICK, 0.5, 1.0, 1 + TICK, 3.0, 60.0, 252.0, 3600.0)
+FETCHES_TAKE = (0.0, 0.0, 0.0, 0.25, 3.5, -0.5, -5.0, 260.0)
+PROCESSES = (0, 1)
+
+FAILURES: dict[str, Callable[[], UpstreamError]] = {
+    "down": lambda: UpstreamDown(500),
+    "unreachable": lambda: UpstreamDown(None),
+    "silent": UpstreamTimeout,
+    "nonsense": lambda: InvalidAnswer("nonsense", 200),
+    "refuses": lambda: TokenRefused(401),
+    "wait 0": lambda: RateLimited(0, 429),
+    "wait 2": lambda: RateLimited(2, 429),
+    "wait 300": lambda: RateLimited(300, 503),
+    "wait 3600": lambda: RateLimited(3600, 429),
+}
+
+
+class FaultyStore:
+    """One process's way to the shared store, which works, breaks, or is read-only."""
+
+    def __init__(self, store: Store, how: Callable[[], str]) -> None:
+        self._store = store
+        self._how = how
+        self.failed = False
+        self.written: list[tuple[str, Entry]] = []
+
+    def get(self, event_id: str) -> Entry | None:
+        return self._try("breaks").get(event_id)
+
+    def put(self, event_id: str, entry: Entry, now: float) -> bool:
+        held = self._try("breaks", "is read-only").put(event_id, entry, now)
+        if held:
+            self.written.append((event_id, entry))
+        return held
+
+    def read_note(self, name: str) -> str | None:
+        return self._try("breaks").read_note(name)
+
+    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+        return self._try("breaks", "is read-only").change_note(name, change, lifetime)
+
+    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+        return self._try("breaks").lease(event_id)
+
+    def _try(self, *faults: str) -> Store:
+        if self._how() in faults:
+            self.failed = True
+            raise StoreError(f"the store {self._how()}")
+        return self._store
+
+
+@dataclass
+class Running:
+    """A process: the real thing, and what the rules say that it knows."""
+
+    cache: Cache
+    guard: Guard
+    store: FaultyStore
+    knows: Process
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Two processes on one store, a C42 with all its moods, and a clock that may be set back."""
+
+    folder: ClassVar[Path]
+    namespaces: ClassVar["count[int]"] = count()
+
+    @initialize(
+        events=st.integers(3, 7),
+        window=st.sampled_from((3600.0, 3600.0, 600.0, 0.0)),
+        threshold=st.sampled_from((5, 3, 2, 1, 0)),
+    )
+    def start(self, events: int, window: float, threshold: int) -> None:
+        self.now = START
+        self.elapsed = 0.0
+        self.events = [f"event{number}" for number in range(events)]
+        self.gone: set[str] = set()
+        self.mood = "well"
+        self.store_is = "works"
+        self.numbers = count(1)
+        self.model = Rules(START, ttl=TTL, window=window, threshold=threshold)
+        # One file for all runs: a process never closes its leases.
+        self.namespace = str(next(self.namespaces))
+        self.processes = [self.process() for _ in PROCESSES]
+        self.model.processes = [running.knows for running in self.processes]
+
+    def process(self) -> Running:
+        def clock() -> float:
+            return self.now
+
+        memory = MemoryStore(ROOM)
+        shared = SqliteStore(
+            self.folder / "cache.sqlite3",
+            namespace=self.namespace,
+            max_bytes=ROOM,
+            lifetime=TTL + self.model.window,
+            clock=clock,
+        )
+        faulty = FaultyStore(shared, lambda: self.store_is)
+        metrics = Metrics()
+        steady = SteadyStore(faulty, memory, metrics=metrics, monotonic=lambda: self.elapsed)
+        guard = Guard(steady, clock=clock, threshold=self.model.threshold, trial_seconds=TRIAL, metrics=metrics)
+        cache = Cache(
+            memory,
+            steady,
+            guard,
+            metrics=metrics,
+            clock=clock,
+            ttl=TTL,
+            stale_if_error=self.model.window,
+            budget=PATIENCE,
+        )
+        return Running(cache, guard, faulty, Process())
+
+    def move(self, step: float) -> None:
+        self.now += step
+        self.elapsed += max(step, 0)
+        self.model.time_is(self.now)
+
+    # What happens around the proxy
+
+    @rule(step=st.sampled_from(STEPS))
+    def time_passes(self, step: float) -> None:
+        self.move(step)
+
+    @rule(which=st.integers(0, 5), off=st.sampled_from((-TICK, 0.0, 0.0, TICK)))
+    def time_passes_until_something_ends(self, which: int, off: float) -> None:
+        ends = self.model.instants()
+        if ends:
+            self.move(max(ends[which % len(ends)] + off - self.now, 0))
+
+    @rule(step=st.sampled_from(STEPS_BACK))
+    def clock_is_set_back(self, step: float) -> None:
+        self.move(-step)
+
+    @rule(mood=st.sampled_from(("well", "well", "well", *FAILURES)))
+    def c42_is(self, mood: str) -> None:
+        self.mood = mood
+
+    @rule(number=st.integers(0, 6))
+    def event_comes_or_goes(self, number: int) -> None:
+        self.gone ^= {self.events[number % len(self.events)]}
+
+    @rule(how=st.sampled_from(("works", "works", "breaks", "is read-only")))
+    def store(self, how: str) -> None:
+        self.store_is = how
+
+    @rule(number=st.sampled_from(PROCESSES))
+    def restart(self, number: int) -> None:
+        self.processes[number] = self.process()
+        self.model.processes = [running.knows for running in self.processes]
+
+    # Requests
+
+    @rule(process=st.sampled_from(PROCESSES), number=st.integers(0, 6), seconds=st.sampled_from(FETCHES_TAKE))
+    def request(self, process: int, number: int, seconds: float) -> None:
+        self.ask(self.processes[process], self.events[number % len(self.events)], seconds)
+
+    @rule(number=st.integers(0, 6))
+    def request_everywhere(self, number: int) -> None:
+        for running in self.processes:
+            self.ask(running, self.events[number % len(self.events)], 0)
+
+    @rule(process=st.sampled_from(PROCESSES))
+    def request_all(self, process: int) -> None:
+        for event in self.events:
+            self.ask(self.processes[process], event, 0)
+
+    @rule(
+        process=st.sampled_from(PROCESSES), number=st.integers(0, 6), mood=st.sampled_from(("well", "down", "refuses"))
+    )
+    def request_when_it_has_expired(self, process: int, number: int, mood: str) -> None:
+        event = self.events[number % len(self.events)]
+        for entry in self.model.said[event][-1:]:
+            self.move(max(self.model.expiry(entry) - self.now, 0))
+        self.mood = mood
+        self.ask(self.processes[process], event, 0)
+
+    @rule(process=st.sampled_from(PROCESSES), number=st.integers(0, 6), times=st.integers(2, 6))
+    def request_while_it_fails(self, process: int, number: int, times: int) -> None:
+        self.mood = "down"
+        for _ in range(times):
+            self.ask(self.processes[process], self.events[number % len(self.events)], 0)
+            self.move(1)
+        self.mood = "well"
+
+    def ask(self, running: Running, event: str, seconds: float) -> None:
+        """One request: before it, what the rules demand; after it, whether they were kept."""
+        view = self.model.view(running.knows, event, store=self.store_is)
+        began = self.now
+        outcomes: list[Entry | UpstreamError] = []
+        running.store.failed = False
+        running.store.written.clear()
+
+        def fetch() -> Fetched:
+            assert not view.forbidden, f"C42 was asked although {view.forbidden}"
+            assert not outcomes, "C42 was asked twice"
+            outcomes.append(self.c42_says(event, seconds))
+            outcome = outcomes[0]
+            if isinstance(outcome, RateLimited):
+                # As the calls to C42 do (see `Events`), whatever comes of the fetch.
+                running.guard.note_wait(outcome)
+            if isinstance(outcome, UpstreamError):
+                raise outcome
+            return Fetched(outcome, outcome.status)
+
+        reply = running.cache.reply(event, fetch)
+        outcome = outcomes[0] if outcomes else None
+        assert outcome is not None or not view.demanded, f"C42 was not asked: {reply.cache_status}"
+        kept = self.model.learn(running.knows, event, view, began, outcome)
+        self.model.check(running.knows, event, view, reply, outcome=outcome, kept=kept)
+        self.see_store(running, sure=view.sure)
+
+    def c42_says(self, event: str, seconds: float) -> Entry | UpstreamError:
+        """Each answer has a number of its own, so that none can be taken for another."""
+        began = self.now
+        self.move(seconds)
+        if self.mood != "well":
+            return FAILURES[self.mood]()
+        if event in self.gone:
+            return Entry(404, b"", began)
+        answer = {"id": event, "title": str(next(self.numbers)), "names": []}
+        return Entry(200, json.dumps(answer, separators=(",", ":")).encode(), began)
+
+    def see_store(self, running: Running, *, sure: bool) -> None:
+        """Where the store fails, it alone knows what it has taken; where it takes something again, it works again."""
+        if not sure:
+            for event, entry in running.store.written:
+                self.model.written(event, entry)
+        if running.store.failed:
+            running.knows.doubt = True
+            self.model.breaker_sure = False
+        elif running.store.written:
+            running.knows.doubt = False
+
+    # After each step
+
+    @invariant()
+    def hits_are_fresh(self) -> None:
+        """What a process would tell without asking anybody is fresh, and it tells what it must know."""
+        for running in self.processes:
+            for event in self.events:
+                own = running.knows.own.get(event)
+                reply = running.cache.hit(event)
+                if reply is not None:
+                    status = self.model.check_hit(running.knows, event, own, reply)
+                    assert reply.cache_status == "; ".join(["c42-proxy", *status])
+                else:
+                    assert own is None or not self.model.fresh(own), "a fresh answer is forgotten"
+
+
+class ModelTest(unittest.TestCase):
+    def setUp(self) -> None:
+        # Each failure of a store is logged, and there are many.
+        logging.disable(logging.WARNING)
+        self.addCleanup(logging.disable, logging.NOTSET)
+
+    def test_rules(self) -> None:
+        """Whatever happens in whatever order, the rules are kept."""
+        examples = int(os.environ.get("C42_MODEL_EXAMPLES", EXAMPLES))
+        with tempfile.TemporaryDirectory() as name:
+
+            class Machine(CacheMachine):
+                folder = Path(name)
+
+            run_state_machine_as_test(
+                Machine,
+                settings=settings(
+                    max_examples=examples,
+                    stateful_step_count=40,
+                    derandomize=examples == EXAMPLES,
+                    database=None,
+                    deadline=None,
+                ),
+            )

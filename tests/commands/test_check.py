@@ -1,0 +1,341 @@
+"""`c42-proxy healthcheck` and `c42-proxy check --online`: what works, what does not, and nothing left behind."""
+
+import os
+import signal
+import socket
+import sqlite3
+import tempfile
+import time
+import unittest
+from contextlib import closing
+from pathlib import Path
+from typing import ClassVar
+from unittest.mock import patch
+
+from click.testing import Result
+
+from c42_proxy.commands.check import HEALTH_SECONDS
+from c42_proxy.sandbox.command import SANDBOX_TOKEN
+from c42_proxy.settings import Settings
+from c42_proxy.stores.contract import SharedStore
+from c42_proxy.stores.opening import open_shared
+from harness import wire
+from harness.needs import needs
+from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, run
+from harness.redis_server import RedisServer
+from harness.wire import Behaviour, Wire
+
+from .command_line import c42_proxy
+
+TOKEN = "s3kr3t-t0k3n"
+NOTHING_LISTENS = "127.0.0.1:1"
+
+
+def healthcheck(bind: str, **variables: str) -> Result:
+    return c42_proxy("healthcheck", C42_BIND=bind, **variables)
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+class HealthTest(ProcessTestCase):
+    """A real proxy; C42 is a sandbox that nobody is to ask."""
+
+    port: ClassVar[int]
+    proxy: ClassVar[Process]
+    c42: ClassVar[Wire]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.port = free_port()
+        cls.c42 = cls.enterClassContext(Wire())
+        binds = f"--bind 0.0.0.0:{cls.port}" + (f" --bind [::1]:{cls.port}" if has_ipv6() else "")
+        environ = clean_environ(
+            C42_API_URL=cls.c42.url,
+            C42_API_TOKEN=TOKEN,
+            C42_OPS_BIND="",
+            C42_CACHE_URL="memory://",
+            GUNICORN_CMD_ARGS=binds,
+        )
+        cls.proxy = cls.start(*C42_PROXY, "serve", environ=environ)
+        cls.proxy.wait_until_answers(f"http://127.0.0.1:{cls.port}/")
+
+    def assert_well(self, bind: str, **variables: str) -> None:
+        result = healthcheck(bind, **variables)
+        self.assertEqual((0, f"{bind}: a worker answers.\n"), (result.exit_code, result.output))
+
+    def assert_ill(self, bind: str, says: str) -> None:
+        result = healthcheck(bind)
+        self.assertEqual(1, result.exit_code, result.output)
+        self.assertRegex(result.output, rf"^Error: {bind}: .*{says}.*\n$")
+
+    def test_well(self) -> None:
+        """Where a worker answers, one line says so, at whatever address it was told to listen; C42 is not asked."""
+        for host in ("127.0.0.1", "0.0.0.0", "localhost", *(["[::1]", "[::]", "[0::0]"] if has_ipv6() else [])):
+            with self.subTest(host):
+                self.assert_well(f"{host}:{self.port}")
+        self.assertEqual({}, self.c42.calls)
+
+    def test_no_other_setting(self) -> None:
+        """Neither a token nor any other setting is needed, and a wrong one does not matter."""
+        wrong = {
+            "C42_API_URL": "x",
+            "C42_API_TOKEN": "two words",
+            "C42_API_TOKEN_FILE": "/nowhere",
+            "C42_OPS_BIND": f"0.0.0.0:{self.port}",
+            "C42_TIMEOUT": "x",
+            "C42_CACHE_URL": "x",
+        }
+        self.assert_well(f"127.0.0.1:{self.port}", **wrong)
+
+    def test_program(self) -> None:
+        """As a program, too, it ends with status 0 or 1."""
+        for port, status in ((self.port, 0), (1, 1)):
+            environ = clean_environ(C42_BIND=f"127.0.0.1:{port}")
+            self.assertEqual(status, run(*C42_PROXY, "healthcheck", environ=environ).returncode)
+
+    def test_no_worker_answers(self) -> None:
+        """An open port is not enough: a worker that hangs is not well."""
+        workers = self.proxy.descendants()
+        with patch("c42_proxy.commands.check.HEALTH_SECONDS", 0.3):
+            for pid, _began in workers:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                self.assert_ill(f"127.0.0.1:{self.port}", "no answer within 0.3 s")
+            finally:
+                for pid, _began in workers:
+                    os.kill(pid, signal.SIGCONT)
+        self.assert_well(f"127.0.0.1:{self.port}")
+
+    def test_nobody_answers(self) -> None:
+        """Where nothing listens, or the name does not resolve, it is not well."""
+        self.assert_ill(NOTHING_LISTENS, "Connection refused")
+        self.assert_ill("no-such-host.invalid:80", "no answer")
+        self.assert_ill("127.0.0.1:0", "no answer")
+        self.assert_ill("a..b:80", "no answer")
+
+    def test_in_time(self) -> None:
+        """However it dawdles, the answer is there within 2 seconds, or it is none."""
+        self.assertEqual(2, HEALTH_SECONDS)
+        with patch("c42_proxy.commands.check.HEALTH_SECONDS", 0.3):
+            for what in ("silence", "headers that drip", "a body that drips"):
+                began = time.monotonic()
+                with self.subTest(what), Wire(wire.DAWDLING[what]) as slow:
+                    self.assert_ill(slow.url.split("/")[2], "no answer within 0.3 s")
+                self.assertLess(time.monotonic(), began + 1)
+
+    def test_somebody_else(self) -> None:
+        """Another server at the address, a 404 of its own or not, is none of ours; nor is what is no HTTP."""
+        problem = "Content-Type: application/problem+json"
+        for status, content, header in (
+            ("200 OK", b"{}", problem),
+            ("404 Not Found", b"/events-with-subscriptions/", "Content-Type: text/html"),
+            ("404 Not Found", b"{}", problem),
+            ("503 Unavailable", b"/events-with-subscriptions/", problem),
+        ):
+            with self.subTest(status), Wire(wire.says(content, status, header)) as other:
+                self.assert_ill(other.url.split("/")[2], f"status {status[:3]}. is no c42-proxy")
+        with Wire(wire.BROKEN["no HTTP"]) as other:
+            self.assert_ill(other.url.split("/")[2], "speaks no HTTP")
+        with Wire(wire.closes) as other:
+            self.assert_ill(other.url.split("/")[2], "no answer")
+
+    def test_wrong_bind(self) -> None:
+        """A wrong C42_BIND is a wrong setting, the only one that is told, with status 2."""
+        result = healthcheck("nonsense", C42_TIMEOUT="x")
+        self.assertEqual(2, result.exit_code)
+        self.assertRegex(result.output, r"^Error: the settings are wrong:\n  C42_BIND: allowed is .*\n$")
+        # The operators' port, where nothing else is set.
+        self.assertNotEqual(2, healthcheck("127.0.0.1:4243").exit_code)
+
+
+class OnlineTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.file = self.folder / "cache.sqlite3"
+        self.url = f"sqlite:///{self.file}"
+
+    def check(self, api_url: str, cache_url: str = "memory://", **variables: str) -> Result:
+        given = {"C42_API_TOKEN": TOKEN, "C42_API_URL": api_url, "C42_CACHE_URL": cache_url, **variables}
+        result = c42_proxy("check", "--online", **given)
+        self.assertNotIn(given["C42_API_TOKEN"], result.output.replace("sandbox-token", "") + repr(result.exception))
+        return result
+
+    def assert_found(self, result: Result, *, store: str, c42: str) -> None:
+        """The two lines below the settings match; the status is 1 where one of them tells a failure."""
+        lines = result.stdout.splitlines()
+        self.assertTrue(lines[-3].startswith("C42_LOG_LEVEL"), result.output)
+        self.assertRegex(lines[-2], f"^store +{store}$")
+        self.assertRegex(lines[-1], f"^C42 +{c42}$")
+        self.assertEqual("FAILS" in store + c42, bool(result.exit_code), result.output)
+        self.assertIn(result.exit_code, {0, 1})
+        self.assertEqual("", result.stderr)
+
+
+class AskingC42Test(OnlineTest):
+    def assert_c42(self, behaviour: Behaviour, says: str, **variables: str) -> None:
+        with Wire(behaviour) as c42:
+            self.assert_found(self.check(c42.url, **variables), store="works .*", c42=says)
+            self.assertEqual({"page 0": 1}, c42.calls)
+
+    def test_works(self) -> None:
+        """A C42 that answers as C42 does works; one call is made for that."""
+        self.assert_c42(
+            wire.c42(), r"works  http://127.0.0.1:\d+/api/v2/: answers within \d+ ms, and accepts the token"
+        )
+
+    def test_failures(self) -> None:
+        """Each way to fail is told by its name."""
+        for status, says in (
+            ("401 Unauthorized", r"refuses the token \(401\)"),
+            ("403 Forbidden", r"refuses the token \(403\)"),
+            ("500 Oops", r"is broken \(500\)"),
+            ("404 Not Found", r"does not answer as C42 does \(404\): is C42_API_URL right\?"),
+            ("200 OK", r"does not answer as C42 does \(200\): is C42_API_URL right\?"),
+            ("302 Found", r"does not answer as C42 does \(302\): is C42_API_URL right\?"),
+        ):
+            with self.subTest(status):
+                # The body is an echo of the request, with the token in it.
+                self.assert_c42(wire.says(TOKEN.encode(), status), f"FAILS  http://.*{says}")
+        self.assert_c42(wire.says({}, "429 Slow", "Retry-After: 7"), r"FAILS  .* accepts no call for 7 s \(429\);.*")
+        self.assert_c42(wire.closes, "FAILS  .*: cannot be reached, or breaks off")
+        self.assert_c42(
+            wire.DAWDLING["a body that drips"],
+            r"FAILS  .*: no complete answer within 0.3 s \(C42_TIMEOUT\)",
+            C42_TIMEOUT="0.3",
+        )
+
+    def test_unreachable(self) -> None:
+        """Where nothing listens, that is told, and what does not resolve ends in time."""
+        result = self.check(f"http://{NOTHING_LISTENS}/")
+        self.assert_found(result, store="works .*", c42=f"FAILS  http://{NOTHING_LISTENS}/: cannot be reached.*")
+        began = time.monotonic()
+        with patch("socket.getaddrinfo", side_effect=lambda *_args, **_kwargs: time.sleep(3)):
+            result = self.check("http://name.example/", C42_TIMEOUT="0.2")
+        self.assert_found(result, store="works .*", c42=r"FAILS  .*: no complete answer within 0.2 s .*")
+        self.assertLess(time.monotonic(), began + 2)
+
+    def test_sandbox(self) -> None:
+        """The sandbox, which answers as C42 does, accepts its token and refuses another."""
+        port = free_port()
+        with Process([*C42_PROXY, "sandbox", "--bind", f"127.0.0.1:{port}"], clean_environ()) as sandbox:
+            url = f"http://127.0.0.1:{port}/api/v2/"
+            sandbox.wait_until_answers(url)
+            works = self.check(url, C42_API_TOKEN=SANDBOX_TOKEN)
+            self.assert_found(works, store="works .*", c42="works .* accepts the token")
+            self.assert_found(self.check(url), store="works .*", c42=r"FAILS  .*refuses the token \(401\)")
+            elsewhere = self.check(url.removesuffix("v2/"), C42_API_TOKEN=SANDBOX_TOKEN)
+            self.assert_found(elsewhere, store="works .*", c42="FAILS .* is C42_API_URL right.*")
+
+    def test_told_to_wait(self) -> None:
+        """A wish of C42 to wait is noted for the workers; while it lasts, C42 is not asked."""
+        self.shared().get("a")
+        with Wire(wire.says({}, "429 Slow", "Retry-After: 60")) as c42:
+            self.assert_found(self.check(c42.url, self.url), store="works .*", c42=r"FAILS .*for 60 s.*")
+            again = self.check(c42.url, self.url)
+            self.assert_found(again, store="works .*", c42="FAILS  not asked: C42 asks us to wait. .* 60 s.")
+            self.assertEqual({"page 0": 1}, c42.calls)
+
+    def test_wrong_settings(self) -> None:
+        """With a wrong setting nothing is tried."""
+        with Wire() as c42:
+            self.assertEqual(2, self.check(c42.url, self.url, C42_TIMEOUT="x").exit_code)
+            self.assertEqual({}, c42.calls)
+        self.assertEqual([], list(self.folder.iterdir()))
+
+    def test_offline(self) -> None:
+        """Without --online, neither is touched."""
+        with Wire() as c42:
+            given = {"C42_API_TOKEN": TOKEN, "C42_API_URL": c42.url, "C42_CACHE_URL": self.url}
+            self.assertEqual(0, c42_proxy("check", **given).exit_code)
+            self.assertEqual({}, c42.calls)
+        self.assertEqual([], list(self.folder.iterdir()))
+
+    def shared(self) -> SharedStore:
+        store = open_shared(Settings.model_validate({"api_token": TOKEN, "cache_url": self.url}), time.time)
+        assert store is not None
+        return store
+
+
+class UsingTheStoreTest(OnlineTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.c42 = self.enterContext(Wire())
+
+    def assert_store(self, cache_url: str, says: str) -> None:
+        self.assert_found(self.check(self.c42.url, cache_url), store=says, c42="works .*")
+
+    def test_memory(self) -> None:
+        """There is nothing to try where nothing is shared."""
+        self.assert_store("memory://", "works  memory://: each worker has its own, nothing to try")
+
+    def test_no_file_yet(self) -> None:
+        """A file that is not there yet is tried beside its place: neither it nor a folder for it is made."""
+        self.assert_store(self.url, f"works  {self.url}: not there yet, and can be made")
+        self.assert_store(f"sqlite:///{self.folder}/deep/down/c.db", "works  .*: not there yet, and can be made")
+        self.assertEqual([], list(self.folder.iterdir()))
+
+    def test_file(self) -> None:
+        """A file that is there is read, written and leased from; all in it is as before."""
+        settings = Settings.model_validate({"api_token": TOKEN, "api_url": self.c42.url, "cache_url": self.url})
+        store = open_shared(settings, time.time)
+        assert store is not None
+        store.change_note("kept", lambda _held: "x", 60)
+        with patch("c42_proxy.stores.sqlite.SqliteStore.lease", autospec=True, side_effect=type(store).lease) as lease:
+            self.assert_store(self.url, f"works  {self.url}: can be read and written, and gives leases")
+        self.assertEqual(1, lease.call_count)
+        with closing(sqlite3.connect(self.file)) as db:
+            self.assertEqual([("x",)], db.execute("SELECT note FROM notes_1").fetchall())
+            self.assertEqual((0,), db.execute("SELECT count(*) FROM entries_1").fetchone())
+
+    def test_forgetful(self) -> None:
+        """A store that takes what it is given and does not have it afterwards fails, and so does one without leases."""
+        for method, says in (("read_note", "what was written is not what is read"), ("lease", "a lease .* not given")):
+            with self.subTest(method), patch(f"c42_proxy.stores.sqlite.SqliteStore.{method}", return_value=None):
+                self.assert_store(self.url, f"FAILS  sqlite:///.*: {says}")
+
+    def test_no_place_for_a_file(self) -> None:
+        """A folder in the place of the file, or a file in that of its folder, fails."""
+        self.file.mkdir()
+        self.assert_store(self.url, rf"FAILS  {self.file}: .+")
+        (self.folder / "file").touch()
+        self.assert_store(
+            f"sqlite:///{self.folder}/file/c.db", r"FAILS  sqlite:///.*: cannot be made \(Not a directory\)"
+        )
+
+    def test_corrupt_file(self) -> None:
+        """A corrupt file fails, and is left to the workers: what was made in its place would not be theirs."""
+        self.file.write_bytes(b"no database " * 500)
+        self.assert_store(self.url, "FAILS  .*file is not a database")
+        self.assertEqual([self.file], list(self.folder.iterdir()))
+        self.assertEqual(b"no database " * 500, self.file.read_bytes())
+
+    def test_locked_file(self) -> None:
+        """A file that can be read and not written fails."""
+        with closing(sqlite3.connect(self.file, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("BEGIN IMMEDIATE")
+            self.assert_store(self.url, "FAILS  .*database is locked")
+
+
+@needs("redis-server")
+class UsingRedisTest(OnlineTest):
+    def test_redis(self) -> None:
+        """A Redis works, with nothing left in it; a wrong password and one that is gone fail; no password is shown."""
+        with Wire() as c42, RedisServer("pa55") as redis:
+            result = self.check(c42.url, redis.url)
+            self.assert_found(result, store=r"works  redis://\*\*\*@127.* can be read .*", c42="works .*")
+            wrong = self.check(c42.url, redis.url.replace("pa55", "wr0ng"))
+            self.assert_found(wrong, store="FAILS  Redis at 127.*password.*", c42="works .*")
+            self.assertNotRegex(result.output + wrong.output, "pa55|wr0ng")
+            self.assertEqual(b":0\r\n", redis.command("DBSIZE"))
+            redis.stop()
+            self.assert_found(self.check(c42.url, redis.url), store="FAILS  .*Connection refused.*", c42="works .*")
+
+
+del OnlineTest

@@ -1,0 +1,149 @@
+"""A request's id and trace, on their way through the proxy: to C42, back to the client, and into the log."""
+
+import io
+import json
+import logging
+import re
+import unittest
+from contextlib import closing
+from typing import Any
+
+import responses
+from pydantic import SecretStr
+from werkzeug.test import Client
+
+from c42_proxy import create_app
+from c42_proxy.observability import logs
+from c42_proxy.settings import Settings
+from c42_proxy.web.asgi import Front
+from features.support.asgi import AsWsgi
+
+API_URL = "http://c42.example/api/v2/"
+PATH = "/events-with-subscriptions/tea/"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+NEW_ID = re.compile("[0-9a-f]{32}")
+
+
+class CorrelationTest(unittest.TestCase):
+    """Each test runs through Flask alone, and through the front."""
+
+    def setUp(self) -> None:
+        self.c42 = self.enterContext(responses.RequestsMock(assert_all_requests_are_fired=False))
+        self.settings = Settings(
+            api_token=SecretStr("the-secret"), api_url=API_URL, cache_url="memory://", log_format="json"
+        )
+
+    def clients(self) -> list[Client]:
+        front = self.enterContext(closing(AsWsgi(Front(create_app(self.settings)))))
+        return [create_app(self.settings).test_client(), Client(front)]
+
+    def knows_tea(self) -> None:
+        events = {"data": [{"id": "tea", "title": None}]}
+        self.c42.get(f"{API_URL}events/tea/", json=events)
+        self.c42.get(f"{API_URL}event-subscriptions/", json={"data": [], "meta_data": {"count": 0}})
+
+    def test_sent_on_and_back(self) -> None:
+        """A sane id goes on to C42 and back to the client; so does the trace, to C42."""
+        self.knows_tea()
+        for client in self.clients():
+            self.c42.calls.reset()
+            answer = client.get(PATH, headers={"X-Request-ID": "app-42.7", "traceparent": TRACE})
+            self.assertEqual(answer.headers.getlist("X-Request-ID"), ["app-42.7"])
+            sent = [
+                (call.request.headers["X-Request-ID"], call.request.headers["traceparent"]) for call in self.c42.calls
+            ]
+            self.assertEqual(sent, [("app-42.7", TRACE)] * 2)
+
+    def test_made(self) -> None:
+        """Without an id, or with one that is none, a new one is made; a trace that is none goes nowhere."""
+        self.knows_tea()
+        for client in self.clients():
+            for wrong in (None, "", "a b", "x" * 129, "ü", 'a"b', "a,b"):
+                self.c42.calls.reset()
+                headers = {} if wrong is None else {"X-Request-ID": wrong, "traceparent": "00-x"}
+                answer = client.get(PATH, headers=headers)
+                self.assertRegex(answer.headers["X-Request-ID"], NEW_ID)
+                for call in self.c42.calls:
+                    self.assertEqual(call.request.headers["X-Request-ID"], answer.headers["X-Request-ID"])
+                    self.assertNotIn("traceparent", call.request.headers)
+
+    def test_hits_have_their_own(self) -> None:
+        """A hit has the id of its own request, not of the one that made it."""
+        self.knows_tea()
+        for client in self.clients():
+            ids = [client.get(PATH, headers={"X-Request-ID": name}).headers["X-Request-ID"] for name in ("a", "b", "c")]
+            self.assertEqual(ids, ["a", "b", "c"])
+
+    def test_shown_in_problems(self) -> None:
+        """A problem shows the id; one that is cached belongs to no one request, and shows none."""
+        self.c42.get(f"{API_URL}events/tea/", status=404)
+        self.c42.get(f"{API_URL}events/sick/", status=500)
+        self.c42.get(f"{API_URL}event-subscriptions/", json={"data": []})
+        for client in self.clients():
+            for path in (PATH.replace("tea", "sick"), "/nowhere"):
+                answer = client.get(path, headers={"X-Request-ID": "mine"})
+                self.assertEqual(answer.get_json(force=True)["request_id"], "mine")
+            self.assertNotIn("request_id", client.get(PATH).get_json(force=True))
+
+
+class RequestLogTest(CorrelationTest):
+    def lines(self, level: str = "info") -> tuple[list[Client], io.StringIO]:
+        """Clients of proxies that log from `level` on, and what they log."""
+        root = logging.getLogger()
+        self.addCleanup(setattr, root, "handlers", root.handlers)
+        self.addCleanup(root.setLevel, root.level)
+        logs.configure_logs(self.settings.model_copy(update={"log_level": level}))
+        (handler,) = root.handlers
+        assert isinstance(handler, logging.StreamHandler)
+        stream: io.StringIO = io.StringIO()
+        handler.setStream(stream)
+        return self.clients(), stream
+
+    def logged(self, stream: io.StringIO) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+        stream.seek(0)
+        stream.truncate()
+        return [line for line in lines if line["logger"] == "c42_proxy.requests"]
+
+    def test_miss(self) -> None:
+        """A request is one line: method, path, status, outcome, its time, C42's time, and the id."""
+        self.knows_tea()
+        clients, stream = self.lines()
+        for client in clients:
+            client.get(f"{PATH}?secret=1", headers={"X-Request-ID": "mine"})
+            (line,) = self.logged(stream)
+            self.assertGreaterEqual(line.pop("ms"), line.pop("c42_ms"))
+            expected = {"method": "GET", "path": PATH, "status": 200, "outcome": "miss", "request_id": "mine"}
+            self.assertEqual({key: line[key] for key in expected}, expected)
+            self.assertNotIn("secret", str(line))
+
+    def test_hit(self) -> None:
+        """A plain hit is a line from the level `debug` on: the server in front has one of each already."""
+        self.knows_tea()
+        for level, expected in (("info", []), ("debug", ["hit"])):
+            clients, stream = self.lines(level)
+            for client in clients:
+                client.get(PATH)
+                self.logged(stream)
+                client.get(PATH)
+                self.assertEqual([line["outcome"] for line in self.logged(stream)], expected)
+
+    def test_strangers_path(self) -> None:
+        """A path is logged as it was sent: nobody writes lines of their own."""
+        clients, stream = self.lines()
+        for client in clients:
+            client.get("/a%0a%1b[31m/ü")
+            (line,) = self.logged(stream)
+            self.assertEqual((line["path"], line["outcome"]), ("/a%0A%1B%5B31m/%C3%BC", "refused"))
+
+    def test_lines_of_a_fetch(self) -> None:
+        """What is logged on behalf of a request, in whatever thread, has its id."""
+        self.c42.get(re.compile(API_URL), status=401)
+        clients, stream = self.lines()
+        for client in clients:
+            client.get(PATH, headers={"X-Request-ID": "mine"})
+            lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+            refused = [line for line in lines if line["event"] == "C42 refuses our token"]
+            self.assertEqual({line["request_id"] for line in refused}, {"mine"})
+            self.assertEqual({line["level"] for line in refused}, {"error"})
+            self.logged(stream)

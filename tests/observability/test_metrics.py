@@ -1,0 +1,138 @@
+"""What the proxy counts, in one process."""
+
+import re
+import unittest
+from contextlib import closing
+
+import responses
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+from werkzeug.test import Client
+
+from c42_proxy import create_app
+from c42_proxy.app import OPS
+from c42_proxy.observability.metrics import Metrics
+from c42_proxy.settings import Settings
+from c42_proxy.web.asgi import Front
+from c42_proxy.web.routes import METRICS
+from features.support.asgi import AsWsgi
+
+API_URL = "http://c42.example/api/v2/"
+PATH = "/events-with-subscriptions/tea/"
+
+
+class MetricsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.now = 1_475_000_000.0
+        self.c42 = self.enterContext(responses.RequestsMock(assert_all_requests_are_fired=False))
+        settings = Settings(api_token=SecretStr("x"), api_url=API_URL, cache_url="memory://", breaker_threshold=1)
+        self.app = create_app(settings, clock=lambda: self.now)
+        self.ops = self.app.extensions[OPS].test_client()
+        front = self.enterContext(closing(AsWsgi(Front(self.app))))
+        self.clients = {"flask": self.app.test_client(), "front": Client(front)}
+
+    def c42_answers(self, status: int = 200) -> None:
+        self.c42.reset()
+        data = [{"id": "tea", "title": None}]
+        headers = {"Retry-After": "30"} if status == 429 else {}
+        self.c42.get(f"{API_URL}events/tea/", status=status, json={"data": data}, headers=headers)
+        self.c42.get(re.compile(f"{API_URL}event-subscriptions/"), json={"data": [], "meta_data": {"count": 0}})
+
+    def samples(self) -> dict[str, float]:
+        """Each sample, by its name and its labels' values."""
+        text = self.ops.get("/metrics").text
+        return {
+            " ".join([sample.name, *(sample.labels[name] for name in sorted(sample.labels))]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def test_outcomes(self) -> None:
+        """Each request counts once, by outcome and status, whichever way it came."""
+        for client in self.clients.values():
+            self.now += 1000
+            self.c42_answers()
+            before = self.samples()
+            client.get(PATH)  # a miss
+            client.get(PATH)
+            client.head(PATH)  # hits
+            client.post(PATH)  # refused
+            self.now += 300
+            self.c42_answers(500)
+            client.get(PATH)  # stale
+            self.now += 7200
+            client.get(PATH)  # an error
+            self.now += 10
+            after = self.samples()
+            for sample, count in {
+                "miss 200": 1,
+                "hit 200": 2,
+                "refused 405": 1,
+                "stale 200": 1,
+                "error 502": 1,
+            }.items():
+                name = f"c42_proxy_requests_total {sample}"
+                self.assertEqual(after[name] - before.get(name, 0), count, name)
+
+    def test_calls(self) -> None:
+        """Calls to C42 are timed by endpoint and result."""
+        self.c42_answers()
+        self.clients["flask"].get(PATH)
+        self.now += 300
+        self.c42_answers(401)
+        self.clients["flask"].get(PATH)
+        found = self.samples()
+        for sample, count in {"events ok": 1, "event-subscriptions ok": 2, "events token_refused": 1}.items():
+            self.assertEqual(found[f"c42_proxy_upstream_call_duration_seconds_count {sample}"], count, sample)
+
+    def test_left_alone(self) -> None:
+        """A pause and a wait are told by their ends, and named by /readyz while they last: it stays ready."""
+        self.assertEqual(self.ops.get("/readyz").get_json(), {"status": "ready", "degraded": []})
+        self.c42_answers(500)
+        self.clients["front"].get(PATH)
+        self.assertEqual(self.samples()["c42_proxy_upstream_paused_until_timestamp_seconds"], self.now + 5)
+        self.assertEqual(self.ops.get("/readyz").get_json(), {"status": "degraded", "degraded": ["c42-down"]})
+        self.now += 5
+        self.c42_answers(429)
+        self.clients["front"].get(PATH)
+        self.assertEqual(self.samples()["c42_proxy_upstream_wait_until_timestamp_seconds"], self.now + 30)
+        answer = self.ops.get("/readyz")
+        self.assertEqual((answer.status_code, answer.get_json()["degraded"]), (200, ["told-to-wait"]))
+        self.now += 30
+        self.c42_answers()
+        self.clients["front"].get(PATH)
+        self.assertEqual(self.samples()["c42_proxy_upstream_paused_until_timestamp_seconds"], 0)
+        self.assertEqual(self.ops.get("/readyz").get_json()["status"], "ready")
+
+    def test_memory(self) -> None:
+        """Entries and bytes of the memory are told."""
+        self.c42_answers()
+        self.clients["front"].get(PATH)
+        found = self.samples()
+        self.assertEqual(found["c42_proxy_memory_entries"], 1)
+        self.assertGreater(found["c42_proxy_memory_bytes"], 100)
+
+    def test_turns(self) -> None:
+        """Fetches in flight are those that run now."""
+        metrics: Metrics = self.app.extensions[METRICS]
+        with metrics.fetches_in_flight.track_inprogress():
+            self.assertEqual(self.samples()["c42_proxy_fetches_in_flight"], 1)
+        self.assertEqual(self.samples()["c42_proxy_fetches_in_flight"], 0)
+
+    def test_build(self) -> None:
+        """The version that runs is a label; no label holds an id."""
+        self.c42_answers()
+        self.clients["flask"].get(PATH)
+        self.assertTrue(any(name.startswith("c42_proxy_build_info 3.") for name in self.samples()))
+        self.assertNotIn("tea", self.ops.get("/metrics").text)
+
+    def test_alive(self) -> None:
+        """/healthz says that a worker runs; there is nothing else on the port."""
+        self.assertEqual(self.ops.get("/healthz").get_json(), {"status": "alive"})
+        self.assertEqual(self.ops.get(PATH).status_code, 404)
+
+    def test_not_on_the_public_port(self) -> None:
+        """None of it is on the public port."""
+        for client in self.clients.values():
+            for path in ("/metrics", "/healthz", "/readyz"):
+                self.assertEqual(client.get(path).status_code, 404)

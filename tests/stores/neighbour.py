@@ -1,0 +1,126 @@
+"""Another process at the same store: `python -m tests.stores.neighbour URL` does what the lines of its input say."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from c42_proxy.stores.contract import Entry, Store
+from c42_proxy.stores.redis import RedisStore
+from c42_proxy.stores.sqlite import SqliteStore
+from harness.processes import ROOT, clean_environ
+
+NOW = 1_700_000_000.0
+NAMESPACE = "n"
+LIFETIME = 3852.0
+SECONDS = 10.0
+
+
+def entry(event_id: str, fetched_at: float = NOW, title: str | None = "Coffee") -> Entry:
+    """An answer for an event as the proxy gives it."""
+    answer = {"id": event_id, "title": title, "names": ["API", "Michel"]}
+    return Entry(200, json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode(), fetched_at)
+
+
+def open_at(url: str) -> Store:
+    """The store at redis://... or in the SQLite file of that name, with a clock that stands still."""
+    if url.startswith("redis"):
+        return RedisStore(url, namespace=NAMESPACE, lifetime=LIFETIME)
+    return SqliteStore(Path(url), namespace=NAMESPACE, max_bytes=1 << 26, lifetime=LIFETIME, clock=lambda: NOW)
+
+
+class Neighbour:
+    """That process, seen from here. As a context manager it is killed at the end."""
+
+    def __init__(self, url: str) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `kill`
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.stores.neighbour", url],
+            env=clean_environ(),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def warnings(self) -> list[str]:
+        """What it has logged, and any other complaint of it, up to now."""
+        descriptor = self._errors.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode().splitlines()
+
+    def ask(self, *words: object) -> Any:
+        """Let it do something, and wait for the result."""
+        self.tell(*words)
+        return self.answer()
+
+    def tell(self, *words: object) -> None:
+        """Let it do something, and do not wait."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(words).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """The result of what it was told before. TimeoutError where there is none."""
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], SECONDS)[0]:
+            raise TimeoutError("the other process does not answer")
+        return json.loads(self._process.stdout.readline())
+
+
+def main() -> None:
+    store = open_at(sys.argv[1])
+    leases: dict[str, AbstractContextManager[None]] = {}
+    for line in sys.stdin:
+        what, name, *rest = json.loads(line)
+        try:
+            result = _do(store, leases, what, name, *rest)
+        except Exception as exc:  # noqa: BLE001  # the test is to see it
+            result = repr(exc)
+        sys.stdout.write(json.dumps(result) + "\n")
+        sys.stdout.flush()
+
+
+def _do(store: Store, leases: dict[str, AbstractContextManager[None]], what: str, name: str, times: int = 1) -> object:
+    match what:
+        case "put":
+            return store.put(name, entry(name), NOW)
+        case "get":
+            return store.get(name) == entry(name)
+        case "count":
+            for _ in range(times):
+                note = store.change_note(name, lambda held: str(int(held or 0) + 1), 3600)
+            return note
+        case "lease":
+            lease = store.lease(name)
+            if lease is not None:
+                lease.__enter__()
+                leases[name] = lease
+            return lease is not None
+        case "release":
+            leases.pop(name).__exit__(None, None, None)
+            return True
+    raise ValueError(what)
+
+
+if __name__ == "__main__":
+    main()

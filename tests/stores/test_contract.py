@@ -1,0 +1,595 @@
+"""What holds for every store, and for every store that several processes share."""
+
+import json
+import tempfile
+import threading
+import time
+import unittest
+import unittest.mock
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from c42_proxy.observability.metrics import Metrics
+from c42_proxy.settings import Settings
+from c42_proxy.stores.contract import Entry, Listed, SharedStore, Store
+from c42_proxy.stores.memory import MemoryStore
+from c42_proxy.stores.opening import default_file, open_store
+from c42_proxy.stores.records import fingerprint, from_bytes, to_bytes
+from c42_proxy.stores.redis import RedisStore
+from c42_proxy.stores.sqlite import SqliteStore
+from c42_proxy.stores.tiered import SteadyStore
+from harness.needs import needs
+from harness.redis_server import RedisServer
+
+from .neighbour import LIFETIME, NAMESPACE, NOW, Neighbour, entry
+
+RECORD = to_bytes("a", entry("a")) or b""
+
+GARBAGE: dict[str, bytes] = {
+    "nothing": b"",
+    "an empty object": b"{}",
+    "a list": b"[]",
+    "a number": b"1",
+    "null": b"null",
+    "bytes that are no text": b"\xff\xfe\x00",
+    "a pickle": b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00\x8c\x01a\x94.",
+    "the first half": RECORD[: len(RECORD) // 2],
+    "with something behind it": RECORD + b" ",
+    "with spaces in it": RECORD.replace(b":", b": "),
+    "with a field too many": RECORD.replace(b'"status"', b'"more":1,"status"'),
+    "with a field twice": RECORD.replace(b'"status":200', b'"status":200,"status":200'),
+    "without a field": RECORD.replace(b'"status":200,', b""),
+    "another event's": to_bytes("b", entry("b")) or b"",
+    "another event's 404": to_bytes("b", Entry(404, b"", NOW)) or b"",
+    "an answer of another event": RECORD.replace(b'"id":"a"', b'"id":"b"'),
+    "a 200 without an answer": b'{"event_id":"a","status":200,"fetched_at":1700000000.0,"answer":null}',
+    "a 404 with an answer": RECORD.replace(b"200", b"404"),
+    "a status that is none of ours": RECORD.replace(b"200", b"500"),
+    "a status as text": RECORD.replace(b"200", b'"200"'),
+    "an instant as text": RECORD.replace(b"1700000000.0", b'"1700000000.0"'),
+    "an instant that is no number": RECORD.replace(b"1700000000.0", b"NaN"),
+    "an instant without end": RECORD.replace(b"1700000000.0", b"Infinity"),
+    "an instant too large": RECORD.replace(b"1700000000.0", b"1e999"),
+    "a title that is a number": RECORD.replace(b'"Coffee"', b"7"),
+    "names that are none": RECORD.replace(b'"Michel"', b"null"),
+    "half a character": RECORD.replace(b"Coffee", b"\\ud800"),
+    "very deep": b"[" * 100_000,
+}
+
+
+class EntryTest(unittest.TestCase):
+    def test_what_is_made_of_it(self) -> None:
+        """What is made of an entry once is no part of it: not compared, not shown, not given from outside."""
+        used = entry("a")
+        used.keep_ready(b"head", b"body")
+        self.assertEqual(entry("a"), used)
+        self.assertEqual(repr(entry("a")), repr(used))
+        with self.assertRaises(TypeError):
+            Entry(200, b"", NOW, (b"head", b"body"))  # type: ignore[call-arg]  # that is the point
+
+
+def needed(value: Entry | None) -> bytes:
+    assert value is not None
+    return value.body
+
+
+class Contract(unittest.TestCase):
+    """The tests for every store. The classes below say which one."""
+
+    store: Store
+
+    def open(self, namespace: str = NAMESPACE) -> Store:
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.store = self.open()
+
+    def put_over(self, held_at: float, offered_at: float) -> bool:
+        """Whether an entry that was fetched at `offered_at` replaces one of `held_at`."""
+        held, offered = entry("a", held_at, "held"), entry("a", offered_at, "offered")
+        self.assertTrue(self.store.put("a", held, NOW))
+        taken = self.store.put("a", offered, NOW)
+        self.assertEqual(offered if taken else held, self.store.get("a"))
+        return taken
+
+    def test_gives_what_it_was_given(self) -> None:
+        """An entry comes back byte for byte with its instant, for its own event alone."""
+        given_entries = {
+            "plain": entry("plain"),
+            "A-_9" * 32: entry("A-_9" * 32, NOW + 1 / 3),
+            "title": entry("title", title=None),
+            "text": entry("text", title='Café "☕" \\ 日本\u2028 \x00 \U0001f600 </script>'),
+            "large": entry("large", title="x" * 300_000),
+            "gone": Entry(404, b"", NOW - 0.1),
+        }
+        for event_id, given_entry in given_entries.items():
+            self.assertTrue(self.store.put(event_id, given_entry, NOW), event_id)
+        for event_id, given_entry in given_entries.items():
+            self.assertEqual(given_entry, self.store.get(event_id))
+        self.assertIsNone(self.store.get("Plain"))
+        self.assertIsNone(self.store.get("plai"))
+
+    def test_newer_replaces_older(self) -> None:
+        """An entry replaces one that was fetched before it, or at the same instant."""
+        self.assertTrue(self.put_over(NOW - 10, NOW - 9.999))
+        self.assertTrue(self.put_over(NOW - 5, NOW - 5))
+
+    def test_older_never_replaces_newer(self) -> None:
+        """An entry that was fetched earlier than the one that is held is not taken, and said not to be held."""
+        self.assertFalse(self.put_over(NOW - 10, NOW - 10.001))
+        self.assertFalse(self.put_over(NOW, NOW - 3600))
+
+    def test_skew_of_a_second_is_believed(self) -> None:
+        """An entry from up to a second ahead is not replaced by an older one."""
+        self.assertFalse(self.put_over(NOW + 1, NOW))
+
+    def test_the_far_future_is_not_believed(self) -> None:
+        """An entry from more than a second ahead was written before a clock was set back: any other replaces it."""
+        self.assertTrue(self.put_over(NOW + 1.001, NOW))
+        self.assertTrue(self.put_over(NOW + 1_000_000, NOW - 100))
+
+    def test_a_404_replaces_and_is_replaced(self) -> None:
+        """The status has no say in which entry is newer."""
+        self.assertTrue(self.store.put("a", entry("a", NOW - 2), NOW))
+        self.assertTrue(self.store.put("a", Entry(404, b"", NOW - 1), NOW))
+        self.assertFalse(self.store.put("a", entry("a", NOW - 2), NOW))
+        self.assertTrue(self.store.put("a", entry("a", NOW), NOW))
+        self.assertEqual(entry("a", NOW), self.store.get("a"))
+
+    def test_notes(self) -> None:
+        """A note is what the last change made of it; None removes it."""
+        seen: list[str | None] = []
+
+        def to(text: str | None) -> Callable[[str | None], str | None]:
+            def change(held: str | None) -> str | None:
+                seen.append(held)
+                return text
+
+            return change
+
+        self.assertIsNone(self.store.read_note("down"))
+        for text in ("one ☕", "", "two", None, None):
+            self.assertEqual(text, self.store.change_note("down", to(text), 60))
+            self.assertEqual(text, self.store.read_note("down"))
+        self.assertEqual([None, "one ☕", "", "two", None], seen)
+        self.assertIsNone(self.store.read_note("Down"))
+
+    def test_notes_are_no_entries(self) -> None:
+        """A note and an entry of the same name know nothing of each other, nor of a lease."""
+        self.store.put("a", entry("a"), NOW)
+        self.assertIsNone(self.store.read_note("a"))
+        self.store.change_note("a", lambda _held: "note", 60)
+        self.assertEqual(entry("a"), self.store.get("a"))
+        lease = self.store.lease("a")
+        assert lease is not None
+        with lease:
+            self.assertEqual("note", self.store.read_note("a"))
+            self.assertEqual(entry("a"), self.store.get("a"))
+
+    def test_a_change_that_fails(self) -> None:
+        """What a change raises comes through as it is, and the note stays; the next change finds nothing locked."""
+
+        def change(_held: str | None) -> str | None:
+            raise ZeroDivisionError
+
+        self.store.change_note("a", lambda _held: "held", 60)
+        with self.assertRaises(ZeroDivisionError):
+            self.store.change_note("a", change, 60)
+        self.assertEqual("held", self.store.read_note("a"))
+        self.assertEqual("new", self.store.change_note("a", lambda _held: "new", 60))
+
+    def test_no_change_is_lost(self) -> None:
+        """Eight threads that count in one note 25 times each come to 200."""
+
+        def count(_thread: int) -> None:
+            for _ in range(25):
+                self.store.change_note("count", lambda held: str(int(held or 0) + 1), 60)
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(count, range(8)))
+        self.assertEqual("200", self.store.read_note("count"))
+
+    def test_threads(self) -> None:
+        """Eight threads that put and get the same events find entries of those events, and the newest at the end."""
+
+        def work(thread: int) -> None:
+            for number in range(25):
+                event_id = f"event-{number % 3}"
+                self.store.put(event_id, entry(event_id, NOW - number - thread / 10), NOW)
+                self.assertIn(b'"id":"%s"' % event_id.encode(), needed(self.store.get(event_id)))
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(work, range(8)))
+        for number in range(3):
+            self.assertEqual(entry(f"event-{number}", NOW - number), self.store.get(f"event-{number}"))
+
+    def test_lease(self) -> None:
+        """A lease is granted, one for another event as well, and again when it was left."""
+        for _ in range(2):
+            one, other = self.store.lease("a"), self.store.lease("b")
+            assert one is not None
+            assert other is not None
+            with one, other:
+                pass
+
+    def test_what_is_raised_under_a_lease(self) -> None:
+        """An exception under a lease comes through as it is, and the lease is given back."""
+        for _ in range(2):
+            lease = self.store.lease("a")
+            assert lease is not None
+            with self.assertRaises(ZeroDivisionError), lease:
+                raise ZeroDivisionError
+
+
+class SharedContract(Contract):
+    """The tests for a store that several processes share."""
+
+    url: str
+    freed_within: ClassVar[float]
+    """Seconds after which a dead process's lease is free."""
+
+    def open_shared(self, namespace: str = NAMESPACE) -> SharedStore:
+        """The store itself, also where `open` puts something around it."""
+        raise NotImplementedError
+
+    def write_raw(self, key: str, record: bytes) -> None:
+        """Put something at an event's place, past the store."""
+        raise NotImplementedError
+
+    def listed(self, namespace: str = NAMESPACE) -> list[Listed]:
+        """All that is listed, a few at a time."""
+        with (
+            unittest.mock.patch("c42_proxy.stores.sqlite.LISTED_AT_ONCE", 3),
+            unittest.mock.patch("c42_proxy.stores.redis.SCANNED_AT_ONCE", 4),
+            unittest.mock.patch("c42_proxy.stores.redis.READ_AT_ONCE", 3),
+        ):
+            return list(self.open_shared(namespace).listed())
+
+    def neighbour(self) -> Neighbour:
+        return self.enterContext(Neighbour(self.url))
+
+    def test_kept(self) -> None:
+        """What is put is there for whoever opens the store later, notes too."""
+        self.store.put("a", entry("a"), NOW)
+        self.store.change_note("wait", lambda _held: "until then", 60)
+        later = self.open()
+        self.assertEqual(entry("a"), later.get("a"))
+        self.assertEqual("until then", later.read_note("wait"))
+
+    def test_namespaces(self) -> None:
+        """Entries, notes and leases of another namespace are not seen."""
+        other = self.open("m")
+        self.store.put("a", entry("a"), NOW)
+        self.store.change_note("a", lambda _held: "note", 60)
+        lease = self.store.lease("a")
+        assert lease is not None
+        with lease:
+            self.assertIsNone(other.get("a"))
+            self.assertIsNone(other.read_note("a"))
+            other_lease = other.lease("a")
+            assert other_lease is not None
+            with other_lease:
+                self.assertTrue(other.put("a", entry("a", NOW - 100), NOW))
+        self.assertEqual(entry("a"), self.store.get("a"))
+
+    def test_list(self) -> None:
+        """All entries are listed, each once with the size of its body, the newest first."""
+        self.assertEqual([], self.listed())
+        ages = [0.5, 90, 3, 3, 3, 3, 3, 3000, 1, 7, 3800, 60, 2, 8]
+        expected = []
+        for number, age in enumerate(ages):
+            given_entry = (
+                Entry(404, b"", NOW - age) if number % 5 == 0 else entry(f"e{number}", NOW - age, "ö" * number)
+            )
+            self.assertTrue(self.store.put(f"e{number}", given_entry, NOW))
+            expected.append(Listed(f"e{number}", given_entry.status, NOW - age, len(given_entry.body)))
+        found = self.listed()
+        self.assertEqual([NOW - age for age in sorted(ages)], [listed.fetched_at for listed in found])
+        self.assertCountEqual(expected, found)
+
+    def test_list_of_ours_alone(self) -> None:
+        """Neither notes nor leases are listed, nor what is of another namespace or was not written by us."""
+        self.store.put("a", entry("a"), NOW)
+        for namespace in ("m", "nn", "o"):
+            self.open(namespace).put("b", entry("b"), NOW)
+        self.store.change_note("c", lambda _held: "note", 60)
+        lease = self.store.lease("d")
+        assert lease is not None
+        with lease:
+            self.assertEqual(["a"], [listed.event_id for listed in self.listed()])
+        for number, record in enumerate(GARBAGE.values()):
+            self.write_raw(f"garbage-{number}", record)
+        self.assertEqual(["a"], [listed.event_id for listed in self.listed()])
+        self.assertEqual(["b"], [listed.event_id for listed in self.listed("m")])
+
+    def test_garbage(self) -> None:
+        """What we cannot have written is a miss, and gives way to an entry however old."""
+        for what, record in GARBAGE.items():
+            with self.subTest(what):
+                self.write_raw("a", record)
+                self.assertIsNone(self.open().get("a"))
+                self.assertTrue(self.store.put("a", entry("a", NOW - 3000), NOW))
+                self.assertEqual(entry("a", NOW - 3000), self.store.get("a"))
+
+    def test_bodies_that_are_no_answers(self) -> None:
+        """A body that could not be read back is not held, and the store says so."""
+        for body in (b"", b"x", b"{}", b'{"id":"b","title":null,"names":[]}', b'{"id": "a","title":null,"names":[]}'):
+            self.assertFalse(self.open().put("a", Entry(200, body, NOW), NOW), body)
+        self.assertFalse(self.open().put("a", Entry(404, b"x", NOW), NOW))
+        self.assertFalse(self.open().put("a", entry("a", float("nan")), NOW))
+        self.assertIsNone(self.open().get("a"))
+
+    def test_one_lease(self) -> None:
+        """Of many threads at several objects for one store, exactly one gets the lease."""
+        stores = [self.open() for _ in range(4)]
+        start = threading.Barrier(20)
+
+        def take(number: int) -> object:
+            start.wait(10)
+            return stores[number % 4].lease("a")
+
+        with ThreadPoolExecutor(20) as threads:
+            leases = [lease for lease in threads.map(take, range(20)) if lease]
+        self.assertEqual(1, len(leases))
+        self.assertIsNone(self.store.lease("a"))
+        with leases[0]:  # type: ignore[attr-defined]  # as the contract has it
+            pass
+        self.assertIsNotNone(self.store.lease("a"))
+
+    def test_another_process(self) -> None:
+        """Another process sees our entries, we see its; it has no lease while we hold it, and has it then."""
+        neighbour = self.neighbour()
+        self.store.put("a", entry("a"), NOW)
+        self.assertIs(True, neighbour.ask("get", "a"))
+        self.assertIs(True, neighbour.ask("put", "b"))
+        self.assertEqual(entry("b"), self.store.get("b"))
+        lease = self.store.lease("a")
+        assert lease is not None
+        with lease:
+            self.assertIs(False, neighbour.ask("lease", "a"))
+            self.assertIs(True, neighbour.ask("lease", "b"))
+        self.assertIsNone(self.store.lease("b"))
+        self.assertIs(True, neighbour.ask("lease", "a"))
+        self.assertIs(True, neighbour.ask("release", "b"))
+        self.assertIsNotNone(self.store.lease("b"))
+
+    def test_a_holder_dies(self) -> None:
+        """The lease of a process that is killed (kill -9) is free in time, though it was renewed up to then."""
+        neighbour = self.neighbour()
+        self.assertIs(True, neighbour.ask("lease", "a"))
+        self.assertIsNone(self.store.lease("a"))
+        neighbour.kill()
+        killed = time.monotonic()
+        while self.store.lease("a") is None:
+            self.assertLess(time.monotonic(), killed + 5)
+            time.sleep(0.01)
+        self.assertLess(time.monotonic(), killed + self.freed_within)
+
+    def test_processes_lose_no_change(self) -> None:
+        """Two other processes and this one count in one note 100 times each, and come to 300."""
+        neighbours = [self.neighbour(), self.neighbour()]
+        for neighbour in neighbours:
+            neighbour.ask("get", "ready")
+        for neighbour in neighbours:
+            neighbour.tell("count", "number", 100)
+        for _ in range(100):
+            self.store.change_note("number", lambda held: str(int(held or 0) + 1), 60)
+        for neighbour in neighbours:
+            neighbour.answer()
+        self.assertEqual("300", self.store.read_note("number"))
+
+
+class MemoryContractTest(Contract):
+    def open(self, namespace: str = NAMESPACE) -> Store:  # noqa: ARG002  # nobody shares it
+        return MemoryStore(10_000_000)
+
+
+class SqliteContractTest(SharedContract):
+    freed_within = 0.2
+
+    def setUp(self) -> None:
+        self.url = self.enterContext(tempfile.TemporaryDirectory()) + "/cache.sqlite3"
+        super().setUp()
+
+    def open(self, namespace: str = NAMESPACE) -> Store:
+        return self.open_shared(namespace)
+
+    def open_shared(self, namespace: str = NAMESPACE) -> SharedStore:
+        return SqliteStore(Path(self.url), namespace=namespace, max_bytes=1 << 26, lifetime=LIFETIME, clock=lambda: NOW)
+
+    def write_raw(self, key: str, record: bytes) -> None:
+        store = self.open()
+        store.get(key)
+        assert isinstance(store, SqliteStore)
+        assert store._connection is not None
+        store._connection.execute("REPLACE INTO entries_1 VALUES (?, ?, ?)", (f"{NAMESPACE}:{key}", NOW, record))
+
+
+@needs("redis-server")
+class RedisContractTest(SharedContract):
+    freed_within = 1.3
+    redis: ClassVar[RedisServer]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.redis = cls.enterClassContext(RedisServer())
+
+    def setUp(self) -> None:
+        self.url = self.redis.url
+        self.redis.command("FLUSHALL")
+        super().setUp()
+
+    def open(self, namespace: str = NAMESPACE) -> Store:
+        return self.open_shared(namespace)
+
+    def open_shared(self, namespace: str = NAMESPACE) -> SharedStore:
+        return RedisStore(self.url, namespace=namespace, lifetime=LIFETIME)
+
+    def write_raw(self, key: str, record: bytes) -> None:
+        self.redis.command("SET", f"c42-proxy:{NAMESPACE}:event:{key}", record)
+
+
+class SteadyMemoryContractTest(MemoryContractTest):
+    def open(self, namespace: str = NAMESPACE) -> Store:
+        return SteadyStore(super().open(namespace), MemoryStore(10_000_000), metrics=Metrics())
+
+
+class SteadySqliteContractTest(SqliteContractTest):
+    def open(self, namespace: str = NAMESPACE) -> Store:
+        return SteadyStore(super().open(namespace), MemoryStore(10_000_000), metrics=Metrics())
+
+    def write_raw(self, key: str, record: bytes) -> None:
+        SqliteContractTest.write_raw(_Plain(self.url), key, record)
+
+
+@needs("redis-server")
+class SteadyRedisContractTest(RedisContractTest):
+    def open(self, namespace: str = NAMESPACE) -> Store:
+        return SteadyStore(super().open(namespace), MemoryStore(10_000_000), metrics=Metrics())
+
+
+class _Plain(SqliteContractTest):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    def runTest(self) -> None:
+        """No test: only a way to the file."""
+
+
+class RecordsTest(unittest.TestCase):
+    @given(st.binary(max_size=200))
+    @settings(max_examples=100, deadline=None, database=None)
+    def test_any_bytes(self, record: bytes) -> None:
+        """Bytes of any kind are no entry, and no error."""
+        self.assertIsNone(from_bytes("a", record))
+
+    @given(st.data())
+    @settings(max_examples=100, deadline=None, database=None)
+    def test_a_byte_changed(self, data: st.DataObject) -> None:
+        """A record with one byte changed is a miss, or else exactly what we write for the entry that it gives."""
+        place = data.draw(st.integers(0, len(RECORD) - 1))
+        record = RECORD[:place] + bytes([data.draw(st.integers(0, 255))]) + RECORD[place + 1 :]
+        read = from_bytes("a", record)
+        if read is not None:
+            self.assertEqual(record, to_bytes("a", read))
+            self.assertEqual("a", json.loads(read.body)["id"])
+
+    @given(
+        st.text("AZaz09_-", min_size=1, max_size=128),
+        st.none() | st.text(st.characters(codec="utf-8")),
+        st.lists(st.text(st.characters(codec="utf-8"))),
+        st.floats(allow_nan=False, allow_infinity=False),
+    )
+    @settings(max_examples=100, deadline=None, database=None)
+    def test_every_answer(self, event_id: str, title: str | None, names: list[str], fetched_at: float) -> None:
+        """Every answer that we can give comes back as it was."""
+        answer = {"id": event_id, "title": title, "names": names}
+        body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+        written = Entry(200, body, fetched_at)
+        self.assertEqual(written, from_bytes(event_id, to_bytes(event_id, written)))
+
+    def test_no_bytes(self) -> None:
+        """What a database may give in place of bytes is no entry."""
+        for value in (None, 1, 1.5, RECORD.decode(), ["x"]):
+            self.assertIsNone(from_bytes("a", value))
+
+    def test_fingerprint(self) -> None:
+        """It differs by C42's address and by the token, and is the same each time."""
+        self.assertEqual(fingerprint("https://a/", "t"), fingerprint("https://a/", "t"))
+        prints = {fingerprint(*words) for words in (("a", "b"), ("a", "c"), ("b", "b"), ("ab", ""), ("", "ab"))}
+        self.assertEqual(5, len(prints))
+
+    def test_fingerprint_is_kept(self) -> None:
+        """An update that changes no format finds what was there before: sixteen digits, and always the same."""
+        self.assertEqual("68ffed3a435d2761", fingerprint("https://c42.example/api/v2/", "token"))
+
+    def test_fingerprint_of_a_format(self) -> None:
+        """It differs by the version of the format."""
+        before = fingerprint("a", "b")
+        with unittest.mock.patch("c42_proxy.stores.records.FORMAT", 2):
+            self.assertNotEqual(before, fingerprint("a", "b"))
+
+
+class OpeningTest(unittest.TestCase):
+    def settings(self, **values: object) -> Settings:
+        return Settings.model_validate({"api_token": "secret", **values})
+
+    def open(self, **values: object) -> Store:
+        return open_store(self.settings(**values), MemoryStore(1000), lambda: NOW, Metrics())
+
+    def shared(self, **values: object) -> Store:
+        store = self.open(**values)
+        assert isinstance(store, SteadyStore)
+        return store._shared
+
+    def test_memory(self) -> None:
+        """memory:// is the memory store itself."""
+        memory = MemoryStore(1000)
+        self.assertIs(memory, open_store(self.settings(cache_url="memory://"), memory, lambda: NOW, Metrics()))
+
+    def test_sqlite(self) -> None:
+        """Three slashes make a path from here, four one from the root; nothing is opened yet."""
+        for url, path in (
+            ("sqlite:///x/c.db", Path.cwd() / "x/c.db"),
+            ("sqlite:////x/c.db", Path("/x/c.db")),
+        ):
+            store = self.shared(cache_url=url)
+            assert isinstance(store, SqliteStore)
+            self.assertEqual(path, store._path)
+            self.assertFalse(path.parent.exists())
+
+    def test_redis(self) -> None:
+        """A Redis that is not there is no reason not to start; the connection is encrypted with rediss://."""
+        for url in ("redis://u:p@127.0.0.1:1/3", "rediss://127.0.0.1:1"):
+            self.assertIsInstance(self.shared(cache_url=url), RedisStore)
+            with self.assertLogs("c42_proxy.stores", "WARNING"):
+                self.assertIsNone(self.open(cache_url=url).get("a"))
+
+    def test_default(self) -> None:
+        """Without a setting it is a file in the user's cache folder, wherever that is."""
+        for environ, file in (
+            ({"HOME": "/h"}, "/h/.cache/c42_proxy/cache.sqlite3"),
+            ({"HOME": "/h", "XDG_CACHE_HOME": "/x"}, "/x/c42_proxy/cache.sqlite3"),
+            ({"HOME": "/h", "XDG_CACHE_HOME": ""}, "/h/.cache/c42_proxy/cache.sqlite3"),
+            ({"HOME": "/h", "XDG_CACHE_HOME": "x"}, "/h/.cache/c42_proxy/cache.sqlite3"),
+        ):
+            with unittest.mock.patch.dict("os.environ", environ, clear=True):
+                self.assertEqual(Path(file), default_file())
+                store = self.shared()
+            assert isinstance(store, SqliteStore)
+            self.assertEqual(Path(file), store._path)
+
+    def test_no_home(self) -> None:
+        """A user without a home has the root for one."""
+        with (
+            unittest.mock.patch.dict("os.environ", {}, clear=True),
+            unittest.mock.patch("pwd.getpwuid", side_effect=KeyError),
+        ):
+            self.assertEqual(Path("/.cache/c42_proxy/cache.sqlite3"), default_file())
+
+    def test_what_is_shared(self) -> None:
+        """Two proxies share a file, unless they differ in their C42 or their token; the token is not in it."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        url = f"sqlite:///{folder}/cache.sqlite3"
+        self.open(cache_url=url).put("a", entry("a"), NOW)
+        self.assertEqual(entry("a"), self.open(cache_url=url).get("a"))
+        self.assertIsNone(self.open(cache_url=url, api_token="other").get("a"))
+        self.assertIsNone(self.open(cache_url=url, api_url="https://other.example/").get("a"))
+        for file in folder.iterdir():
+            self.assertNotIn(b"secret", file.read_bytes())
+
+    def test_lifetime(self) -> None:
+        """What is kept is kept for as long as it may be served: while fresh, and stale after that."""
+        store = self.shared(cache_url="sqlite:///x/c.db", cache_ttl=10, stale_if_error=5)
+        assert isinstance(store, SqliteStore)
+        self.assertEqual(15, store._lifetime)
+
+
+# What only names the tests for others to take over is no test itself.
+del Contract, SharedContract

@@ -1,0 +1,97 @@
+"""Turns at a store: a burst is no failure, and a failure is everybody's."""
+
+import threading
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+from c42_proxy.errors import StoreError
+from c42_proxy.stores.contract import STORE_SECONDS
+from c42_proxy.stores.gate import Gate
+
+PATIENCE = 5
+
+
+class GateTest(unittest.TestCase):
+    def test_burst(self) -> None:
+        """Those who wait longer than one operation may take still get their turn, as long as others get on."""
+        gate = Gate(2)
+        lock, inside, most = threading.Lock(), 0, 0
+
+        def operation(_number: int) -> None:
+            nonlocal inside, most
+            with gate.turn():
+                with lock:
+                    inside += 1
+                    most = max(most, inside)
+                time.sleep(0.02)
+                with lock:
+                    inside -= 1
+
+        with ThreadPoolExecutor(60) as threads:
+            started = time.monotonic()
+            list(threads.map(operation, range(60)))
+        self.assertGreater(time.monotonic() - started, 2 * STORE_SECONDS)
+        self.assertEqual(most, 2)
+
+    def test_long_burst(self) -> None:
+        """A burst keeps nobody waiting for more than two seconds, however well the others get on."""
+        gate = Gate(1)
+
+        def wait(_number: int) -> float | None:
+            """Seconds until it was sent away; None for who had its turn."""
+            started = time.monotonic()
+            try:
+                with gate.turn():
+                    time.sleep(0.1)
+            except StoreError:
+                return time.monotonic() - started
+            return None
+
+        with ThreadPoolExecutor(40) as threads:
+            sent_away = [seconds for seconds in threads.map(wait, range(40)) if seconds is not None]
+        self.assertTrue(sent_away)
+        self.assertTrue(all(2 <= seconds < 2.9 for seconds in sent_away), sent_away)
+
+    def test_failure_is_everybodys(self) -> None:
+        """When the store fails for one, those who wait behind do not try: they have failed at once."""
+        gate = Gate(1)
+        tried = []
+
+        def operation(number: int) -> bool:
+            try:
+                with gate.turn():
+                    tried.append(number)
+                    time.sleep(0.1)
+                    raise StoreError("gone")
+            except StoreError:
+                return True
+
+        with ThreadPoolExecutor(50) as threads:
+            started = time.monotonic()
+            self.assertTrue(all(threads.map(operation, range(50))))
+        self.assertLess(time.monotonic() - started, 2)
+        self.assertLess(len(tried), 10)
+
+    def test_no_progress(self) -> None:
+        """Behind one who is stuck, nobody waits for long."""
+        gate = Gate(1)
+        with gate.turn(), ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(lambda: gate.turn().__enter__())
+            self.assertIsInstance(waiting.exception(PATIENCE), StoreError)
+
+    def test_works_again(self) -> None:
+        """After a failure the next one tries."""
+        gate = Gate(1)
+        with self.assertRaises(StoreError), gate.turn():
+            raise StoreError("gone")
+        with gate.turn():
+            pass
+
+    def test_other_errors(self) -> None:
+        """What is no failure of the store is none for others."""
+        gate = Gate(1)
+        with self.assertRaises(ZeroDivisionError), gate.turn():
+            raise ZeroDivisionError
+        with gate.turn():
+            pass

@@ -1,0 +1,198 @@
+"""The store in memory holds what fits, gives up what was used least, and never goes back in time."""
+
+import sys
+import tracemalloc
+import unittest
+
+from c42_proxy.stores.contract import Entry
+from c42_proxy.stores.memory import ENTRY_OVERHEAD, MemoryStore
+
+NOW = 1_700_000_000.0
+HEAD = b"x" * 280
+
+
+def entry(body: bytes = b"", fetched_at: float = NOW) -> Entry:
+    return Entry(200, body, fetched_at)
+
+
+class BoundTest(unittest.TestCase):
+    def store(self, entries: int) -> MemoryStore:
+        """A store with room for so many entries with bodies of 100 bytes."""
+        return MemoryStore(entries * (100 + ENTRY_OVERHEAD))
+
+    def put(self, store: MemoryStore, *event_ids: str) -> None:
+        for event_id in event_ids:
+            self.assertTrue(store.put(event_id, entry(event_id[:1].encode() * 100), NOW))
+
+    def held(self, store: MemoryStore, event_ids: str) -> str:
+        return "".join(event_id for event_id in event_ids if store.get(event_id))
+
+    def test_gives_what_it_was_given(self) -> None:
+        """An entry comes back as it was put, for its own event alone."""
+        store, mine = self.store(2), entry(b"mine")
+        self.assertTrue(store.put("mine", mine, NOW))
+        self.assertEqual(store.get("mine"), mine)
+        self.assertIsNone(store.get("Mine"))
+
+    def test_bodies_count(self) -> None:
+        """As many entries are held as have room with their bodies and the overhead, and not one more."""
+        store = self.store(3)
+        self.put(store, "a", "b", "c")
+        self.assertEqual(self.held(store, "abc"), "abc")
+        self.put(store, "d")
+        self.assertEqual(self.held(store, "abcd"), "bcd")
+
+    def test_one_byte_too_many(self) -> None:
+        """The bound is exact to the byte."""
+        store = self.store(2)
+        self.put(store, "a")
+        self.assertTrue(store.put("b", entry(b"b" * 100), NOW))
+        self.assertEqual(self.held(store, "ab"), "ab")
+        self.assertTrue(store.put("b", entry(b"b" * 101), NOW))
+        self.assertEqual(self.held(store, "ab"), "b")
+
+    def test_a_large_one_takes_the_room_of_several(self) -> None:
+        """A large entry makes as many others go as it needs room for, the least recently used first."""
+        store = self.store(4)
+        self.put(store, "a", "b", "c", "d")
+        self.assertTrue(store.put("e", entry(b"e" * (2 * 100 + ENTRY_OVERHEAD)), NOW))
+        self.assertEqual(self.held(store, "abcde"), "cde")
+
+    def test_reading_is_use(self) -> None:
+        """An entry that was read stays longer than one that was written after it."""
+        store = self.store(3)
+        self.put(store, "a", "b", "c")
+        store.get("a")
+        self.put(store, "d")
+        self.assertEqual(self.held(store, "abcd"), "acd")
+
+    def test_writing_is_use(self) -> None:
+        """An entry that was written again stays longer than one that was written before that."""
+        store = self.store(3)
+        self.put(store, "a", "b", "c", "a", "d")
+        self.assertEqual(self.held(store, "abcd"), "acd")
+
+    def test_asking_for_what_is_not_there_is_no_use(self) -> None:
+        """A look-up of an unknown event makes nothing go."""
+        store = self.store(2)
+        self.put(store, "a", "b")
+        self.assertIsNone(store.get("c"))
+        self.assertEqual(self.held(store, "ab"), "ab")
+
+    def test_replacing_makes_no_other_go(self) -> None:
+        """A full store takes a new entry of the same size for an event that it holds, and keeps the others."""
+        store = self.store(3)
+        self.put(store, "a", "b", "c", "a", "b", "c")
+        self.assertEqual(self.held(store, "abc"), "abc")
+
+    def test_too_large(self) -> None:
+        """An entry larger than the whole store is not held, the old one for its event is gone, the others stay."""
+        store = self.store(3)
+        self.put(store, "a", "b")
+        self.assertFalse(store.put("a", entry(b"x" * (3 * (100 + ENTRY_OVERHEAD))), NOW))
+        self.assertEqual(self.held(store, "ab"), "b")
+
+    def test_just_not_too_large(self) -> None:
+        """An entry exactly as large as the store is held, alone."""
+        store = self.store(2)
+        self.put(store, "a")
+        self.assertTrue(store.put("b", entry(b"x" * (200 + ENTRY_OVERHEAD)), NOW))
+        self.assertEqual(self.held(store, "ab"), "b")
+        self.assertFalse(store.put("c", entry(b"x" * (201 + ENTRY_OVERHEAD)), NOW))
+
+    def test_no_room_at_all(self) -> None:
+        """A store of one byte holds nothing, and says so."""
+        store = MemoryStore(1)
+        self.assertFalse(store.put("a", entry(), NOW))
+        self.assertIsNone(store.get("a"))
+
+
+class AgeTest(unittest.TestCase):
+    def put_over(self, held_at: float, offered_at: float, now: float) -> bool:
+        """Whether an entry that was fetched at `offered_at` replaces one of `held_at`."""
+        store = MemoryStore(100_000)
+        self.assertTrue(store.put("a", entry(b"held", held_at), now))
+        taken = store.put("a", entry(b"offered", offered_at), now)
+        now_held = store.get("a")
+        assert now_held is not None
+        self.assertEqual(now_held.body, b"offered" if taken else b"held")
+        return taken
+
+    def test_newer_replaces_older(self) -> None:
+        """An entry replaces one that was fetched before it, or at the same instant."""
+        self.assertTrue(self.put_over(NOW - 10, NOW - 9.999, NOW))
+        self.assertTrue(self.put_over(NOW - 10, NOW - 10, NOW))
+
+    def test_older_never_replaces_newer(self) -> None:
+        """An entry that was fetched earlier than the one that is held is not taken, and said not to be held."""
+        self.assertFalse(self.put_over(NOW - 10, NOW - 10.001, NOW))
+        self.assertFalse(self.put_over(NOW, NOW - 3600, NOW))
+
+    def test_skew_of_a_second_is_believed(self) -> None:
+        """An entry from up to a second ahead is believed, and not replaced by an older one."""
+        self.assertFalse(self.put_over(NOW + 1, NOW, NOW))
+
+    def test_the_far_future_is_not_believed(self) -> None:
+        """An entry from more than a second ahead was written before a clock was set back: any other replaces it."""
+        self.assertTrue(self.put_over(NOW + 1.001, NOW, NOW))
+        self.assertTrue(self.put_over(NOW + 1_000_000, NOW - 100, NOW))
+
+    def test_too_large_but_older(self) -> None:
+        """An older entry that would not fit anyway leaves the newer one where it is."""
+        store = MemoryStore(10_000)
+        self.assertTrue(store.put("a", entry(b"held"), NOW))
+        self.assertFalse(store.put("a", entry(b"x" * 10_000, NOW - 1), NOW))
+        self.assertEqual(store.get("a"), entry(b"held"))
+
+    def test_events_do_not_meet(self) -> None:
+        """The age of one event's entry says nothing about another's."""
+        store = MemoryStore(100_000)
+        self.assertTrue(store.put("a", entry(fetched_at=NOW), NOW))
+        self.assertTrue(store.put("b", entry(fetched_at=NOW - 100), NOW))
+
+
+class OverheadTest(unittest.TestCase):
+    def test_overhead_is_an_upper_bound(self) -> None:
+        """10,000 small entries take no more memory than they count for, and at least half of it."""
+        count = 10_000
+        store = MemoryStore(count * 2 * ENTRY_OVERHEAD)
+        bodies = 0
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _peak = tracemalloc.get_traced_memory()
+        for number in range(count):
+            # As C42's ids are: 32 hexadecimal digits, an underscore and 14 digits.
+            event_id = f"{number:032x}_{14770730026240 + number:014d}"
+            body = f"body {number}".encode()
+            bodies += len(body)
+            held = Entry(200, body, NOW + number / 7)
+            # What a hit keeps with its entry: the head of the response, as it is sent.
+            held.keep_ready(HEAD + b"%032x" % number, body)
+            store.put(event_id, held, NOW + number)
+        after, _peak = tracemalloc.get_traced_memory()
+        self.assertEqual(len(event_id), 47)
+        self.assertTrue(store.get(f"{0:032x}_14770730026240"), "one of them went")
+        overhead = (after - before - bodies) / count
+        self.assertLessEqual(overhead, ENTRY_OVERHEAD, sys.version)
+        self.assertGreaterEqual(overhead, ENTRY_OVERHEAD / 2, sys.version)
+
+
+class NotesTest(unittest.TestCase):
+    def test_too_long(self) -> None:
+        """All notes have 4 MiB, each with the overhead: a longer one is not held, nor is what was there before it."""
+        store = MemoryStore(1)
+        longest = "x" * (4_194_304 - ENTRY_OVERHEAD)
+        self.assertEqual(store.change_note("a", lambda _held: longest, 60), longest)
+        self.assertEqual(store.read_note("a"), longest)
+        self.assertEqual(store.change_note("a", lambda held: f"{held}x", 60), f"{longest}x")
+        self.assertIsNone(store.read_note("a"))
+
+    def test_least_recently_used(self) -> None:
+        """Where there is no room for all notes, the one that was used least recently is forgotten."""
+        store = MemoryStore(1)
+        half = "x" * (4_194_304 // 2 - ENTRY_OVERHEAD)
+        for name in ("a", "b"):
+            store.change_note(name, lambda _held: half, 60)
+        self.assertEqual(store.read_note("a"), half)
+        store.change_note("c", lambda _held: "", 60)
+        self.assertEqual([store.read_note(name) is not None for name in "abc"], [True, False, True])

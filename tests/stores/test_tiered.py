@@ -1,0 +1,289 @@
+"""A shared store that fails costs one warning, and is taken back."""
+
+import threading
+import unittest
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+
+from c42_proxy.errors import StoreError
+from c42_proxy.observability.metrics import Metrics
+from c42_proxy.stores.contract import Entry
+from c42_proxy.stores.memory import MemoryStore
+from c42_proxy.stores.tiered import RETRY_SECONDS, SteadyStore
+
+from .neighbour import NOW, entry
+
+LOGGER = "c42_proxy.stores.tiered"
+USES = ("get", "put", "read_note", "change_note", "lease")
+READING, WRITING, LEASING = {"get", "read_note"}, {"put", "change_note"}, {"lease"}
+
+
+class Shared(MemoryStore):
+    """A store in which the uses named in `broken` fail, and which counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(1_000_000)
+        self.broken: set[str] = set()
+        self.asked: list[str] = []
+        self.granted: AbstractContextManager[None] | None = nullcontext()
+
+    def _asked(self, use: str) -> None:
+        self.asked.append(use)
+        if use in self.broken:
+            raise StoreError(f"{use} is broken")
+
+    def get(self, event_id: str) -> Entry | None:
+        self._asked("get")
+        return super().get(event_id)
+
+    def put(self, event_id: str, entry: Entry, now: float) -> bool:
+        self._asked("put")
+        return super().put(event_id, entry, now)
+
+    def read_note(self, name: str) -> str | None:
+        self._asked("read_note")
+        return super().read_note(name)
+
+    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+        self._asked("change_note")
+        return super().change_note(name, change, lifetime)
+
+    def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # as the contract has it
+        self._asked("lease")
+        return self.granted
+
+
+class SteadyTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.seconds = 100.0
+        self.shared = Shared()
+        self.local = MemoryStore(1_000_000)
+        self.metrics = Metrics()
+        self.store = SteadyStore(self.shared, self.local, metrics=self.metrics, monotonic=lambda: self.seconds)
+
+    def use(self, *names: str) -> list[str]:
+        """Use the store in these ways, and tell which of them came to the shared one."""
+        self.shared.asked.clear()
+        for name in names:
+            match name:
+                case "get":
+                    self.store.get("a")
+                case "put":
+                    self.assertTrue(self.store.put("a", entry("a"), NOW))
+                case "read_note":
+                    self.store.read_note("n")
+                case "change_note":
+                    self.assertEqual("x", self.store.change_note("n", lambda _held: "x", 60))
+                case "lease":
+                    self.assertIsNotNone(self.store.lease("a"))
+        return self.shared.asked
+
+    def breaks(self, *uses: str) -> None:
+        """From now on these uses of the shared store fail, and no others."""
+        self.shared.broken = set(uses)
+
+
+class WorkingTest(SteadyTest):
+    def test_uses_the_shared_one(self) -> None:
+        """As long as all works, the shared store answers."""
+        self.assertEqual(list(USES), self.use(*USES))
+        self.assertFalse(self.store.failed)
+        self.shared.put("b", entry("b"), NOW)
+        self.assertEqual(entry("b"), self.store.get("b"))
+
+    def test_no_lease(self) -> None:
+        """While somebody else has the lease, there is none here either."""
+        self.shared.granted = None
+        self.assertIsNone(self.store.lease("a"))
+        self.assertFalse(self.store.failed)
+
+    def test_what_is_newer_elsewhere(self) -> None:
+        """What the shared store has something newer for is not held here either."""
+        self.shared.put("a", entry("a", NOW), NOW)
+        self.assertFalse(self.store.put("a", entry("a", NOW - 1), NOW))
+        self.assertIsNone(self.local.get("a"))
+
+    def test_remembers_for_a_failure(self) -> None:
+        """Entries and notes that this process put, and notes that it read, outlive the shared store."""
+        self.use("put", "change_note")
+        self.shared.change_note("theirs", lambda _held: "y", 60)
+        self.store.read_note("theirs")
+        self.breaks(*USES)
+        with self.assertLogs(LOGGER):
+            self.assertEqual(entry("a"), self.store.get("a"))
+        self.assertEqual("x", self.store.read_note("n"))
+        self.assertEqual("y", self.store.read_note("theirs"))
+        self.assertEqual("xz", self.store.change_note("n", lambda held: f"{held}z", 60))
+        self.assertEqual("xz", self.store.read_note("n"))
+
+    def test_what_a_change_raises(self) -> None:
+        """An error of a change is no failure of the store."""
+
+        def change(_held: str | None) -> str | None:
+            raise ZeroDivisionError
+
+        with self.assertRaises(ZeroDivisionError):
+            self.store.change_note("n", change, 60)
+        self.assertFalse(self.store.failed)
+
+
+class FailingTest(SteadyTest):
+    def test_one_warning(self) -> None:
+        """However much is asked, and however often it is tried again: one warning, and one line when it is back."""
+        self.breaks(*USES)
+        with self.assertLogs(LOGGER, "INFO") as logs:
+            for _ in range(10):
+                self.use(*USES)
+                self.seconds += 1
+            self.assertEqual(["WARNING"], [record.levelname for record in logs.records])
+            self.assertIn("get is broken", logs.output[0])
+            self.breaks()
+            self.seconds += RETRY_SECONDS
+            self.use(*USES)
+            self.assertEqual(["WARNING", "INFO"], [record.levelname for record in logs.records])
+            self.use(*USES)
+        self.assertEqual(2, len(logs.records))
+        self.assertFalse(self.store.failed)
+
+    def test_every_use_goes_on(self) -> None:
+        """Whatever fails, the call that meets it is answered by what is here."""
+        for use in USES:
+            with self.subTest(use):
+                self.setUp()
+                self.breaks(use)
+                with self.assertLogs(LOGGER, "WARNING"):
+                    self.assertEqual([use], self.use(use))
+                self.assertTrue(self.store.failed)
+                self.assertEqual([], self.use(use))
+
+    def test_unreadable(self) -> None:
+        """A store that cannot be read is left alone altogether, until it can be."""
+        self.breaks(*READING)
+        with self.assertLogs(LOGGER, "INFO"):
+            self.assertEqual(["get"], self.use(*USES))
+            self.seconds += RETRY_SECONDS - 0.001
+            self.assertEqual([], self.use(*USES))
+            self.seconds += 0.001
+            self.assertEqual(["get"], self.use("lease", "put", *USES))
+            self.breaks()
+            self.seconds += RETRY_SECONDS
+            self.assertEqual(list(USES), self.use(*USES))
+
+    def test_unwritable(self) -> None:
+        """A store that is full is still read, and still has its leases; it is written again when that works."""
+        self.breaks(*WRITING)
+        with self.assertLogs(LOGGER, "INFO") as logs:
+            self.assertEqual(["put", "get", "lease"], self.use("put", "get", "lease", "change_note", "put"))
+            self.seconds += RETRY_SECONDS
+            self.assertEqual(["get", "lease", "put"], self.use("get", "lease", "put", "change_note"))
+            self.assertTrue(self.store.failed)
+            self.breaks()
+            self.seconds += RETRY_SECONDS
+            self.assertEqual(["get", "put", "change_note"], self.use("get", "put", "change_note"))
+        self.assertEqual(2, len(logs.records), logs.output)
+
+    def test_readable_first(self) -> None:
+        """A store that can be read again, but not yet written, is not yet taken for one that works."""
+        self.breaks(*READING, *WRITING)
+        with self.assertLogs(LOGGER, "INFO") as logs:
+            self.assertEqual(["put", "get"], self.use("put", "get"))
+            self.breaks(*WRITING)
+            self.seconds += RETRY_SECONDS
+            self.assertEqual(["get", "put", "get", "lease"], self.use("get", "put", "get", "put", "lease"))
+            self.assertEqual(1, len(logs.records), logs.output)
+            self.assertTrue(self.store.failed)
+
+    def test_notes_of_an_unwritable_store(self) -> None:
+        """While notes cannot be changed there, the ones here count: they are newer."""
+        self.store.change_note("n", lambda _held: "old", 60)
+        self.breaks(*WRITING)
+        with self.assertLogs(LOGGER):
+            self.store.change_note("n", lambda held: f"{held} and new", 60)
+        self.assertEqual("old and new", self.store.read_note("n"))
+
+    def test_no_leases(self) -> None:
+        """Where leases alone fail, entries and notes are still shared."""
+        self.breaks("lease")
+        with self.assertLogs(LOGGER):
+            self.assertEqual(["lease", "get", "put"], self.use("lease", "get", "put", "lease"))
+
+    def test_one_tries_again(self) -> None:
+        """When the time has come, one caller tries the store that hangs; the others do not wait for it."""
+        self.breaks("get")
+        with self.assertLogs(LOGGER, "INFO"):
+            self.use("get")
+            self.seconds += RETRY_SECONDS
+            tried, go_on = threading.Event(), threading.Event()
+
+            def hang(use: str) -> None:
+                self.shared.asked.append(use)
+                tried.set()
+                go_on.wait(1)
+
+            self.shared._asked = hang  # type: ignore[method-assign]  # as a store that hangs
+            self.shared.asked.clear()
+            with ThreadPoolExecutor(1) as threads:
+                one = threads.submit(self.store.get, "a")
+                self.assertTrue(tried.wait(10))
+                for _ in range(10):
+                    self.store.get("a")
+                    self.store.put("a", entry("a"), NOW)
+                self.assertEqual(["get"], self.shared.asked)
+                go_on.set()
+                one.result(10)
+            self.assertFalse(self.store.failed)
+
+    def test_left_alone_for_two_seconds(self) -> None:
+        """A store that failed is tried again after two seconds, and not before."""
+        self.breaks("lease")
+        with self.assertLogs(LOGGER):
+            self.use("lease")
+        self.seconds += 1.999
+        self.assertEqual([], self.use("lease"))
+        self.seconds += 0.001
+        self.assertEqual(["lease"], self.use("lease"))
+
+    def test_what_did_not_fail(self) -> None:
+        """Trying what did not fail does not make a store that failed one that works."""
+        self.breaks("put")
+        with self.assertLogs(LOGGER, "INFO") as logs:
+            self.use("put", "lease", "get")
+        self.assertTrue(self.store.failed)
+        self.assertEqual(1, len(logs.records), logs.output)
+
+    def test_metrics(self) -> None:
+        """Operators see each failure counted, and whether the store works: it does until it fails, and again after."""
+
+        def told() -> tuple[str, str]:
+            lines = dict(line.split(" ") for line in self.metrics.exposition().decode().splitlines() if line[0] != "#")
+            return lines["c42_proxy_store_up"], lines["c42_proxy_store_failures_total"]
+
+        self.assertEqual(("1.0", "0.0"), told())
+        self.breaks("get")
+        with self.assertLogs(LOGGER, "INFO"):
+            self.use("get", "get")
+            self.assertEqual(("0.0", "1.0"), told())
+            self.seconds += RETRY_SECONDS
+            self.use("get")
+            self.assertEqual(("0.0", "2.0"), told())
+            self.breaks()
+            self.seconds += RETRY_SECONDS
+            self.use("get")
+        self.assertEqual(("1.0", "2.0"), told())
+
+    def test_many_fail_at_once(self) -> None:
+        """Many callers that meet the failure together make one warning."""
+        start = threading.Barrier(20)
+
+        def fail(use: str) -> None:
+            start.wait(10)
+            raise StoreError(f"{use} is broken")
+
+        self.shared._asked = fail  # type: ignore[method-assign]  # all of them are in it before the first one fails
+        with self.assertLogs(LOGGER) as logs, ThreadPoolExecutor(20) as threads:
+            list(threads.map(self.store.get, ["a"] * 20))
+        self.assertEqual(1, len(logs.records))
+
+
+del SteadyTest

@@ -1,0 +1,197 @@
+"""The session keeps connections, ends by the deadline, and takes advice from nobody."""
+
+import os
+import tempfile
+import time
+import unittest
+from pathlib import Path
+from unittest.mock import patch
+
+import requests
+
+from c42_proxy.upstream.transport import Deadline, _HTTPConnection, ends_at, new_session
+from harness.wire import Behaviour, Connection, Wire, answer, closes, sends, sends_and_resets, sends_without_end
+
+
+def at_request(number: int, unusual: Behaviour) -> Behaviour:
+    """Says OK, but for the request of this number on its connection, which meets with something else."""
+
+    def behave(path: str, connection: Connection) -> None:
+        if connection.requests == number:
+            unusual(path, connection)
+        else:
+            connection.send(answer(b"OK"))
+
+    return behave
+
+
+class TransportTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.wire = self.enterContext(Wire())
+        self.session = self.enterContext(new_session(8))
+
+    def get(self, seconds: float = 5.0) -> requests.Response:
+        with ends_at(Deadline(seconds)):
+            return self.session.get(self.wire.url + "events/1/", timeout=seconds, allow_redirects=False)
+
+
+class DeadlineTest(unittest.TestCase):
+    def test_remaining(self) -> None:
+        """A deadline tells what is left of it, and raises when nothing is."""
+        deadline = Deadline(0.05)
+        self.assertFalse(deadline.passed)
+        self.assertTrue(0 < deadline.remaining() <= 0.05)
+        time.sleep(0.06)
+        self.assertTrue(deadline.passed)
+        with self.assertRaises(TimeoutError):
+            deadline.remaining()
+
+
+class KeptAliveTest(TransportTest):
+    def test_reused(self) -> None:
+        """Twenty requests after each other travel over one connection."""
+        for _ in range(20):
+            self.assertEqual(b"OK", self._ok().content)
+        self.assertEqual(1, self.wire.connections)
+
+    def _ok(self) -> requests.Response:
+        self.wire.behaviour = at_request(0, closes)
+        return self.get()
+
+    def test_closed_at_the_next_request(self) -> None:
+        """A kept connection that is closed or reset at its next request is tried once more, on a fresh one."""
+        for name, end in {"closed": closes, "reset": sends_and_resets(b"")}.items():
+            with self.subTest(end=name), Wire(at_request(2, end)) as self.wire:
+                self.assertEqual(b"OK", self.get().content)
+                self.assertEqual(b"OK", self.get().content)
+                self.assertEqual(2, self.wire.connections)
+                self.assertEqual(3, self.wire.calls["event"])
+
+    def test_closed_before_the_next_request(self) -> None:
+        """A kept connection that was closed while nobody used it costs nothing but a fresh one."""
+
+        def behave(_path: str, connection: Connection) -> None:
+            connection.send(answer(b"OK"))
+            connection.close()
+
+        self.wire.behaviour = behave
+        for _ in range(2):
+            self.assertEqual(b"OK", self.get().content)
+        self.assertEqual(2, self.wire.calls["event"])
+
+    def test_reset_at_the_moment_of_sending(self) -> None:
+        """A kept connection whose end becomes known as we send is tried once more, too."""
+        connection = _HTTPConnection("127.0.0.1", int(self.wire.url.split(":")[2].split("/")[0]))
+        self.addCleanup(connection.close)
+
+        def behave(_path: str, at_server: Connection) -> None:
+            at_server.send(answer(b"OK"))
+            if self.wire.connections == 1:
+                at_server.reset()
+
+        self.wire.behaviour = behave
+        with ends_at(Deadline(5)):
+            for _ in range(2):
+                connection.request("GET", "/events/1/")
+                self.assertEqual(b"OK", connection.getresponse().data)
+                time.sleep(0.05)  # until the RST is there
+
+    def test_interim_answers(self) -> None:
+        """Early hints are not the answer: the one after them is, and the connection goes on being used."""
+        hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+        self.wire.behaviour = sends(2 * hints + answer(b"OK"))
+        for _ in range(2):
+            response = self.get()
+            self.assertEqual((200, b"OK", None), (response.status_code, response.content, response.headers.get("Link")))
+        self.assertEqual(1, self.wire.connections)
+
+    def test_fails_twice(self) -> None:
+        """Where the fresh connection fails as well, that is the end: one retry, no more."""
+        self.wire.behaviour = at_request(0, closes)
+        self.get()
+        self.wire.behaviour = closes
+        with self.assertRaises(requests.ConnectionError):
+            self.get()
+        self.assertEqual(3, self.wire.calls["event"])
+        self.assertEqual(2, self.wire.connections)
+
+    def test_fresh_one_fails(self) -> None:
+        """A fresh connection that fails is not tried again."""
+        self.wire.behaviour = closes
+        with self.assertRaises(requests.ConnectionError):
+            self.get()
+        self.assertEqual(1, self.wire.calls["event"])
+
+    def test_retry_ends_at_the_deadline(self) -> None:
+        """The second try has what is left of the first one's time, and no more."""
+
+        def behave(_path: str, connection: Connection) -> None:
+            if self.wire.connections == 1 and connection.requests == 2:
+                connection.pause(0.2)
+                connection.close()
+            elif self.wire.connections == 1:
+                connection.send(answer(b"OK"))
+            else:
+                connection.be_silent()
+
+        self.wire.behaviour = behave
+        self.get()
+        start = time.monotonic()
+        with self.assertRaises(requests.Timeout):
+            self.get(0.3)
+        self.assertLess(time.monotonic() - start, 0.45)
+
+
+class AdviceTest(TransportTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.headers: list[bytes] = []
+
+        def behave(_path: str, connection: Connection) -> None:
+            self.headers.append(connection.request)
+            connection.send(answer(b"OK", "200 OK", "Set-Cookie: a=b; Path=/"))
+
+        self.wire.behaviour = behave
+
+    def test_netrc(self) -> None:
+        """A .netrc in the home directory adds no Authorization."""
+        with tempfile.TemporaryDirectory() as home:
+            netrc = Path(home, ".netrc")
+            netrc.write_text("default login ford password prefect\n")
+            netrc.chmod(0o600)
+            with patch.dict(os.environ, {"HOME": home, "NETRC": str(netrc)}):
+                self.assertIsNotNone(requests.utils.get_netrc_auth(self.wire.url), "this test would prove nothing")
+                self.get()
+        self.assertNotIn(b"authorization", self.headers[0].lower())
+
+    def test_proxies(self) -> None:
+        """The proxies of the environment are not used."""
+        names = ["http_proxy", "https_proxy", "all_proxy"]
+        nowhere = "http://127.0.0.1:1"
+        with patch.dict(os.environ, {n: nowhere for name in names for n in (name, name.upper())}):
+            os.environ.pop("no_proxy", None)
+            os.environ.pop("NO_PROXY", None)
+            self.assertEqual(b"OK", self.get().content)
+
+    def test_cookies(self) -> None:
+        """A cookie that was set is not sent back."""
+        self.get()
+        self.get()
+        self.assertNotIn(b"cookie", self.headers[1].lower())
+        self.assertEqual(0, len(self.session.cookies))
+
+    def test_redirects(self) -> None:
+        """A redirect is neither followed nor is its endless body read."""
+        self.wire.behaviour = sends_without_end(
+            b"HTTP/1.1 302 Found\r\nLocation: /\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 1000
+        )
+        with (
+            ends_at(Deadline(5)),
+            self.session.get(self.wire.url + "events/1/", timeout=5, stream=True, allow_redirects=False) as found,
+        ):
+            self.assertEqual(302, found.status_code)
+        self.assertEqual(1, self.wire.calls.total())
+
+
+if __name__ == "__main__":
+    unittest.main()

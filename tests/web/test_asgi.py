@@ -1,0 +1,307 @@
+"""The ASGI front says what the Flask app says, and says it without a thread for each who waits."""
+
+import asyncio
+import json
+import re
+import threading
+import time
+import unittest
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import responses
+from flask import Flask
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from requests import PreparedRequest
+from werkzeug.test import Client, TestResponse
+
+from c42_proxy import create_app
+from c42_proxy.settings import Settings
+from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, Front
+from c42_proxy.web.routes import EVENTS
+from features.support.asgi import AsWsgi
+
+API_URL = "http://c42.example/api/v2/"
+PREFIX = "/events-with-subscriptions/"
+NOW = 1_475_000_000.0
+
+paths = st.sampled_from(
+    [
+        *(
+            f"{PREFIX}{event_id}/"
+            for event_id in ("tea", "gone", "sick", "x" * 128, "x" * 129, "a,b", "a%2fb", "a%0a", "")
+        ),
+        *(
+            f"{PREFIX}tea",
+            f"/{PREFIX}tea/",
+            f"{PREFIX}/tea/",
+            f"{PREFIX}tea//",
+            f"{PREFIX}tea/?limit=1",
+            "/",
+            "/static/x",
+        ),
+    ]
+)
+methods = st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "TRACE"])
+headers = st.dictionaries(
+    st.sampled_from(
+        ["If-None-Match", "If-Match", "If-Modified-Since", "Range", "Host", "X-Forwarded-Prefix", "Cookie", "Upgrade"]
+    ),
+    st.sampled_from(
+        ["*", '"x"', 'W/"TAG"', '"TAG"', '"x", "TAG"', "", "bytes=0-1", "websocket", "Fri, 21 Oct 2016 15:00:00 GMT"]
+    ),
+    max_size=3,
+)
+moments = st.sampled_from([0.0, 0.0, 0.5, 2.0, 251.9, 252.0, 300.0, 4000.0, -2.0, -500.0])
+visits = st.lists(st.tuples(moments, methods, paths, headers), min_size=1, max_size=12)
+
+
+def answer_of_c42(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
+    """`gone` is not there, `sick` fails, all others are well."""
+    url = str(request.url)
+    if "gone" in url:
+        return 404, {}, "{}"
+    if "sick" in url:
+        return 500, {}, "{}"
+    if "event-subscriptions" in url:
+        data: list[Any] = [{"id": "s", "permission": "subscribed_read", "subscriber": {"first_name": "Zoë"}}]
+        return 200, {}, json.dumps({"data": data, "meta_data": {"count": 1}})
+    event_id = url.rstrip("/").rpartition("/")[2]
+    return 200, {}, json.dumps({"data": [{"id": event_id, "title": "Tea"}], "meta_data": {"count": 1}})
+
+
+@contextmanager
+def fake_c42() -> Iterator[None]:
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
+        wire.add_callback("GET", re.compile(re.escape(API_URL)), answer_of_c42)
+        yield
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def proxy(clock: Clock, **options: Any) -> Flask:
+    settings_ = Settings(api_token=SecretStr("x"), api_url=API_URL, cache_url="memory://", **options)
+    return create_app(settings_, clock=clock)
+
+
+def essence(response: TestResponse) -> tuple[int, list[tuple[str, str]], bytes]:
+    """All but what a hit may differ in."""
+    kept = [(name.lower(), value) for name, value in response.headers if name.lower() not in {"cache-status", "date"}]
+    return response.status_code, sorted(kept), response.data
+
+
+class SameAnswersTest(unittest.TestCase):
+    @given(visits)
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    def test_same_as_flask(self, visits: list[tuple[float, str, str, dict[str, str]]]) -> None:
+        """Whatever is requested, however, and whenever: the front's answer is Flask's."""
+        clock = Clock()
+        tag = ""
+        with (
+            fake_c42(),
+            closing(AsWsgi(Front(proxy(clock)))) as front,
+            closing(AsWsgi(Front(proxy(clock)), whole=False)) as in_messages,
+        ):
+            clients = [Client(proxy(clock)), Client(front), Client(in_messages)]
+            for moment, method, path, headers in visits:
+                clock.now += moment
+                sent = {name: value.replace("TAG", tag) for name, value in headers.items()}
+                sent["X-Request-ID"] = "the-same"
+                by_flask, *others = (client.open(path, method=method, headers=sent) for client in clients)
+                for by_front in others:
+                    self.assertEqual(essence(by_flask), essence(by_front), (method, path, sent))
+                tag = by_flask.headers.get("ETag", tag).strip('"')
+
+    def test_conditional_hit(self) -> None:
+        """A hit that the client has already is a 304 from memory, like Flask's."""
+        front = AsWsgi(Front(proxy(Clock())))
+        self.addCleanup(front.close)
+        client = Client(front)
+        with fake_c42():
+            first = client.get(f"{PREFIX}tea/")
+        again = client.get(f"{PREFIX}tea/", headers={"If-None-Match": f"W/{first.headers['ETag']}"})
+        self.assertEqual((again.status_code, again.data), (304, b""))
+        self.assertEqual(again.headers["Expires"], first.headers["Expires"])
+
+    def test_in_one_piece(self) -> None:
+        """Every answer for an event leaves in one write: whoever dies before or after it leaves no half of one."""
+        front = Front(proxy(Clock()))
+        pieces: list[bytes] = []
+
+        def send_whole(_scope: Any, head: bytes, _body: bytes) -> bool:
+            pieces.append(head.partition(b"\r\n")[0])
+            return True
+
+        async def not_sent(*_: Any) -> Any:
+            self.fail("sent in messages")
+
+        async def ask(event_id: str, method: str = "GET", *headers: tuple[bytes, bytes]) -> None:
+            scope = {"type": "http", "method": method, "path": f"{PREFIX}{event_id}/", "headers": headers}
+            await front({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
+
+        async def ask_all() -> None:
+            for event_id in ("tea", "tea", "gone", "sick"):
+                await ask(event_id)
+            await ask("tea", "HEAD")
+            await ask("tea", "GET", (b"if-none-match", b"*"))
+
+        with fake_c42():
+            asyncio.run(ask_all())
+        self.assertEqual([int(line.split()[1]) for line in pieces], [200, 200, 404, 502, 200, 304])
+
+    def test_head_of_a_304(self) -> None:
+        """A 304 says nothing of a body: it has none."""
+        front = Front(proxy(Clock()))
+        heads: list[bytes] = []
+
+        def send_whole(_scope: Any, head: bytes, _body: bytes) -> bool:
+            heads.append(head)
+            return True
+
+        async def not_sent(*_: Any) -> Any:
+            self.fail("sent in messages")
+
+        async def ask_twice() -> None:
+            for headers in ([], [(b"if-none-match", b"*")]):
+                scope = {"type": "http", "method": "GET", "path": f"{PREFIX}tea/", "headers": headers}
+                await front({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
+
+        with fake_c42():
+            asyncio.run(ask_twice())
+        first, again = heads
+        self.assertTrue(again.startswith(b"HTTP/1.1 304 "), again)
+        self.assertIn(b"\r\ncontent-", first)
+        self.assertNotIn(b"\r\ncontent-", again)
+
+    def test_made_once(self) -> None:
+        """What all are sent who may reuse an answer is made once, and kept with it."""
+        app = proxy(Clock())
+        front = AsWsgi(Front(app))
+        self.addCleanup(front.close)
+        with fake_c42():
+            Client(front).get(f"{PREFIX}tea/")
+        hit = app.extensions[EVENTS].hit("tea")
+        self.assertIn(b'{"id":"tea"', hit.result.ready[1])
+
+    def test_duration(self) -> None:
+        """The log says how many milliseconds the request took, and how many of them C42."""
+        front = AsWsgi(Front(proxy(Clock())))
+        self.addCleanup(front.close)
+        with fake_c42(), self.assertLogs("c42_proxy", "INFO") as logs:
+            Client(front).get(f"{PREFIX}tea/")
+        (line,) = (vars(record) for record in logs.records if record.msg == "request")
+        self.assertTrue(0 <= line["c42_ms"] <= line["ms"] < 10_000, line)
+
+    def test_bug(self) -> None:
+        """A mistake of the proxy is a 500 that shows nothing of it, and a traceback in the log."""
+
+        class BrokenClock(Clock):
+            def __call__(self) -> float:
+                raise ZeroDivisionError("inner detail")
+
+        front = AsWsgi(Front(proxy(BrokenClock())))
+        self.addCleanup(front.close)
+        with self.assertLogs("c42_proxy", "ERROR") as logs:
+            answer = Client(front).get(f"{PREFIX}tea/")
+        self.assertEqual(answer.status_code, 500)
+        self.assertNotIn("inner detail", answer.text)
+        self.assertEqual(json.loads(answer.text)["request_id"], answer.headers["X-Request-ID"])
+        self.assertIn("inner detail", "".join(logs.output))
+
+    def test_other_protocols(self) -> None:
+        """What is no HTTP request is left alone."""
+
+        async def nothing(*_: Any) -> Any:
+            self.fail("neither read nor answered")
+
+        asyncio.run(Front(proxy(Clock()))({"type": "websocket", "path": f"{PREFIX}tea/"}, nothing, nothing))
+
+
+class WaitingTest(unittest.TestCase):
+    def test_many_wait_without_threads(self) -> None:
+        """Two thousand who wait for one event take no thread each, and a hit is answered meanwhile."""
+        released = threading.Event()
+        self.addCleanup(released.set)
+
+        def slowly(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
+            if "slow" in str(request.url):
+                released.wait(10)
+            return answer_of_c42(request)
+
+        front = Front(proxy(Clock()))
+        calls = []
+
+        async def ask(event_id: str) -> int:
+            answered: list[Any] = []
+
+            async def send(message: Any) -> None:
+                answered.append(message)
+
+            scope = {"type": "http", "method": "GET", "path": f"{PREFIX}{event_id}/", "headers": []}
+            await front(scope, send, send)  # type: ignore[arg-type]  # it does not read
+            return int(answered[0]["status"])
+
+        async def run() -> None:
+            await ask("tea")
+            waiting = [asyncio.create_task(ask("slow")) for _ in range(2000)]
+            await asyncio.sleep(0)
+            before = time.monotonic()
+            self.assertEqual(await ask("tea"), 200)
+            self.assertLess(time.monotonic() - before, 0.5)
+            self.assertLess(threading.active_count(), 30 + FLASK_THREADS)
+            released.set()
+            self.assertEqual(set(await asyncio.gather(*waiting)), {200})
+
+        with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
+            wire.add_callback("GET", re.compile(re.escape(API_URL)), slowly)
+            asyncio.run(run())
+            calls = [call.request.url for call in wire.calls if "slow" in str(call.request.url)]
+        self.assertEqual(len(calls), 2)
+
+    def test_giving_up(self) -> None:
+        """Who has waited for twice the budget is told so; the fetch goes on."""
+        released = threading.Event()
+        self.addCleanup(released.set)
+
+        def silent(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
+            released.wait(10)
+            return answer_of_c42(request)
+
+        front = AsWsgi(Front(proxy(Clock(), timeout=0.1)))
+        self.addCleanup(front.close)
+        with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
+            wire.add_callback("GET", re.compile(re.escape(API_URL)), silent)
+            start = time.monotonic()
+            answer = Client(front).get(f"{PREFIX}tea/")
+            self.assertEqual(answer.status_code, 504)
+            self.assertLess(time.monotonic() - start, 1)
+            released.set()
+
+    def test_no_timer_is_left(self) -> None:
+        """Who was answered in time leaves nothing behind that would go off later."""
+        timers: list[asyncio.TimerHandle] = []
+
+        class Loop(asyncio.SelectorEventLoop):
+            def call_later(self, *arguments: Any, **options: Any) -> asyncio.TimerHandle:  # type: ignore[override]  # as it comes
+                timers.append(super().call_later(*arguments, **options))
+                return timers[-1]
+
+        async def send(_message: Any) -> None:
+            pass
+
+        scope = {"type": "http", "method": "GET", "path": f"{PREFIX}tea/", "headers": []}
+        with fake_c42(), asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(Front(proxy(Clock()))(scope, send, send))  # type: ignore[arg-type]  # it does not read
+        self.assertTrue(timers)
+        self.assertTrue(all(timer.cancelled() for timer in timers))

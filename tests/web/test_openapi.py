@@ -1,0 +1,290 @@
+"""`openapi.yaml` tells what there is, and the real service keeps to it, whatever it is asked.
+
+`C42_OPENAPI_REQUESTS` says how many requests are to be generated; beyond the usual number they differ each time.
+"""
+
+import json
+import os
+import re
+import tomllib
+import unittest
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+from urllib.parse import quote
+
+import jsonschema_rs
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.vendor.pretty import RepresentationPrinter
+from pydantic import SecretStr
+from schemathesis import Case, CheckContext, GenerationMode, Response
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from c42_proxy import __version__, create_app
+from c42_proxy.errors import (
+    Busy,
+    C42Down,
+    EventNotFound,
+    InvalidAnswer,
+    NotAsked,
+    Problem,
+    RateLimited,
+    TokenRefused,
+    ToldToWait,
+    UpstreamDown,
+    UpstreamTimeout,
+)
+from c42_proxy.sandbox.command import SANDBOX_TOKEN
+from c42_proxy.sandbox.events import SAMPLES
+from c42_proxy.settings import Settings
+from c42_proxy.web.routes import EVENT_ID, PREFIX
+from harness.cluster import Cluster, Host, Sandbox
+from harness.processes import ROOT
+
+from .openapi import DOCUMENT, FILE, RESPONSES, examples, references, schemas, validator
+
+ADDRESS = f"{PREFIX}{{event_id}}/"
+REQUEST_ID: str = DOCUMENT["components"]["schemas"]["RequestId"]["pattern"]
+
+REQUESTS = 500
+SERVERS_OWN_HEADERS = {"content-type", "content-length", "date"}
+OTHER_METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+def subclasses(root: type[Problem]) -> Iterator[type[Problem]]:
+    for found in root.__subclasses__():
+        yield found
+        yield from subclasses(found)
+
+
+class DescriptionTest(unittest.TestCase):
+    def test_valid(self) -> None:
+        """It is OpenAPI 3.1, of valid schemas, and every component in it is used."""
+        schemathesis.openapi.from_path(FILE, config=schemathesis.Config()).validate()
+        for schema in schemas():
+            jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+        components = {f"#/components/{kind}/{name}" for kind, all_ in DOCUMENT["components"].items() for name in all_}
+        self.assertEqual(components, set(references()))
+
+    def test_about(self) -> None:
+        """It is of this version, under this licence, and names the default address."""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        info = DOCUMENT["info"]
+        self.assertEqual(
+            (info["version"], info["summary"], info["license"]["identifier"]),
+            (__version__, project["description"], project["license"]),
+        )
+        bind = Settings.model_fields["bind"].default
+        self.assertEqual([server["url"] for server in DOCUMENT["servers"]], [f"http://{bind}"])
+
+    def test_addresses(self) -> None:
+        """It describes the one address, with and without its closing slash, and ids as the proxy takes them."""
+        self.assertEqual(set(DOCUMENT["paths"]), {ADDRESS, ADDRESS[:-1]})
+        self.assertEqual(DOCUMENT["components"]["schemas"]["EventId"]["pattern"], f"^{EVENT_ID}$")
+
+    def test_statuses(self) -> None:
+        """It describes every status that an error of the proxy has, those of HTTP itself, and no other."""
+        of_errors = {vars(error)["status"] for error in subclasses(Problem) if "status" in vars(error)}
+        for method in ("get", "head"):
+            for address, expected in (
+                (ADDRESS, {200, 304, 405, 500} | of_errors),
+                (ADDRESS[:-1], {308, 404, 405, 500}),
+            ):
+                with self.subTest(address, method=method):
+                    self.assertEqual(set(map(int, DOCUMENT["paths"][address][method]["responses"])), expected)
+
+    def test_reasons(self) -> None:
+        """It describes every reason for which C42 is not asked, and no other."""
+        (described,) = re.findall(r"\|detail=\((.*?)\)", DOCUMENT["components"]["schemas"]["CacheStatus"]["pattern"])
+        self.assertEqual(set(described.split("|")), {vars(error)["reason"] for error in subclasses(NotAsked)})
+
+    def test_examples(self) -> None:
+        """Each example is as its schema says."""
+        for schema, example in examples():
+            with self.subTest(example):
+                validator(schema).validate(example)
+
+    def test_problems(self) -> None:
+        """The problems among the examples are the proxy's own, word for word."""
+        client = create_app(Settings(api_token=SecretStr("-"), cache_url="memory://")).test_client()
+        refused = [client.get("/").get_json(), client.post(f"{PREFIX}x/").get_json()]
+        errors: list[Problem] = [
+            *(EventNotFound("d6e6_14752373875438"), TokenRefused(401), UpstreamTimeout(), UpstreamDown(500)),
+            *(UpstreamDown(), InvalidAnswer("it is not JSON", 200), RateLimited(30, 429), ToldToWait(30), C42Down(5)),
+            Busy(),
+        ]
+        said = {(error.status, error.detail) for error in errors}
+        said |= {(problem["status"], problem["detail"]) for problem in refused}
+        for _schema, example in examples():
+            if isinstance(example, dict) and "detail" in example and example["status"] != 500:
+                self.assertIn((example["status"], example["detail"]), said)
+
+
+Situation = tuple[Host, dict[str, object]]
+
+
+class Service:
+    """The proxy twice, in front of one stand-in C42 that changes from request to request.
+
+    Both give C42 little time, and forget soon. One tells no expired answers and never leaves C42 alone: its clients
+    see what C42 does. The other tells expired answers, and leaves C42 alone after two failures.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        budget, soon = 0.2, 0.1
+        plain = cluster.add_host(
+            "memory://",
+            C42_TIMEOUT=f"{budget}",
+            C42_CACHE_TTL=f"{5 * soon}",
+            C42_STALE_IF_ERROR="0",
+            C42_BREAKER_THRESHOLD="0",
+        )
+        sparing = cluster.add_host(
+            "memory://", C42_TIMEOUT=f"{budget}", C42_CACHE_TTL=f"{soon}", C42_BREAKER_THRESHOLD="2"
+        )
+        self.situations: list[Situation] = [
+            *[(plain, {})] * 4,
+            (plain, {"fault": {"status": 500}}),
+            (plain, {"fault": {"status": 401}}),
+            # A wait of no seconds: with any other, hardly anything but the wait would be seen.
+            (plain, {"fault": {"status": 429, "retry_after": 0}}),
+            (plain, {"fault": {"body": "<html>"}}),
+            (plain, {"latency": 2 * budget}),
+            *[(sparing, {})] * 4,
+            (sparing, {"fault": {"status": 500}}),
+            (sparing, {"fault": {"status": 503, "retry_after": 1}}),
+            (sparing, {"latency": 1.5 * soon}),
+        ]
+        self._sandbox: Sandbox = cluster.sandbox
+        self._now: dict[str, object] = {}
+
+    def address_in(self, situation: Situation) -> str:
+        """Where to ask, after C42 has become as it is in that situation."""
+        host, c42 = situation
+        if c42 != self._now:
+            self._sandbox.set(**{"fault": None, "latency": 0, **c42})
+            self._now = c42
+        return f"http://127.0.0.1:{host.port}"
+
+
+def cases() -> st.SearchStrategy[Case[Any]]:
+    """Requests as described, and others: ids, headers, methods and addresses of all kinds."""
+    described = schemathesis.openapi.from_path(FILE, config=schemathesis.Config())
+    gets = described.include(method="GET")
+    segments = st.text(st.characters(codec="utf-8", exclude_characters="/")).filter(
+        lambda text: text not in {".", ".."}
+    )
+
+    def of_samples(operation: Any) -> st.SearchStrategy[Case[Any]]:
+        return st.sampled_from(sorted(SAMPLES)).flatmap(
+            lambda event_id: operation.as_strategy(path_parameters={"event_id": event_id})
+        )
+
+    def with_method(case: Case[Any], method: Any) -> Case[Any]:
+        case.method = method
+        return case
+
+    def with_path(case: Case[Any], path: list[str]) -> Case[Any]:
+        case.path = "/" + "/".join(quote(segment, safe="") for segment in path)
+        return case
+
+    return st.one_of(
+        of_samples(described[ADDRESS]["GET"]),
+        of_samples(described[ADDRESS]["GET"]),
+        of_samples(described[ADDRESS]["HEAD"]),
+        described.as_strategy(),
+        described.as_strategy(GenerationMode.NEGATIVE),
+        st.builds(with_method, gets.as_strategy(), st.sampled_from(OTHER_METHODS)),
+        st.builds(with_path, gets.as_strategy(), st.lists(segments, max_size=4)),
+    )
+
+
+class ServiceTest(unittest.TestCase):
+    def test_generated_requests(self) -> None:
+        """No request gets a 500, nor an answer that is not described; all that is described comes to be seen."""
+        count = int(os.environ.get("C42_OPENAPI_REQUESTS", REQUESTS))
+        service = Service(self.enterContext(Cluster()))
+        session = self.enterContext(requests.Session())
+        session.trust_env = False
+        # schemathesis puts another one in its place, which tells nothing of what fails, for the whole process.
+        with mock.patch("hypothesis.core.RepresentationPrinter", RepresentationPrinter):
+            generated = cases()
+        tags: dict[str, str] = {}
+        seen: Counter[int] = Counter()
+
+        @settings(
+            max_examples=count,
+            derandomize=count == REQUESTS,
+            database=None,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
+        @given(
+            generated,
+            st.sampled_from(service.situations),
+            st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+            st.booleans(),
+        )
+        def check(case: Case[Any], situation: Situation, query: dict[str, str], tells_tag: bool) -> None:
+            if tells_tag and case.formatted_path in tags:
+                case.headers["If-None-Match"] = tags[case.formatted_path]
+            response = case.call(service.address_in(situation), session, params=query)
+            seen[response.status_code] += 1
+            case.validate_response(response, [*CHECKS, self.is_as_told])
+            for tag in response.headers.get("etag", []):
+                tags[case.formatted_path] = tag
+
+        check()
+        self.assertGreaterEqual(seen.total(), count)
+        self.assertEqual(set(seen), set(RESPONSES) - {500})
+
+    def is_as_told(self, _context: CheckContext, response: Response, case: Case[Any]) -> None:
+        """A further check: what the description says in words."""
+        status, described = response.status_code, RESPONSES.get(response.status_code)
+        if described is None:
+            return  # the check of the status tells
+        headers = {name: value for name, values in response.headers.items() for value in values}
+        self.assertNotEqual(status, 500)
+        self.assertEqual(sum(map(len, response.headers.values())), len(headers), "a header twice")
+        self.assertEqual(set(headers) - {name.lower() for name in described["headers"]} - SERVERS_OWN_HEADERS, set())
+        self.assertNotIn(SANDBOX_TOKEN, f"{headers}{response.content!r}")
+        self.assertEqual(status == 405, case.method not in {"GET", "HEAD"} and case.path in DOCUMENT["paths"])
+        how = headers.get("cache-status", "none; detail=refused")
+        may_be_reused = status in {200, 304, 404} and "detail=" not in how
+        self.assertEqual(headers.get("cache-control", "no-store") != "no-store", may_be_reused, how)
+        for name, is_there in (
+            ("expires", may_be_reused),
+            ("x-accel-expires", may_be_reused),
+            ("etag", may_be_reused and status != 404),
+            ("content-type", "content" in described),
+        ):
+            self.assertEqual(name in headers, is_there, name)
+        if "etag" in headers and headers["etag"] == case.headers.get("If-None-Match"):
+            self.assertEqual(status, 304)
+        if case.method == "HEAD" or "content" not in described:
+            self.assertEqual(response.content, b"")
+        else:
+            self.assertIn(headers["content-type"], described["content"])
+            self.assertIn(json.loads(response.content).get("request_id"), {None, headers["x-request-id"]})
+        if re.fullmatch(REQUEST_ID, sent_id := case.headers.get("X-Request-ID", "")):
+            self.assertEqual(headers["x-request-id"], sent_id)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,142 @@
+"""The ops port of real workers: counted over all of them, over restarts, and with nothing left behind."""
+
+import json
+import os
+import re
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, is_alive, until
+
+TIMEOUT = 10.0
+FOLDERS = Path("/dev/shm")
+
+
+class OpsTest(ProcessTestCase):
+    """There is no C42 behind it: each event is a 502."""
+
+    def serve(self, ops: str = "", **variables: str) -> Process:
+        self.port, self.ops_port = free_port(), free_port()
+        environ = {
+            "C42_API_URL": "http://127.0.0.1:1/",
+            "C42_API_TOKEN": "token-of-this-test",
+            "C42_BIND": f"127.0.0.1:{self.port}",
+            "C42_OPS_BIND": ops or f"127.0.0.1:{self.ops_port}",
+            "C42_CACHE_URL": "memory://",
+            "C42_BREAKER_THRESHOLD": "0",
+            **variables,
+        }
+        process = self.enterContext(Process([*C42_PROXY, "serve"], clean_environ(**environ)))
+        process.wait_until_answers(f"http://127.0.0.1:{self.port}/")
+        return process
+
+    def get(self, port: int, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def errors_counted(self) -> float:
+        _, text = self.get(self.ops_port, "/metrics")
+        found = re.search(r'c42_proxy_requests_total\{outcome="error",status="502"\} (\S+)', text)
+        return float(found[1]) if found else 0
+
+    def ask_for_events(self, number: int) -> None:
+        for event in range(number):
+            self.assertEqual(self.get(self.port, f"/events-with-subscriptions/{event}/")[0], 502)
+
+    def files(self, process: Process) -> set[str]:
+        """The names of the files in which the workers count."""
+        for pid, _ in process.descendants():
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                if (found := re.search(rf"{FOLDERS}/c42-proxy-[^/]+(?=/)", line)) is not None:
+                    self.folder = Path(found[0])
+                    return {file.name for file in self.folder.iterdir()}
+        raise AssertionError("no folder")
+
+    def assert_counted_over_all(self, **variables: str) -> None:
+        process = self.serve(WEB_CONCURRENCY="3", **variables)
+        until(lambda: len(process.descendants()) == 3, "three workers")
+        self.ask_for_events(30)
+        self.assertEqual(self.errors_counted(), 30)
+        (pid, _), *_others = process.descendants()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: len(process.descendants()) == 3 and (pid, _) not in process.descendants(), "a new worker")
+        self.ask_for_events(10)
+        self.assertEqual(self.errors_counted(), 40)
+
+    def test_all_workers(self) -> None:
+        """Counters are those of all workers, and go on when one is killed."""
+        self.assert_counted_over_all()
+
+    def test_gthread(self) -> None:
+        """The same under gunicorn's own threads: it has the ops port, too."""
+        self.assert_counted_over_all(GUNICORN_CMD_ARGS="--worker-class gthread")
+        self.assertEqual(self.get(self.port, "/metrics")[0], 404)
+        self.assertEqual(json.loads(self.get(self.ops_port, "/readyz")[1])["status"], "ready")
+
+    def test_no_files_pile_up(self) -> None:
+        """Reloads make no ever more files; at the end they are all gone."""
+        process = self.serve(WEB_CONCURRENCY="2")
+        until(lambda: len(process.descendants()) == 2, "two workers")
+        self.ask_for_events(6)
+        seen = set()
+        for _ in range(3):
+            old = process.descendants()
+            process.send(signal.SIGHUP)
+
+            def renewed(old: set[tuple[int, str]] = old) -> bool:
+                workers = process.descendants()
+                return len(workers) == 2 and not workers & old
+
+            until(renewed, "new workers")
+            seen |= self.files(process)
+        self.assertEqual(self.errors_counted(), 6)
+        self.assertEqual({name for name in seen if re.search(r"_([4-9]|\d\d)\.db", name)}, set())
+        process.send(signal.SIGTERM)
+        self.assertEqual(process.wait(), 0, process.output())
+        self.assertFalse(self.folder.exists())
+
+    def test_health(self) -> None:
+        """/healthz and /readyz answer there, nothing of it on the public port, and no event on this one."""
+        self.serve()
+        self.assertEqual(json.loads(self.get(self.ops_port, "/healthz")[1]), {"status": "alive"})
+        self.assertEqual(json.loads(self.get(self.ops_port, "/readyz")[1]), {"status": "ready", "degraded": []})
+        for path in ("/metrics", "/healthz", "/readyz"):
+            self.assertEqual(self.get(self.port, path)[0], 404)
+        self.assertEqual(self.get(self.ops_port, "/events-with-subscriptions/a/")[0], 404)
+
+    def test_lost_store(self) -> None:
+        """A lost store degrades, and makes nothing unready."""
+        self.serve(C42_CACHE_URL="redis://127.0.0.1:1/0")
+        self.ask_for_events(1)
+        status, text = self.get(self.ops_port, "/readyz")
+        self.assertEqual((status, json.loads(text)), (200, {"status": "degraded", "degraded": ["store"]}))
+        _, text = self.get(self.ops_port, "/metrics")
+        self.assertIn("\nc42_proxy_store_up 0.0", text)
+
+    def test_taken_port(self) -> None:
+        """An ops port that somebody else has costs a warning: the proxy answers without."""
+        first = self.serve()
+        self.assertNotIn("C42_OPS_BIND", first.output())
+        second = self.serve(ops=f"127.0.0.1:{self.ops_port}")
+        self.assertIn("C42_OPS_BIND: cannot listen", second.output())
+
+    def test_killed_master(self) -> None:
+        """No worker outlives a killed master."""
+        for worker_class in ("", "--worker-class gthread"):
+            process = self.serve(GUNICORN_CMD_ARGS=worker_class, WEB_CONCURRENCY="2")
+            until(lambda process=process: len(process.descendants()) == 2, "two workers")  # type: ignore[misc]  # bound
+            self.workers = process.descendants()
+            self.files(process)
+            folder = self.folder
+            process.send(signal.SIGKILL)
+            process.wait()
+            until(lambda: not any(map(is_alive, self.workers)), "their end", 5)
+            self.assertTrue(folder.exists())
+            self.serve()
+            self.assertFalse(folder.exists(), "the next one tidies up")
