@@ -17,6 +17,7 @@ from typing import TypeVar
 import click
 
 from ..caching.circuit_breaker import Guard
+from ..deadline import Deadline
 from ..errors import InvalidAnswer, RateLimited, StoreError, TokenRefused, ToldToWait, UpstreamError, UpstreamTimeout
 from ..observability.metrics import Metrics
 from ..settings import MEMORY_URL, Settings
@@ -24,7 +25,7 @@ from ..stores.contract import SharedStore, Store
 from ..stores.memory import MemoryStore
 from ..stores.opening import SQLITE, open_shared, shared_file, store_name
 from ..upstream.client import C42
-from ..upstream.transport import Deadline, new_session
+from ..upstream.transport import new_session
 from ..web.routes import PREFIX
 
 HEALTH_SECONDS = 2.0

@@ -8,7 +8,6 @@ import contextlib
 import http.client
 import io
 import socket
-import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from http.cookiejar import DefaultCookiePolicy
@@ -20,23 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 
-
-class Deadline:
-    """The end of a time budget of `seconds`, on the monotonic clock: no clock set back or forth moves it."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
-
-    def remaining(self) -> float:
-        """The seconds that are left; raises TimeoutError where there are none."""
-        left = self._at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
-
-    @property
-    def passed(self) -> bool:
-        return time.monotonic() >= self._at
+from ..deadline import Deadline as Deadline  # noqa: PLC0414  # events.py still imports it from here
 
 
 _deadline: ContextVar[Deadline] = ContextVar("deadline")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
+from c42_proxy.deadline import Deadline
 from c42_proxy.errors import (
     InvalidAnswer,
     RateLimited,
@@ -28,7 +29,7 @@ from c42_proxy.errors import (
 )
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.upstream.client import C42, Event, Page, Subscription
-from c42_proxy.upstream.transport import Deadline, new_session
+from c42_proxy.upstream.transport import new_session
 from harness.wire import (
     BROKEN,
     CHUNKED,

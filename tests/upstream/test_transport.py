@@ -9,7 +9,8 @@ from unittest.mock import patch
 
 import requests
 
-from c42_proxy.upstream.transport import Deadline, _HTTPConnection, ends_at, new_session
+from c42_proxy.deadline import Deadline
+from c42_proxy.upstream.transport import _HTTPConnection, ends_at, new_session
 from harness.wire import Behaviour, Connection, Wire, answer, closes, sends, sends_and_resets, sends_without_end
 
 
@@ -33,18 +34,6 @@ class TransportTest(unittest.TestCase):
     def get(self, seconds: float = 5.0) -> requests.Response:
         with ends_at(Deadline(seconds)):
             return self.session.get(self.wire.url + "events/1/", timeout=seconds, allow_redirects=False)
-
-
-class DeadlineTest(unittest.TestCase):
-    def test_remaining(self) -> None:
-        """A deadline tells what is left of it, and raises when nothing is."""
-        deadline = Deadline(0.05)
-        self.assertFalse(deadline.passed)
-        self.assertTrue(0 < deadline.remaining() <= 0.05)
-        time.sleep(0.06)
-        self.assertTrue(deadline.passed)
-        with self.assertRaises(TimeoutError):
-            deadline.remaining()
 
 
 class KeptAliveTest(TransportTest):
