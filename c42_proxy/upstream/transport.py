@@ -21,7 +21,6 @@ from urllib3.response import HTTPResponse
 
 from ..deadline import Deadline as Deadline  # noqa: PLC0414  # events.py still imports it from here
 
-
 _deadline: ContextVar[Deadline] = ContextVar("deadline")
 
 
