@@ -29,7 +29,7 @@ check: .venv/installed-dev ## format, lint, types, import contract and features,
 	@rm -f .coverage .coverage.*
 	$(BIN)/behave --dry-run --format steps.usage --no-summary | (! grep -E 'UN(USED|DEFINED) STEP')
 	$(COVERAGE) -m behave --format progress
-	$(COVERAGE) -m behave --format progress -D driver=front
+	$(COVERAGE) -m behave --format progress -D driver=asgi
 
 live: .venv/installed-dev ## the features again, told by gunicorn's workers with each store
 	$(BIN)/behave --format progress -D driver=live -D store=memory

@@ -1,4 +1,4 @@
-"""A fresh world for each scenario, told by one of the drivers: `-D driver=flask|front|live`, `-D store=…` for live."""
+"""A fresh world for each scenario, told by one of the drivers: `-D driver=flask|asgi|live`, `-D store=…` for live."""
 
 import os
 import shutil
@@ -7,7 +7,10 @@ from behave.model import Feature, Scenario
 from behave.runner import Context
 from behave.tag_matcher import ActiveTagMatcher
 
-from features.support import drivers, parameters
+from features.drivers.asgi import asgi
+from features.drivers.driver import Driver
+from features.drivers.flask import flask
+from features.support import parameters
 from features.support.world import World
 from harness.needs import REQUIRE_ALL
 
@@ -44,10 +47,10 @@ def after_scenario(context: Context, scenario: Scenario) -> None:
         print(context.world.output())
 
 
-def _driver(name: str, store: str) -> drivers.Driver:
+def _driver(name: str, store: str) -> Driver:
     if name == "live":
         # Not imported for the others: it starts gunicorn.
-        from features.support.live import Live  # noqa: PLC0415
+        from features.drivers.live import Live  # noqa: PLC0415
 
         return Live(store)
-    return {"flask": drivers.flask, "front": drivers.front}[name]()
+    return {"flask": flask, "asgi": asgi}[name]()

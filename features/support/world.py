@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.test import Client, TestResponse
 
 from c42_proxy.sandbox.events import Person
-from features.support.drivers import START, Driver, pass_time
+from features.drivers.driver import START, Driver, pass_time
 from features.support.fake_c42 import TOKEN, Answer, Call, FakeC42, id_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from c42_proxy import create_app
 from c42_proxy.observability import logs
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Front
-from features.support.asgi import AsWsgi
+from harness.as_wsgi import AsWsgi
 
 API_URL = "http://c42.example/api/v2/"
 PATH = "/events-with-subscriptions/tea/"

@@ -15,7 +15,7 @@ from c42_proxy.observability.metrics import Metrics
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Front
 from c42_proxy.web.routes import METRICS
-from features.support.asgi import AsWsgi
+from harness.as_wsgi import AsWsgi
 
 API_URL = "http://c42.example/api/v2/"
 PATH = "/events-with-subscriptions/tea/"

@@ -22,7 +22,7 @@ from c42_proxy import create_app
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, Front
 from c42_proxy.web.routes import EVENTS
-from features.support.asgi import AsWsgi
+from harness.as_wsgi import AsWsgi
 
 API_URL = "http://c42.example/api/v2/"
 PREFIX = "/events-with-subscriptions/"

@@ -30,7 +30,7 @@ class Core:
     others: tuple[str, ...] = field(default=())
 
 
-BOTH = ("flask", "front")
+BOTH = ("flask", "asgi")
 
 
 def _core(name: str, *tests: str, drivers: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> Core:
@@ -63,7 +63,7 @@ CORE = (
         "observability.logs",
         "observability.metrics",
         "web.asgi",
-        drivers=("front",),
+        drivers=("asgi",),
     ),
     _core("settings", "settings", others=("main", "commands.cache", "stores.contract")),
     _core(

@@ -1,6 +1,6 @@
-"""The proxy for real: gunicorn's workers with a store, asked over HTTP, on a clock that a file holds.
+"""`-D driver=live`: the proxy for real: gunicorn's workers with a store, asked over HTTP, on a clock that a file holds.
 
-`python -m features.support.live FOLDER` is that proxy. All scenarios have the same workers; each has an app of its own
+`python -m features.drivers.live FOLDER` is that proxy. All scenarios have the same workers; each has an app of its own
 in them, made when the first request for it comes.
 """
 
@@ -20,8 +20,8 @@ from c42_proxy.observability.logs import configure_logs
 from c42_proxy.server.gunicorn import Server
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Front, Receive, Scope, Send
-from features.support import wires
-from features.support.drivers import START, broken_clock
+from features.drivers import wires
+from features.drivers.driver import START, broken_clock
 from harness.processes import Process, clean_environ, free_port
 from harness.redis_server import RedisServer
 
@@ -77,7 +77,7 @@ class Live:
             self._port = free_port()
             workers = 1 if store == "memory" else WORKERS
             environ = clean_environ(FEATURES_PORT=str(self._port), WEB_CONCURRENCY=str(workers))
-            command = [sys.executable, "-m", "features.support.live", str(folder)]
+            command = [sys.executable, "-m", "features.drivers.live", str(folder)]
             self._process = running.enter_context(Process(command, environ))
             self._process.wait_until_says("Booting worker")
             self._running = running.pop_all()

@@ -1,0 +1,52 @@
+"""What a driver is: it runs the proxy of each scenario, in this process or for real."""
+
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from features.drivers import wires
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+START = datetime(2016, 10, 21, 15, 0, 0, tzinfo=UTC)
+"""When each scenario begins."""
+
+
+class Driver(Protocol):
+    """Runs the proxy of one scenario after the other. `store` is what its processes share."""
+
+    store: str
+
+    @property
+    def now(self) -> datetime: ...
+
+    def set_clock(self, now: datetime) -> None:
+        """Let time jump, for the proxy, for C42 and for the scenario."""
+        ...
+
+    def wire(self, receive: wires.Receive) -> AbstractContextManager[str]:
+        """Let the proxy reach C42; gives the address of its host."""
+        ...
+
+    def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "AbstractContextManager[WSGIApplication]":
+        """The proxy as an app sees it, with these settings."""
+        ...
+
+    def output(self) -> str:
+        """What the proxy has said so far, where it says it elsewhere than in this process."""
+        ...
+
+    def close(self) -> None:
+        """End all that runs."""
+        ...
+
+
+def broken_clock() -> float:
+    """A bug of the proxy, wherever it looks at the time."""
+    raise ZeroDivisionError("an inner detail")
+
+
+def pass_time(driver: Driver, duration: timedelta) -> None:
+    """Let time go on, or (negative) set the clock back."""
+    driver.set_clock(driver.now + duration)
