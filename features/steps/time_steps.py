@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 from behave import given
-from behave.runner import Context
+
+from features.support.world import Context
 
 
 @given("the clock is set back by {step:Duration}")
-def step_impl(context: Context, step: timedelta) -> None:
+def clock_is_set_back(context: Context, step: timedelta) -> None:
     context.world.pass_time(-step)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 from itertools import count
 from threading import Barrier, Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from werkzeug.test import Client, TestResponse
 
@@ -37,6 +37,9 @@ class World:
         self.settings = {"C42_API_URL": f"{host}{self.c42.path}", "C42_API_TOKEN": TOKEN}
         self.has_bug = False
         self.event_id = ""
+        self._answers: list[TestResponse] = []
+        self.people: list[Person] = []
+        """The subscribers of an event that a scenario gives by their number."""
 
     def close(self) -> None:
         self._running.close()
@@ -59,7 +62,15 @@ class World:
             self._proxy = self._running.enter_context(self._driver.proxy(self.settings, has_bug=self.has_bug))
         return Client(self._proxy)
 
-    def request_by(self, number: int) -> list[TestResponse]:
+    def request_every(self, pause: timedelta, duration: timedelta) -> None:
+        """An app asks for "it" again and again."""
+        self._answers = []
+        for _ in range(duration // pause):
+            self.pass_time(pause)
+            self.request()
+            self._answers.append(self.answer)
+
+    def request_by(self, number: int) -> None:
         """Many apps ask for "it" at the same time: C42 does not answer before all of them have asked."""
         self.start()
         asked = Barrier(number, timeout=PATIENCE_SECONDS)
@@ -77,15 +88,20 @@ class World:
 
         self.c42.misbehave(patiently, "event")
         with ThreadPoolExecutor(number) as apps:
-            answers = list(apps.map(ask, range(number)))
-        self._answer = answers[0]
-        return answers
+            self._answers = list(apps.map(ask, range(number)))
+        self._answer = self._answers[0]
 
     @property
     def answer(self) -> TestResponse:
         """What the app was told last."""
         assert self._answer is not None, "nothing has been requested yet"
         return self._answer
+
+    @property
+    def answers(self) -> list[TestResponse]:
+        """What the apps were told in a step with many requests."""
+        assert self._answers, "nothing has been requested many times yet"
+        return self._answers
 
     @property
     def now(self) -> datetime:
@@ -103,3 +119,9 @@ class World:
     def choose_another(self) -> str:
         """The same with an event that nobody has asked for so far."""
         return self.choose(f"Event {next(self._others)}")
+
+
+class Context(Protocol):
+    """What behave hands to each step, as far as our steps use it. behave itself has no types."""
+
+    world: World
