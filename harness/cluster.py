@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.events import COFFEE
-from harness.processes import C42_PROXY, Process, clean_environ, free_port, until
+from harness.processes import C42_PROXY, Process, clean_environ, free_port
+from harness.sandbox import TIMEOUT, Sandbox
 
-TIMEOUT = 15.0
 PATH = "/events-with-subscriptions/"
 
 
@@ -33,42 +32,13 @@ class Answer:
         return names
 
 
-class Sandbox:
-    """The stand-in C42."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self.process = stack.enter_context(
-            Process([*C42_PROXY, "sandbox", "--bind", f"127.0.0.1:{port}"], clean_environ())
-        )
-        self.process.wait_until_answers(f"{self.url}/sandbox/")
-
-    def set(self, **changes: Any) -> None:
-        """Change how it behaves (see `c42_proxy.sandbox`)."""
-        request = urllib.request.Request(f"{self.url}/sandbox/", json.dumps(changes).encode(), method="PUT")
-        urllib.request.urlopen(request, timeout=TIMEOUT).close()
-
-    @property
-    def calls(self) -> dict[str, int]:
-        """The calls it received: of events, and of subscriptions."""
-        with urllib.request.urlopen(f"{self.url}/sandbox/", timeout=TIMEOUT) as response:
-            calls: dict[str, int] = json.load(response)["calls"]
-            return calls
-
-    def wait_for_call(self) -> None:
-        """Until somebody has asked for an event."""
-        until(lambda: self.calls["events"], "a call")
-
-
 class Host:
     """A proxy: gunicorn with some workers."""
 
     def __init__(self, stack: ExitStack, sandbox: Sandbox, store: str, workers: int, settings: dict[str, str]) -> None:
         self.port = free_port()
         environ = {
-            "C42_API_URL": f"{sandbox.url}/api/v2/",
-            "C42_API_TOKEN": SANDBOX_TOKEN,
+            **sandbox.variables,
             "C42_BIND": f"127.0.0.1:{self.port}",
             "C42_OPS_BIND": "",
             "C42_CACHE_URL": store,
@@ -104,7 +74,7 @@ class Cluster:
         self.hosts: list[Host] = []
 
     def __enter__(self) -> Self:
-        self.sandbox = Sandbox(self._stack)
+        self.sandbox = self._stack.enter_context(Sandbox())
         self._clients = self._stack.enter_context(ThreadPoolExecutor(500))
         return self
 

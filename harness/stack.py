@@ -13,9 +13,6 @@ import socket
 import sys
 import time
 import unittest
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -23,21 +20,19 @@ from typing import ClassVar, NamedTuple
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.events import COFFEE
 from harness.processes import (
-    C42_PROXY,
     ROOT,
     Process,
     ProcessTestCase,
     clean_environ,
-    free_port,
     is_alive,
     until,
 )
+from harness.sandbox import TIMEOUT, Sandbox
 
 STACK = str(ROOT / "scripts" / "stack")
 START = "/events-with-subscriptions"
 PATH = f"{START}/{COFFEE}/"
 TTL = 2.0
-TIMEOUT = 15.0
 MADE_BY_US = "application/problem+json"
 MAY_DIFFER = {"date", "cache-status", "x-request-id"}
 
@@ -109,52 +104,6 @@ def new_id() -> str:
 
 def path_of(event_id: str) -> str:
     return f"{START}/{event_id}/"
-
-
-class Sandbox(Process):
-    """C42, and what it was asked."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        super().__init__([*C42_PROXY, "sandbox", "--bind", f"127.0.0.1:{self.port}"], clean_environ())
-        self.wait_until_answers(f"http://127.0.0.1:{self.port}/sandbox/")
-
-    def change(self, **changes: object) -> None:
-        """What `PUT /sandbox/` knows."""
-        self._control(json.dumps(changes).encode(), "PUT")
-
-    def new_event(self) -> str:
-        """The id of an event that nobody has asked for."""
-        event_id = new_id()
-        self.change(events={event_id: {"title": event_id, "names": ["Ann"]}})
-        return event_id
-
-    @property
-    def calls(self) -> dict[str, int]:
-        calls: dict[str, int] = self._control(None, "GET")["calls"]
-        return calls
-
-    @contextmanager
-    def with_latency(self, seconds: float) -> Iterator[None]:
-        self.change(latency=seconds)
-        try:
-            yield
-        finally:
-            self.change(latency=0)
-
-    @contextmanager
-    def with_fault(self, **fault: object) -> Iterator[None]:
-        self.change(fault=fault)
-        try:
-            yield
-        finally:
-            self.change(fault=None)
-
-    def _control(self, body: bytes | None, method: str) -> dict[str, dict[str, int]]:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/sandbox/", body, method=method)
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            report: dict[str, dict[str, int]] = json.load(response)
-        return report
 
 
 class Stack(Process):

@@ -1,16 +1,12 @@
-"""The command `sandbox`: the stand-in C42, served by gunicorn until it is told to stop."""
+"""The command `sandbox`: the stand-in C42, served until it is told to stop."""
 
-import os
 import re
-from types import FrameType
 
 import click
-from flask import Flask
-from gunicorn.app.base import BaseApplication
-from gunicorn.workers.gthread import ThreadWorker
 
-from .app import create_sandbox
+from .api import Sandbox
 from .events import BABEL, BASEBALL, COFFEE, DELETED, DINNER, UNTITLED
+from .server import serve
 from .state import Fault
 
 SANDBOX_TOKEN = "sandbox-token"  # noqa: S105 - no secret: it opens nothing but sample events
@@ -44,52 +40,11 @@ While it runs, see what it was asked, and change how it behaves:
 """
 
 
-class _Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
-    """A worker that ends at once: it has nothing to save, and a slow call may take an hour."""
-
-    def handle_exit(self, _signal: int, _frame: FrameType | None) -> None:
-        os._exit(0)
-
-    handle_quit = handle_exit
-
-
-class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
-    def __init__(self, app: Flask, bind: str) -> None:
-        self._app = app
-        self._bind = bind
-        super().__init__()
-
-    def load_config(self) -> None:
-        options = {
-            "bind": self._bind,
-            "worker_class": _Worker,
-            # One worker, because each would count its own calls; enough threads for many slow ones.
-            "workers": 1,
-            "threads": 1024,
-            "worker_connections": 4096,
-            "keepalive": 75,
-            "graceful_timeout": 1,
-            "loglevel": "warning",
-            "control_socket_disable": True,
-            "post_worker_init": _say_where,
-        }
-        for name, value in options.items():
-            self.cfg.set(name, value)
-
-    def load(self) -> Flask:
-        return self._app
-
-
-def _say_where(worker: _Worker) -> None:
-    """The listening socket knows the port, also where port 0 left the choice to the system."""
-    click.echo(f"sandbox C42 on {worker.sockets[0]}/api/v2/")
-
-
-def _address(_context: click.Context, _option: click.Parameter, value: str) -> str:
+def _address(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, int]:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):([0-9]{1,5})", value)
     if not match or int(match[2]) > 65535:
         raise click.BadParameter("give HOST:PORT, for example 127.0.0.1:4244; port 0 takes a free one.")
-    return value
+    return match[1].strip("[]"), int(match[2])
 
 
 @click.command("sandbox", help=_HELP)
@@ -112,8 +67,8 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> s
 )
 @click.option("--fault", metavar="STATUS", type=click.IntRange(300, 599), help="Answer every call with this status.")
 @click.option("--retry-after", metavar="SECONDS", type=click.IntRange(0), help="Send Retry-After with the fault.")
-def sandbox(bind: str, token: str, latency: float, fault: int | None, retry_after: int | None) -> None:
+def sandbox(bind: tuple[str, int], token: str, latency: float, fault: int | None, retry_after: int | None) -> None:
     if retry_after is not None and fault is None:
         raise click.UsageError("--retry-after goes with --fault: there is no fault to send it with.")
     planned = None if fault is None else Fault(status=fault, retry_after=retry_after)
-    _Server(create_sandbox(token=token, latency=latency, fault=planned), bind).run()
+    serve(Sandbox(token=token, latency=latency, fault=planned), *bind)

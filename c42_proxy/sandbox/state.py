@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .events import Person, Sample, sample
+from .events import Sample, sample
+from .shapes import Person
 
 Call = Literal["events", "subscriptions"]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
@@ -62,11 +63,12 @@ class Change(_Model):
 
 
 class State:
-    """The sandbox's memory, for any number of threads."""
+    """The sandbox's memory, for any number of threads. `events` may change meanwhile; what is put is kept apart."""
 
     def __init__(self, *, events: Mapping[str, Sample], latency: float, fault: Fault | None) -> None:
         self._lock = threading.Lock()
-        self._events = dict(events)
+        self._events = events
+        self._new: dict[str, Sample] = {}
         self._latency = latency
         self._fault = fault
         self._calls: Counter[Call] = Counter()
@@ -82,7 +84,7 @@ class State:
     def find(self, event_id: str) -> Sample | None:
         """The event with its subscriptions, or None where there is no such event."""
         with self._lock:
-            return self._events.get(event_id)
+            return self._new.get(event_id) or self._events.get(event_id)
 
     @property
     def sync_token(self) -> int:
@@ -101,7 +103,7 @@ class State:
             if "calls" in given:
                 self._calls.clear()
             for event_id, new in change.events.items():
-                self._events[event_id] = sample(event_id, new.title, map(Person, new.names))
+                self._new[event_id] = sample(event_id, new.title, map(Person, new.names))
                 self._sync_token += 1
 
     def report(self) -> dict[str, object]:

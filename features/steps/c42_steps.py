@@ -8,7 +8,7 @@ from typing import Any
 
 from behave import given, step, then
 
-from c42_proxy.sandbox.events import Person, removed
+from c42_proxy.sandbox.shapes import Person, page, removed
 from features.support.fake_c42 import Answer, Behaviour, Call, altered, answers, only_at_offset
 from features.support.world import Context
 
@@ -88,7 +88,7 @@ def somebody_joins_while_the_list_is_read(context: Context) -> None:
 def event_has_an_endless_list(context: Context) -> None:
     context.world.choose("Tea")
     context.world.settings["C42_TIMEOUT"] = "30"  # a thousand pages take their time
-    full_page = json.dumps({"data": [removed(f"{number}") for number in range(PAGE)], "meta_data": {}})
+    full_page = json.dumps(page([removed(f"{number}") for number in range(PAGE)]))
     context.world.c42.misbehave(answers(200, full_page), "subscribers")
 
 

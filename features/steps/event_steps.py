@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from behave import given, step, when
 
-from c42_proxy.sandbox.events import Person
+from c42_proxy.sandbox.shapes import Person
 from features.support.fake_c42 import id_of
 from features.support.world import PATH, Context
 

@@ -12,10 +12,9 @@ from threading import Lock
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from flask import Flask
-
-from c42_proxy.sandbox.app import create_sandbox
-from c42_proxy.sandbox.events import Person, Sample, removed, sample
+from c42_proxy.sandbox.api import Sandbox
+from c42_proxy.sandbox.events import Sample, sample
+from c42_proxy.sandbox.shapes import Person, removed, subscription
 
 TOKEN = "the-token-of-the-proxy"
 
@@ -59,7 +58,7 @@ class FakeC42:
         self.behaviours: dict[CallName, Behaviour] = {}
         self._now = now
         self._events: dict[str, Sample] = {}
-        self._sandbox: Flask | None = None
+        self._sandbox = Sandbox(token=TOKEN, events=self._events)
         self._lock = Lock()
 
     def receive(self, path: str, headers: Mapping[str, str]) -> Answer:
@@ -77,7 +76,7 @@ class FakeC42:
     def add(self, title: str | None, people: Sequence[Person | None]) -> str:
         """Make an event known, or replace the one of that title; None stands for a removed subscription."""
         event_id = id_of(title)
-        self._put(event_id, sample(event_id, title, people))
+        self._events[event_id] = sample(event_id, title, people)
         return event_id
 
     def knows(self, title: str) -> bool:
@@ -85,21 +84,16 @@ class FakeC42:
 
     def rename(self, event_id: str, title: str) -> None:
         known = self._events[event_id]
-        self._put(event_id, Sample({**known.event, "title": title}, known.subscriptions))
+        self._events[event_id] = Sample({**known.event, "title": title}, known.subscriptions)
 
     def delete(self, event_id: str) -> None:
-        self._put(event_id, Sample(removed(event_id)))
+        self._events[event_id] = Sample(removed(event_id))
 
     def join(self, event_id: str, person: Person) -> None:
         """One more subscriber, at the top of the list: everybody else moves down by one."""
         known = self._events[event_id]
-        (newcomer,) = sample(f"{event_id}_{person.first_name}", None, [person]).subscriptions
-        self._put(event_id, Sample(known.event, ({**newcomer, "event_id": event_id}, *known.subscriptions)))
-
-    def _put(self, event_id: str, event: Sample) -> None:
-        with self._lock:
-            self._events[event_id] = event
-            self._sandbox = None
+        newcomer = subscription(event_id, len(known.subscriptions), person)
+        self._events[event_id] = Sample(known.event, (newcomer, *known.subscriptions))
 
     def misbehave(self, behaviour: Behaviour, *names: CallName) -> None:
         for name in names or ("event", "subscribers"):
@@ -110,11 +104,9 @@ class FakeC42:
         return sum(call.name == name and event_id in {None, call.event_id} for call in self.calls)
 
     def _truth(self, path: str, headers: Mapping[str, str]) -> Answer:
-        with self._lock:
-            if self._sandbox is None:
-                self._sandbox = create_sandbox(token=TOKEN, events=self._events)
-        answer = self._sandbox.test_client().get(path.replace(self.path, "/api/v2/"), headers=list(headers.items()))
-        return answer.status_code, {"Content-Type": answer.content_type}, answer.get_data(as_text=True)
+        target = path.replace(self.path, "/api/v2/")
+        reply = self._sandbox.receive("GET", target, headers.get("Authorization"))
+        return reply.status, {"Content-Type": "application/json", **reply.headers}, reply.body.decode()
 
 
 def id_of(title: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from werkzeug.test import Client, TestResponse
 
-from c42_proxy.sandbox.events import Person
+from c42_proxy.sandbox.shapes import Person
 from features.drivers.driver import START, Driver, pass_time
 from features.support.fake_c42 import TOKEN, Answer, Call, FakeC42, id_of
 

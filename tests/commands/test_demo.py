@@ -78,10 +78,10 @@ class DemoTest(ProcessTestCase):
 
 class EndTest(unittest.TestCase):
     def start(self) -> tuple[Process, set[tuple[int, str]]]:
-        """A demo that is ready, and the processes that it started: two servers, with a worker each."""
+        """A demo that is ready, and the processes that it started: the sandbox, and the proxy with a worker."""
         process = self.enterContext(demo(free_port()))
         process.wait_until_says(READY)
-        until(lambda: len(process.descendants()) == 4, "four processes")
+        until(lambda: len(process.descendants()) == 3, "three processes")
         return process, process.descendants()
 
     def assert_ends(self, process: Process, started: set[tuple[int, str]], status: int = 0) -> None:

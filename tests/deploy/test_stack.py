@@ -17,7 +17,8 @@ from harness.needs import needs
 from harness.processes import (
     until,
 )
-from harness.stack import PATH, START, TIMEOUT, TTL, Answer, StackTest, ask, new_id, path_of, tell
+from harness.sandbox import TIMEOUT
+from harness.stack import PATH, START, TTL, Answer, StackTest, ask, new_id, path_of, tell
 
 PRECISION = 0.05
 STORING = 0.1
@@ -62,7 +63,7 @@ class ReuseTest(StackTest):
     def test_one_fetch(self) -> None:
         """200 clients that ask at once for an event that nobody knows yet make one fetch, over both hosts."""
         event = self.c42.new_event()
-        self.c42.change(calls="reset")
+        self.c42.set(calls="reset")
         barrier = threading.Barrier(200)
 
         def client(_number: int) -> int:
@@ -369,7 +370,7 @@ class LimitsTest(StackTest):
     def test_clients_at_once(self) -> None:
         """A thousand requests of one address may be under way; one more is a 429, and C42 notices nothing of it."""
         event = self.c42.new_event()
-        self.c42.change(calls="reset")
+        self.c42.set(calls="reset")
         with self.c42.with_latency(1.4):  # less than TTL: a result that comes later is nobody else's
             statuses = asyncio.run(_at_once(self.stack.port, path_of(event), 1050))
         self.assertEqual(statuses, {200: 1000, 429: 50})

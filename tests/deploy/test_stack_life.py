@@ -26,13 +26,12 @@ from harness.processes import (
     run,
     until,
 )
+from harness.sandbox import TIMEOUT, Sandbox
 from harness.stack import (
     MADE_BY_US,
     PATH,
     STACK,
-    TIMEOUT,
     Answer,
-    Sandbox,
     Stack,
     StackTest,
     ask,

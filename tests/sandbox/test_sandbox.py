@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from click.testing import CliRunner
-from werkzeug.test import TestResponse
+from werkzeug.wrappers import Response
 
-from c42_proxy.sandbox.app import create_sandbox
+from c42_proxy.sandbox.api import Sandbox
 from c42_proxy.sandbox.command import SANDBOX_TOKEN, sandbox
 from c42_proxy.sandbox.events import (
     BABEL,
@@ -31,42 +31,45 @@ from c42_proxy.sandbox.events import (
     DINNER,
     SAMPLES,
     UNTITLED,
-    Person,
     sample,
 )
+from c42_proxy.sandbox.shapes import Person
 from c42_proxy.sandbox.state import Fault
 
 UNKNOWN = "f" * 32 + "_00000000000000"
 
 
 class SandboxTest(unittest.TestCase):
-    """A fresh sandbox for each test, in this process; its naps are noted, not slept."""
+    """A fresh sandbox for each test, in this process; `naps` is how long its replies would have taken."""
 
     def setUp(self) -> None:
         self.naps: list[float] = []
         self.start()
 
     def start(self, *, latency: float = 0.0, fault: Fault | None = None) -> None:
-        app = create_sandbox(token="right", latency=latency, fault=fault, sleep=self.naps.append)
-        self.client = app.test_client()
+        self.sandbox = Sandbox(token="right", latency=latency, fault=fault)
 
-    def api(self, path: str, token: str | None = "Token right", method: str = "GET") -> TestResponse:
-        headers = {} if token is None else {"Authorization": token}
-        return self.client.open(f"/api/v2/{path}", method=method, headers=headers)
+    def api(self, path: str, token: str | None = "Token right", method: str = "GET") -> Response:
+        return self.send(method, f"/api/v2/{path}", token)
 
-    def event(self, event_id: str) -> TestResponse:
+    def send(self, method: str, target: str, token: str | None = None, body: bytes = b"") -> Response:
+        reply = self.sandbox.receive(method, target, token, body)
+        self.naps.append(reply.seconds)
+        return Response(reply.body, reply.status, reply.headers, content_type="application/json")
+
+    def event(self, event_id: str) -> Response:
         return self.api(f"events/{event_id}/")
 
-    def subscriptions(self, *event_ids: str, query: str = "") -> TestResponse:
+    def subscriptions(self, *event_ids: str, query: str = "") -> Response:
         return self.api(f"event-subscriptions/?event_ids=[{','.join(event_ids)}]{query}")
 
-    def change(self, **wanted: object) -> TestResponse:
-        return self.client.put("/sandbox/", json=wanted)
+    def change(self, **wanted: object) -> Response:
+        return self.send("PUT", "/sandbox/", body=json.dumps(wanted).encode())
 
     def report(self) -> Any:
-        return self.client.get("/sandbox/").get_json()
+        return self.send("GET", "/sandbox/").get_json()
 
-    def assert_c42_error(self, response: TestResponse, status: int, code: str) -> None:
+    def assert_c42_error(self, response: Response, status: int, code: str) -> None:
         self.assertEqual(response.status_code, status)
         self.assertEqual(response.content_type, "application/json")
         error = json.loads(response.data)["error"]
@@ -198,7 +201,7 @@ class RefusalTest(SandboxTest):
         """Any other address, also one without the closing slash, is a 404 in C42's format."""
         for path in ("/", "/api/v2/", f"/api/v2/events/{COFFEE}", f"/api/v2//events/{COFFEE}/", "/sandbox"):
             with self.subTest(path):
-                self.assert_c42_error(self.client.get(path), 404, "not_found")
+                self.assert_c42_error(self.send("GET", path), 404, "not_found")
 
     def test_no_such_method(self) -> None:
         """Another method is a 405 in C42's format that names the allowed ones."""
@@ -233,9 +236,8 @@ class ControlTest(SandboxTest):
 
         def call() -> None:
             for _ in range(50):
-                create_client().get(f"/api/v2/events/{COFFEE}/")
+                self.event(COFFEE)
 
-        create_client = self.client.application.test_client
         threads = [threading.Thread(target=call) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -252,11 +254,11 @@ class ControlTest(SandboxTest):
         """Every API call takes the latency, also one that goes wrong; the control does not."""
         self.start(latency=1.5)
         self.event(COFFEE)
-        self.assertEqual(self.naps, [1.5])
         self.change(latency=3, fault={"status": 500})
         self.event(COFFEE)
         self.subscriptions(COFFEE)
-        self.assertEqual(self.naps, [1.5, 3, 3])
+        self.api("events/x/", token=None)
+        self.assertEqual(self.naps, [1.5, 0, 3, 3, 3])
         self.assertEqual(self.report()["latency"], 3)
 
     def test_only_what_is_given_changes(self) -> None:
@@ -324,7 +326,7 @@ class ControlTest(SandboxTest):
             *('{"events": {"a,b": {"title": "", "names": []}}}', '{"events": {"a": {"title": "A"}}}'),
         ):
             with self.subTest(body):
-                response = self.client.put("/sandbox/", data=body)
+                response = self.send("PUT", "/sandbox/", body=body.encode())
                 self.assert_c42_error(response, 400, "bad_request")
                 self.assertIn("Allowed is", response.get_json()["error"]["message"])
                 self.assertEqual(self.report(), before)

@@ -8,12 +8,12 @@ import resource
 import signal
 import socket
 import unittest
-import urllib.request
 from typing import Any, ClassVar, NamedTuple
 
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.events import BABEL, COFFEE, DELETED, DINNER, UNTITLED
 from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, is_alive, run, until
+from harness.sandbox import Sandbox
 
 TIMEOUT = 10.0
 PATH = f"/events-with-subscriptions/{COFFEE}/"
@@ -40,19 +40,6 @@ class Answer(NamedTuple):
     def lasting_headers(self) -> list[tuple[str, str]]:
         """The headers but those in which a hit may differ."""
         return [(name, value) for name, value in self.headers if name.lower() not in MAY_DIFFER]
-
-
-class _Sandbox:
-    """The sandbox in a process of its own, and what it says of the calls that it received."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-
-    @property
-    def calls(self) -> int:
-        with urllib.request.urlopen(f"{self.url}/sandbox/", timeout=TIMEOUT) as response:
-            calls: dict[str, int] = json.load(response)["calls"]
-        return sum(calls.values())
 
 
 def environ_of(port: int, c42: str, **variables: str) -> dict[str, str]:
@@ -85,7 +72,12 @@ class ServedTest(ProcessTestCase):
     """One proxy with one worker, and one sandbox, for all tests of this kind: each asks for what it needs to know."""
 
     port: ClassVar[int]
-    sandbox: ClassVar[_Sandbox]
+    sandbox: ClassVar[Sandbox]
+
+    @property
+    def calls(self) -> int:
+        """How often C42 was asked for anything."""
+        return sum(self.sandbox.calls.values())
 
     def ask(self, target: str = PATH, method: str = "GET", headers: str = "Host: localhost\r\n") -> Answer:
         return ask(self.port, target, method, headers)
@@ -99,20 +91,10 @@ class ServedTest(ProcessTestCase):
 
 def setUpModule() -> None:
     """Start the two that the tests of `ServedTest` share."""
-    sandbox_port, port = free_port(), free_port()
-    ServedTest.port, ServedTest.sandbox = port, _Sandbox(sandbox_port)
-    url = ServedTest.sandbox.url
-    commands = {
-        f"{url}/sandbox/": (["sandbox", "--bind", f"127.0.0.1:{sandbox_port}"], clean_environ()),
-        f"http://127.0.0.1:{port}/": (["serve"], environ_of(port, url)),
-    }
-    started = {
-        address: unittest.enterModuleContext(Process([*C42_PROXY, *command], environ))
-        for address, (command, environ) in commands.items()
-    }
-    ServedTest.processes = list(started.values())
-    for address, process in started.items():
-        process.wait_until_answers(address)
+    port, c42 = free_port(), unittest.enterModuleContext(Sandbox())
+    proxy = unittest.enterModuleContext(Process([*C42_PROXY, "serve"], environ_of(port, c42.url)))
+    ServedTest.port, ServedTest.sandbox, ServedTest.processes = port, c42, [c42, proxy]
+    proxy.wait_until_answers(f"http://127.0.0.1:{port}/")
 
 
 class AnswerTest(ServedTest):
@@ -164,7 +146,7 @@ class AnswerTest(ServedTest):
 class RoutingTest(ServedTest):
     def test_other_addresses(self) -> None:
         """Whatever is not the one address, to the letter, is a 404 that never reaches C42."""
-        calls = self.sandbox.calls
+        calls = self.calls
         start = "/events-with-subscriptions"
         for target in (
             *("/", "/x", "/metrics", "/healthz", "/static/x", f"{start}/", start),
@@ -174,11 +156,11 @@ class RoutingTest(ServedTest):
         ):
             with self.subTest(target):
                 self.assert_problem(self.ask(target), 404)
-        self.assertEqual(self.sandbox.calls, calls)
+        self.assertEqual(self.calls, calls)
 
     def test_other_ids(self) -> None:
         """An id with anything but letters, digits, '-' and '_', or too long, is a 404 that never reaches C42."""
-        calls = self.sandbox.calls
+        calls = self.calls
         for event_id in (
             *("a,b", "a%2cb", "n2]", "n2%5D", "[n2", "..%2fx", "%2e%2e%2fx", "..", "%2f", "a%2fb", "a%5cb", "a%3fb"),
             *("%0a", f"{COFFEE}%0a", f"{COFFEE}%0d%0a", f"%0a{COFFEE}", "%00", f"{COFFEE}%00", "a%20b", "a+b", "a%"),
@@ -187,20 +169,20 @@ class RoutingTest(ServedTest):
             for slash in ("/", "", "/?a=b"):
                 with self.subTest(event_id + slash):
                     self.assert_problem(self.ask(f"/events-with-subscriptions/{event_id}{slash}"), 404)
-        self.assertEqual(self.sandbox.calls, calls)
+        self.assertEqual(self.calls, calls)
 
     def test_the_longest_id(self) -> None:
         """An id of 128 characters, percent-encoded or not, is asked for at C42."""
         for event_id in ("a" * 128, "%62" * 128):
-            calls = self.sandbox.calls
+            calls = self.calls
             answer = self.ask(f"/events-with-subscriptions/{event_id}/")
             self.assertEqual(answer.status, 404)
             self.assertIn("fwd-status=404", answer.header("Cache-Status") or "")
-            self.assertEqual(self.sandbox.calls, calls + 2)
+            self.assertEqual(self.calls, calls + 2)
 
     def test_other_spellings(self) -> None:
         """Percent-encoded letters, a query, a fragment and a whole address name the same event, in one entry."""
-        plain, calls = self.ask(), self.sandbox.calls
+        plain, calls = self.ask(), self.calls
         for target in (
             *(PATH.replace("c0ffee", "%630ff%65%65"), f"{PATH}?", f"{PATH}?limit=1&event_ids=[x]", f"{PATH}#x"),
             *(f"http://localhost{PATH}", f"http://stranger.example:81{PATH}?a=b", f"https://stranger.example{PATH}"),
@@ -209,11 +191,11 @@ class RoutingTest(ServedTest):
                 answer = self.ask(target)
                 self.assertEqual((answer.status, answer.body), (200, plain.body))
                 self.assertEqual(answer.lasting_headers, plain.lasting_headers)
-        self.assertEqual(self.sandbox.calls, calls)
+        self.assertEqual(self.calls, calls)
 
     def test_other_methods(self) -> None:
         """Every other method, with and without the slash, is a 405 with `Allow: GET, HEAD`."""
-        calls = self.sandbox.calls
+        calls = self.calls
         for method in ("OPTIONS", "POST", "PUT", "DELETE", "TRACE", "PATCH", "CONNECT", "PROPFIND"):
             for target in (PATH, PATH[:-1], f"{PATH}?a=b"):
                 with self.subTest(method, target=target):
@@ -223,16 +205,16 @@ class RoutingTest(ServedTest):
                     self.assertNotIn(b"stranger", answer.body)
         with_body = self.ask(PATH, "POST", "Host: x\r\nContent-Length: 2\r\n")
         self.assertIn(with_body.status, {400, 405})
-        self.assertEqual(self.sandbox.calls, calls)
+        self.assertEqual(self.calls, calls)
 
     def test_without_the_closing_slash(self) -> None:
         """Without its slash an address leads to the one with it: relative, without the query, whatever the Host."""
-        calls = self.sandbox.calls
+        calls = self.calls
         for target in (PATH[:-1], f"{PATH[:-1]}?a=b", f"http://stranger.example{PATH[:-1]}?a=b"):
             for headers in ("Host: localhost\r\n", "Host: stranger.example\r\n", "Host: \r\n"):
                 answer = self.ask(target, headers=headers)
                 self.assertEqual((answer.status, answer.header("Location"), answer.body), (308, PATH, b""))
-        self.assertEqual(self.sandbox.calls, calls)
+        self.assertEqual(self.calls, calls)
 
 
 STRANGERS = (
@@ -308,7 +290,7 @@ class StrangersHeadersTest(ServedTest):
 
     def test_what_the_server_refuses(self) -> None:
         """What gunicorn itself refuses is a 4xx that never reaches C42, and the next request is served."""
-        calls = self.sandbox.calls
+        calls = self.calls
         for headers in (
             *("Host: x\r\nBad Name: x\r\n", "Host: x\r\n: x\r\n"),
             *("Host: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n", "Host: x\r\nContent-Length: x\r\n"),
@@ -317,7 +299,7 @@ class StrangersHeadersTest(ServedTest):
                 self.assertIn(self.ask(headers=headers).status, {400, 417, 426, 431})
         self.assertEqual(self.ask("/events-with-subscriptions/\xe9/").status, 400)
         self.assertEqual(self.ask("*").status, 404)
-        self.assertEqual(self.sandbox.calls, calls)
+        self.assertEqual(self.calls, calls)
         self.assertEqual(self.ask("/").status, 404)
 
 

@@ -47,8 +47,9 @@ from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.events import SAMPLES
 from c42_proxy.settings import Settings
 from c42_proxy.web.routes import EVENT_ID, PREFIX
-from harness.cluster import Cluster, Host, Sandbox
+from harness.cluster import Cluster, Host
 from harness.processes import ROOT
+from harness.sandbox import Sandbox
 
 from .openapi import DOCUMENT, FILE, RESPONSES, examples, references, schemas, validator
 

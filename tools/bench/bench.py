@@ -32,7 +32,7 @@ class Bench:
         with ExitStack() as started:
             self.folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="c42-bench-")))
             self.c42 = StandIn(self.cores.load)
-            started.enter_context(self.c42.server)
+            started.enter_context(self.c42)
             self.answer = self.folder / "answer.json"
             with self.ours() as proxy:
                 self.answer.write_text(json.dumps(_repeatable(proxy.port)))

@@ -7,9 +7,9 @@ from functools import partial
 from itertools import count
 from statistics import median
 
+from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from harness.processes import clean_environ
 from tools.bench.bench import PREFIX, Bench
-from tools.bench.c42 import TOKEN
 from tools.bench.load import Client
 from tools.bench.peers import FASTAPI, OURS_GTHREAD, PEERS, TEXTBOOK
 from tools.bench.processes import PYTHON, Server
@@ -50,7 +50,7 @@ def _latency(bench: Bench, section: Section, servers: dict[str, Server]) -> None
     number_of = bench.plan.misses
 
     def slower_call() -> float:
-        with Client(bench.c42.server.port, f"Authorization: Token {TOKEN}\r\n") as client:
+        with Client(bench.c42.port, f"Authorization: Token {SANDBOX_TOKEN}\r\n") as client:
             event = median(client.seconds(f"/api/v2/events/1-{next(_fresh)}/") for _ in range(number_of))
             path = "/api/v2/event-subscriptions/?event_ids=[1-{}]&limit=100&offset=0"
             names = median(client.seconds(path.format(next(_fresh))) for _ in range(number_of))

@@ -64,7 +64,7 @@ def _costs(bench: Bench, url: str) -> tuple[float, float, float]:
             client.seconds(paths[0])
             shared.append(median(map(client.seconds, paths[1:])))
             memory.append(median(map(client.seconds, paths)))
-    if max(bench.c42.calls().values()) != len(ids):
+    if max(bench.c42.calls.values()) != len(ids):
         raise RuntimeError("what should have been in the shared tier was not")
     with _on_core(bench.cores.server), _raw_reads(url) as reads:
         raw = [_median_of(reads) for _ in range(bench.plan.runs)]

@@ -46,7 +46,7 @@ def _beside_waiting(bench: Bench, section: Section) -> None:
         bench.c42.takes(SLOW)
         with ThreadPoolExecutor(1) as thread:
             clients = thread.submit(_wait, server)
-            until(lambda: bench.c42.calls()["subscriptions"] == WAITING, "all clients wait for C42")
+            until(lambda: bench.c42.calls["subscriptions"] == WAITING, "all clients wait for C42")
             load = wrk(server.url(HOT), 2, cores=cores)
             answered.append(sum(answer.status == 200 for answer in clients.result()))
         return load
@@ -111,7 +111,7 @@ def _crowd(bench: Bench, section: Section) -> None:
                 told = together(server.port, [path] * CROWD, timeout=15)
             threads.append(most[0])
             answers.append(sum(answer.status == 200 for answer in told))
-            calls = bench.c42.calls()
+            calls = bench.c42.calls
             fetches.append(max(calls.values()))
             longest.append(max(answer.seconds for answer in told))
     section.tables.append(

@@ -1,0 +1,77 @@
+"""The sandbox over HTTP: one process, and no thread for each call, so that thousands of slow calls can wait at once."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import FrameType
+from typing import Any
+
+import click
+import uvicorn
+
+from .api import Sandbox
+
+BACKLOG = 4096
+KEEP_ALIVE_SECONDS = 600
+"""Longer than any client keeps an idle connection: the server is never the one that closes it."""
+
+
+class App:
+    """The sandbox as an ASGI app."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answer one request (asgi.readthedocs.io, HTTP connection scope)."""
+        body = b""
+        more = scope["method"] == "PUT"
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        target = f"{scope['raw_path'].decode('latin-1')}?{scope['query_string'].decode('latin-1')}"
+        authorization = next(
+            (value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"), None
+        )
+        reply = self._sandbox.receive(scope["method"], target, authorization, body)
+        await asyncio.sleep(reply.seconds)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
+        lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": reply.status, "headers": lines})
+        await send({"type": "http.response.body", "body": reply.body})
+
+
+class _Server(uvicorn.Server):
+    """A server that ends at once: it has nothing to save, and a slow call may take an hour."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # as uvicorn calls it
+        os._exit(0)
+
+
+def serve(sandbox: Sandbox, host: str, port: int) -> None:
+    """Say where it is, also where port 0 leaves the choice to the system, and answer until told to end."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        raise click.ClickException(f"cannot listen on {host}:{port} ({exc.strerror}).") from exc
+    with listener:
+        config = uvicorn.Config(
+            App(sandbox),
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_level="warning",
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        where = f"[{host}]" if ":" in host else host
+        click.echo(f"sandbox C42 on http://{where}:{listener.getsockname()[1]}/api/v2/")
+        _Server(config).run(sockets=[listener])
