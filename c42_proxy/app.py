@@ -1,7 +1,9 @@
 """The composition root: the only place that knows which parts the proxy is made of."""
 
+import contextlib
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import requests
 from flask import Flask, Request
@@ -23,6 +25,9 @@ from .web.routes import EVENTS, METRICS, EventIdConverter, create_blueprint, int
 
 OPS = "c42_proxy.ops"
 """Where the server finds the ops app (`Flask.extensions`)."""
+
+CLOSING = "c42_proxy.closing"
+"""Where `close_app` finds what it closes."""
 
 
 def create_app(
@@ -46,15 +51,12 @@ def create_app(
         settings.log_warnings()
     budget = settings.timeout
     metrics = metrics or Metrics()
-    c42 = C42(
-        settings.api_url,
-        settings.api_token,
-        session=session or new_session(CALLS_AT_ONCE),
-        clock=clock,
-        metrics=metrics,
-    )
+    closing = ExitStack()
+    if session is None:
+        session = closing.enter_context(new_session(CALLS_AT_ONCE))
+    c42 = C42(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
     memory = MemoryStore(settings.cache_max_bytes, metrics)
-    shared = store or open_store(settings, memory, clock, metrics)
+    shared = store or closing.enter_context(contextlib.closing(open_store(settings, memory, clock, metrics)))
     guard = Guard(shared, clock=clock, threshold=settings.breaker_threshold, trial_seconds=2 * budget, metrics=metrics)
     cache = Cache(
         memory,
@@ -66,7 +68,7 @@ def create_app(
         stale_if_error=settings.stale_if_error,
         budget=budget,
     )
-    events = Events(c42, cache, guard, budget=budget, clock=clock)
+    events = closing.enter_context(contextlib.closing(Events(c42, cache, guard, budget=budget, clock=clock)))
 
     app = _App("c42_proxy", static_folder=None)
     app.url_map.converters["event_id"] = EventIdConverter
@@ -74,10 +76,20 @@ def create_app(
     app.register_blueprint(create_blueprint(events, metrics))
     app.extensions[EVENTS] = events
     app.extensions[METRICS] = metrics
+    app.extensions[CLOSING] = closing
     app.extensions[OPS] = create_ops(metrics, shared, guard)
 
     app.register_error_handler(Exception, lambda error: respond(internal_error(error)))
     return app
+
+
+def close_app(app: Flask) -> None:
+    """Wait for what is under way, end the threads of an app of `create_app`, and close the connections that it opened.
+
+    The session and the store that `create_app` was given are their owner's. Nothing may be asked of it any more.
+    """
+    closing: ExitStack = app.extensions[CLOSING]
+    closing.close()
 
 
 class _App(Flask):

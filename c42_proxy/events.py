@@ -62,6 +62,11 @@ class Events:
         """The same for those who wait without a thread."""
         return self._cache.ask(event_id, lambda: self._fetch(event_id))
 
+    def close(self) -> None:
+        """Wait for the fetches under way, and end their threads: nothing may be asked any more."""
+        self._cache.close()
+        self._calls.shutdown()
+
     def _fetch(self, event_id: str) -> Fetched:
         """Ask C42 for the event and its subscribers at the same time. Raises UpstreamError or NotAsked."""
         fetched_at = self._clock()

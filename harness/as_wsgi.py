@@ -14,7 +14,7 @@ ANSWER_SECONDS = 20
 
 
 class AsWsgi:
-    """Runs the front in an event loop of its own; callable from any number of threads.
+    """Runs the front in an event loop of its own, and closes it in the end; callable from any number of threads.
 
     With `whole`, it takes an answer as the bytes that it is, like our worker; else in ASGI's messages alone.
     """
@@ -30,6 +30,7 @@ class AsWsgi:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._front.close()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """One request, as a server would hand it over (asgi.readthedocs.io, HTTP connection scope)."""

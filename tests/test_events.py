@@ -8,7 +8,7 @@ import time
 import unittest
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import product
 from unittest.mock import patch
 
@@ -93,6 +93,9 @@ class ForgetfulStore:
     def lease(self, _event_id: str, /) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def close(self) -> None:
+        pass
+
 
 class EventsTest(unittest.TestCase):
     def setUp(self) -> None:
@@ -105,7 +108,7 @@ class EventsTest(unittest.TestCase):
         store = store or ForgetfulStore()
         guard = Guard(store, clock=clock, threshold=0, trial_seconds=2 * budget, metrics=Metrics())
         cache = Cache(store, store, guard, metrics=Metrics(), clock=clock, ttl=252, stale_if_error=0, budget=budget)
-        return Events(client, cache, guard, budget=budget, clock=clock)
+        return self.enterContext(closing(Events(client, cache, guard, budget=budget, clock=clock)))
 
     def fetch(self, behaviour: Behaviour, budget: float = PLENTY) -> Entry:
         self.wire.behaviour = behaviour

@@ -133,6 +133,10 @@ class Cache:
         wait([pending.flight], pending.patience)
         return pending.reply()
 
+    def close(self) -> None:
+        """Wait for the flights under way, and end their threads."""
+        self._flights.close()
+
     def _fly(self, event_id: str, fetch: Callable[[], Fetched]) -> _Outcome:
         """Look into the shared tier; if need be, ask C42, as the only one who does."""
         held = self._look_up(event_id)

@@ -39,6 +39,10 @@ class Flights(Generic[R]):
             flight = self._flights[event_id] = self._threads.submit(copy_context().run, self._fly, event_id, work)
             return flight, True
 
+    def close(self) -> None:
+        """Wait for the flights under way, and end the threads."""
+        self._threads.shutdown()
+
     def _fly(self, event_id: str, work: Callable[[], R]) -> R:
         try:
             return work()

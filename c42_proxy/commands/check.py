@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,11 +80,11 @@ def try_store(settings: Settings, clock: Callable[[], float]) -> Finding:
         if file is not None and not file.exists():
             _try_beside(file.absolute(), settings, clock)
             return Finding("store", True, f"{name}: not there yet, and can be made")
-        store = _shared(settings, clock)
-        if file is not None:
-            # A corrupt file would be set aside by what follows, and the new one belong to whoever runs this.
-            next(store.listed(), None)
-        _try(store, name)
+        with closing(_shared(settings, clock)) as store:
+            if file is not None:
+                # A corrupt file would be set aside by what follows, and the new one belong to whoever runs this.
+                next(store.listed(), None)
+            _try(store, name)
     except StoreError as exc:
         return Finding("store", False, str(exc))
     except OSError as exc:
@@ -98,25 +98,25 @@ def try_c42(settings: Settings, clock: Callable[[], float], notes: Store) -> Fin
     The event itself would not do: any web server answers 404 to that, and only C42 has an empty list.
     """
     metrics = Metrics()
-    session = new_session(1)
-    c42 = C42(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
-    guard = Guard(notes, clock=clock, threshold=0, trial_seconds=0, metrics=metrics)
-    deadline = Deadline(settings.timeout)
-    started = time.monotonic()
-    try:
-        # Its pauses do not count: they are about what was, and this is to find out what is.
-        with suppress(StoreError):
-            guard.permit()
-        _within(settings.timeout + GRACE_SECONDS, partial(c42.subscriptions, MADE_UP, 0, deadline))
-    except ToldToWait as exc:
-        return Finding("C42", False, f"not asked: {exc.detail}")
-    except TimeoutError:
-        return Finding("C42", False, f"{settings.api_url}: {_what(UpstreamTimeout(), settings)}")
-    except UpstreamError as exc:
-        if isinstance(exc, RateLimited):
+    with new_session(1) as session:
+        c42 = C42(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
+        guard = Guard(notes, clock=clock, threshold=0, trial_seconds=0, metrics=metrics)
+        deadline = Deadline(settings.timeout)
+        started = time.monotonic()
+        try:
+            # Its pauses do not count: they are about what was, and this is to find out what is.
             with suppress(StoreError):
-                guard.note_wait(exc)
-        return Finding("C42", False, f"{settings.api_url}: {_what(exc, settings)}")
+                guard.permit()
+            _within(settings.timeout + GRACE_SECONDS, partial(c42.subscriptions, MADE_UP, 0, deadline))
+        except ToldToWait as exc:
+            return Finding("C42", False, f"not asked: {exc.detail}")
+        except TimeoutError:
+            return Finding("C42", False, f"{settings.api_url}: {_what(UpstreamTimeout(), settings)}")
+        except UpstreamError as exc:
+            if isinstance(exc, RateLimited):
+                with suppress(StoreError):
+                    guard.note_wait(exc)
+            return Finding("C42", False, f"{settings.api_url}: {_what(exc, settings)}")
     milliseconds = round(1000 * (time.monotonic() - started))
     return Finding("C42", True, f"{settings.api_url}: answers within {milliseconds} ms, and accepts the token")
 
@@ -127,7 +127,8 @@ def try_all(settings: Settings, clock: Callable[[], float]) -> Iterator[Finding]
     yield store
     file = shared_file(settings)
     is_there = store.works and (file is None or file.exists())
-    yield try_c42(settings, clock, (open_shared(settings, clock) if is_there else None) or MemoryStore(0))
+    with closing((open_shared(settings, clock) if is_there else None) or MemoryStore(0)) as notes:
+        yield try_c42(settings, clock, notes)
 
 
 def _reachable(bind: str) -> tuple[str, int]:
@@ -156,7 +157,8 @@ def _try_beside(file: Path, settings: Settings, clock: Callable[[], float]) -> N
     there = next(folder for folder in file.parents if folder.exists())
     with TemporaryDirectory(prefix=".c42-proxy-", dir=there) as folder:
         url = f"{SQLITE}{folder}/{file.name}"
-        _try(_shared(settings.model_copy(update={"cache_url": url}), clock), url)
+        with closing(_shared(settings.model_copy(update={"cache_url": url}), clock)) as store:
+            _try(store, url)
 
 
 def _try(store: SharedStore, its_name: str) -> None:

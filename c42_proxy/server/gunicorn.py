@@ -26,7 +26,7 @@ from ..app import OPS, create_app
 from ..observability.logs import GunicornLines, configure_logs
 from ..observability.metrics import FOLDER_VARIABLE
 from ..settings import Settings
-from ..web.asgi import Asgi, Front, Receive, Scope, Send, lend
+from ..web.asgi import Asgi, Front, Lent, Receive, Scope, Send
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         app = create_app(self._settings)
         ops: Flask = app.extensions[OPS]
         if issubclass(self.cfg.worker_class, UvicornWorker | ASGIWorker):
-            return _asgi_by_port(Front(app), lend(ops, OPS_THREADS), self._ops_port)
+            return _asgi_by_port(Front(app), Lent(ops, OPS_THREADS), self._ops_port)
         return _wsgi_by_port(app, ops, self._ops_port)
 
     def _make_folder(self, _arbiter: Arbiter) -> None:

@@ -73,6 +73,10 @@ class Store(Protocol):
         """The right to fetch an event, until it is left or its holder dies; None while somebody else has it."""
         ...
 
+    def close(self) -> None:
+        """Close the connections and end the threads that this process has here. Another use would open them again."""
+        ...
+
 
 class SharedStore(Store, Protocol):
     """A store outside this process, which can be looked into as a whole."""

@@ -59,6 +59,9 @@ class MemoryStore:
         """Always granted: within a process there is one fetch an event already."""
         return nullcontext()
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def _note_size(note: str) -> int:
     return len(note) + ENTRY_OVERHEAD

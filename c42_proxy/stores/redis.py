@@ -80,6 +80,7 @@ class RedisStore:
         # Given a pool, redis-py does not try again: not ten times with pauses, as it does by default. Before each
         # command it looks whether the server has closed the connection, and takes a new one.
         self._command: Callable[..., Any] = redis.Redis(connection_pool=pool).execute_command
+        self._pool = pool
         self._forget()
         after_fork(self._forget)
 
@@ -88,9 +89,21 @@ class RedisStore:
         self._leases: dict[str, bytes] = {}
         self._leases_lock = Lock()
         self._any_lease = Event()
-        self._renewing = False
+        self._renewal: Thread | None = None
+        self._closed = Event()
         self._commands = Gate(COMMANDS_AT_ONCE)
         self._note_changes = Gate(1)
+
+    def close(self) -> None:
+        """As in the contract; leases that are still held end by themselves."""
+        with self._leases_lock:
+            renewal = self._renewal
+        if renewal is not None:
+            self._closed.set()
+            self._any_lease.set()
+            renewal.join()
+        self._pool.disconnect()
+        self._forget()
 
     def get(self, event_id: str) -> Entry | None:
         return from_bytes(event_id, self._read(self._key("event", event_id)))
@@ -190,16 +203,17 @@ class RedisStore:
         with self._leases_lock:
             self._leases[key] = value
             self._any_lease.set()
-            if not self._renewing:
-                self._renewing = True
-                Thread(target=self._renew, name="c42-lease", daemon=True).start()
+            if self._renewal is None:
+                self._renewal = Thread(target=self._renew, name="c42-lease", daemon=True)
+                self._renewal.start()
 
     def _renew(self) -> None:
         """Prolong the leases as long as they are held: C42 may be slower than a lease is long."""
         while True:
             self._any_lease.wait()
-            # The interval of the renewals: nobody waits for it.
-            time.sleep(RENEW_SECONDS)
+            # The interval of the renewals: nobody waits for it but `close`, which ends it.
+            if self._closed.wait(RENEW_SECONDS):
+                return
             with self._leases_lock:
                 leases = dict(self._leases)
                 if not leases:

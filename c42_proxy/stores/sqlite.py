@@ -92,6 +92,13 @@ class SqliteStore:
         self._connection = None
         self._gate = Gate(1)
 
+    def close(self) -> None:
+        """As in the contract. The file of the leases stays open: closing it would drop the locks of other stores."""
+        with self._gate.turn():
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
     def get(self, event_id: str) -> Entry | None:
         key = self._key(event_id)
         row = self._run(lambda db: db.execute("SELECT record FROM entries_1 WHERE key = ?", (key,)).fetchone())

@@ -83,6 +83,10 @@ class SteadyStore:
             return shared.lease(event_id)
         return self._local.lease(event_id)
 
+    def close(self) -> None:
+        self._shared.close()
+        self._local.close()
+
     @contextmanager
     def _using(self, use: Use) -> Iterator[Store]:
         """The shared store, if it is to be used for this now. Raises StoreError if not, and lets one pass."""

@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any, cast
 
 from a2wsgi import WSGIMiddleware
-from a2wsgi.asgi_typing import ASGIApp
 from flask import Flask
 
 from ..caching.cache import Reply
@@ -39,10 +38,19 @@ SEND_WHOLE = "c42_proxy.send_whole"
 _EVENT = re.compile(f"{PREFIX}({EVENT_ID})/")
 
 
-def lend(app: Flask, threads: int) -> Asgi:
+class Lent:
     """A WSGI app as an ASGI app, in a bounded pool of threads."""
-    lent: ASGIApp = WSGIMiddleware(app, workers=threads)  # type: ignore[arg-type]  # Flask is a WSGI app
-    return cast("Asgi", lent)
+
+    def __init__(self, app: Flask, threads: int) -> None:
+        self._middleware = WSGIMiddleware(app, workers=threads)  # type: ignore[arg-type]  # Flask is a WSGI app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Its own types for ASGI are narrower than ours.
+        await cast("Asgi", self._middleware)(scope, receive, send)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._middleware.executor.shutdown()
 
 
 class Front:
@@ -51,8 +59,12 @@ class Front:
     def __init__(self, app: Flask) -> None:
         self._events: Events = app.extensions[EVENTS]
         self._metrics: Metrics = app.extensions[METRICS]
-        self._flask = lend(app, FLASK_THREADS)
+        self._flask = Lent(app, FLASK_THREADS)
         self._logs_hits = hits_are_logged()
+
+    def close(self) -> None:
+        """End the threads of the Flask app here; the app itself stays as it is."""
+        self._flask.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

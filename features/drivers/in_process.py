@@ -1,7 +1,7 @@
 """What the drivers in this process share: C42 is mocked, and the time is frozen."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from c42_proxy.settings import Settings
 from features.drivers import wires
 from features.drivers.driver import START, broken_clock
 from features.drivers.network import forbid_connections
+from harness.apps import running
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -40,9 +41,12 @@ class InProcess:
     def wire(self, receive: wires.Receive) -> AbstractContextManager[str]:
         return wires.mocked(receive)
 
-    def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "AbstractContextManager[WSGIApplication]":
+    @contextmanager
+    def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
         checked = Settings.from_env({**settings, "C42_CACHE_URL": "memory://"})
-        return self._serve(create_app(checked, clock=broken_clock) if has_bug else create_app(checked))
+        app = create_app(checked, clock=broken_clock) if has_bug else create_app(checked)
+        with running(app), self._serve(app) as served:
+            yield served
 
     def output(self) -> str:
         return ""

@@ -13,9 +13,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from c42_proxy.app import create_app
+from flask import Flask
+
+from c42_proxy.app import close_app, create_app
 from c42_proxy.observability.logs import configure_logs
 from c42_proxy.server.gunicorn import Server
 from c42_proxy.settings import Settings
@@ -143,15 +146,25 @@ class _ByScenario:
         self._folder = folder
         self._scenario = ""
         self._front: Front | None = None
+        self._app: Flask | None = None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         scenario = self._folder.scenario
         if self._front is None or scenario != self._scenario:
             told = json.loads(scenario)
             clock: Callable[[], float] = broken_clock if told["has_bug"] else lambda: self._folder.now
-            self._front = Front(create_app(Settings.from_env(told["settings"]), clock=clock))
+            if self._front is not None and self._app is not None:
+                # In a thread: what is under way may take its time, and the loop has other requests.
+                Thread(target=_close, args=(self._front, self._app), name="closing").start()
+            self._app = create_app(Settings.from_env(told["settings"]), clock=clock)
+            self._front = Front(self._app)
             self._scenario = scenario
         return self._front(scope, receive, send)
+
+
+def _close(front: Front, app: Flask) -> None:
+    front.close()
+    close_app(app)
 
 
 class _LiveServer(Server):

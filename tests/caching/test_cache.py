@@ -6,7 +6,7 @@ import time
 import unittest
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import NoReturn
 from unittest.mock import patch
@@ -104,7 +104,7 @@ class CacheTest(unittest.TestCase):
         """One process's cache; with a memory of its own, it is another process."""
         shared = shared or self.shared
         self.guard = Guard(shared, clock=self.clock, threshold=5, trial_seconds=2 * budget, metrics=Metrics())
-        return Cache(
+        cache = Cache(
             memory or self.memory,
             shared,
             self.guard,
@@ -114,6 +114,7 @@ class CacheTest(unittest.TestCase):
             stale_if_error=stale_if_error,
             budget=budget,
         )
+        return self.enterContext(closing(cache))
 
     def another(self, *, budget: float = BUDGET) -> Cache:
         return self.new_cache(memory=MemoryStore(1 << 24), budget=budget)

@@ -6,6 +6,7 @@ import threading
 import time
 import unittest
 from collections.abc import Callable
+from contextlib import closing
 
 import responses
 from pydantic import SecretStr
@@ -428,7 +429,7 @@ class FetchTest(GuardTest):
             stale_if_error=0,
             budget=PATIENCE,
         )
-        self.events = Events(c42, cache, self.guard, budget=PATIENCE, clock=clock)
+        self.events = self.enterContext(closing(Events(c42, cache, self.guard, budget=PATIENCE, clock=clock)))
 
     def answer_event(self, request: PreparedRequest) -> Answer:
         return self.event(str(request.url).rstrip("/").rpartition("/")[2])

@@ -93,6 +93,9 @@ class FaultyStore:
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
         return self._try("breaks").lease(event_id)
 
+    def close(self) -> None:
+        self._store.close()
+
     def _try(self, *faults: str) -> Store:
         if self._how() in faults:
             self.failed = True
@@ -109,12 +112,20 @@ class Running:
     store: FaultyStore
     knows: Process
 
+    def close(self) -> None:
+        self.cache.close()
+        self.store.close()
+
 
 class CacheMachine(RuleBasedStateMachine):
     """Two processes on one store, a C42 with all its moods, and a clock that may be set back."""
 
     folder: ClassVar[Path]
     namespaces: ClassVar["count[int]"] = count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[Running] = []
 
     @initialize(
         events=st.integers(3, 7),
@@ -168,6 +179,10 @@ class CacheMachine(RuleBasedStateMachine):
         self.elapsed += max(step, 0)
         self.model.time_is(self.now)
 
+    def teardown(self) -> None:
+        for running in self.processes:
+            running.close()
+
     # What happens around the proxy
 
     @rule(step=st.sampled_from(STEPS))
@@ -198,6 +213,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(number=st.sampled_from(PROCESSES))
     def restart(self, number: int) -> None:
+        self.processes[number].close()
         self.processes[number] = self.process()
         self.model.processes = [running.knows for running in self.processes]
 

@@ -3,7 +3,7 @@
 import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from c42_proxy.caching.single_flight import Flights, Turns
 from c42_proxy.errors import Busy
@@ -15,7 +15,7 @@ PATIENCE = 5.0
 
 class FlightsTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.flights: Flights[str] = Flights()
+        self.flights: Flights[str] = self.enterContext(closing(Flights()))
         self.landing = threading.Event()
         self.addCleanup(self.landing.set)
 

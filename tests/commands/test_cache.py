@@ -17,6 +17,7 @@ from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry, SharedStore
 from c42_proxy.stores.opening import open_shared
 from c42_proxy.stores.records import fingerprint, to_bytes
+from harness.apps import running
 from harness.needs import needs
 from harness.processes import C42_PROXY, clean_environ
 from harness.redis_server import RedisServer
@@ -41,12 +42,6 @@ def settings_of(url: str, **values: object) -> Settings:
     return Settings.model_validate({"api_url": UNREACHABLE, "api_token": TOKEN, "cache_url": url, **values})
 
 
-def store_of(url: str, **values: object) -> SharedStore:
-    store = open_shared(settings_of(url, **values), lambda: NOW)
-    assert store is not None
-    return store
-
-
 def cache(url: str, *options: str, **variables: str) -> Result:
     """`c42-proxy cache`, at the instant NOW."""
     given = {"C42_API_URL": UNREACHABLE, "C42_API_TOKEN": TOKEN, "C42_CACHE_URL": url, **variables}
@@ -55,12 +50,17 @@ def cache(url: str, *options: str, **variables: str) -> Result:
 
 
 class CacheTest(unittest.TestCase):
+    def store_of(self, url: str) -> SharedStore:
+        store = open_shared(settings_of(url), lambda: NOW)
+        assert store is not None
+        return self.enterContext(closing(store))
+
     def setUp(self) -> None:
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.url = f"sqlite:///{self.folder}/cache.sqlite3"
 
     def fill(self, url: str) -> None:
-        store = store_of(url)
+        store = self.store_of(url)
         for event_id, given_entry in {
             "old": entry("old", NOW - 400),
             "gone": Entry(404, b"", NOW - 10),
@@ -114,9 +114,9 @@ class TellingTest(CacheTest):
             with self.subTest(age=age, status=status, stale_if_error=stale):
                 url = f"sqlite:///{self.folder}/{number}.sqlite3"
                 held = entry("a", NOW - age) if status == 200 else Entry(404, b"", NOW - age)
-                store_of(url).put("a", held, NOW)
+                self.store_of(url).put("a", held, NOW)
                 told = json.loads(cache(url, "--json", C42_STALE_IF_ERROR=f"{stale}").stdout)[0]
-                app = create_app(settings_of(url, stale_if_error=stale), clock=lambda: NOW)
+                app = self.enterContext(running(create_app(settings_of(url, stale_if_error=stale), clock=lambda: NOW)))
                 answer = app.test_client().get("/events-with-subscriptions/a/")
                 used = "fresh" if answer.status_code == status and "Expires" in answer.headers else "stale"
                 expected = {used} if answer.status_code == status else {"expired", "ahead"}
@@ -144,12 +144,12 @@ class TellingTest(CacheTest):
         """An id that no address can have is not told: others put it there, and it may do things to a terminal."""
         self.fill(self.url)
         for event_id in ("\x1b[31mred", "a b", "", "x" * 129):
-            self.assertTrue(store_of(self.url).put(event_id, entry(event_id), NOW))
+            self.assertTrue(self.store_of(self.url).put(event_id, entry(event_id), NOW))
         self.assertEqual(TABLE, cache(self.url).stdout)
 
     def test_far_away(self) -> None:
         """An instant that no calendar has is told as a number."""
-        store_of(self.url).put("a", entry("a", 1e300), NOW)
+        self.store_of(self.url).put("a", entry("a", 1e300), NOW)
         self.assertRegex(cache(self.url).stdout, r"\nahead +200 +1e\+300 +1e\+300 +1e\+300 +\d+ +a\n$")
 
 
@@ -186,7 +186,7 @@ class ManyTest(CacheTest):
 
     def setUp(self) -> None:
         super().setUp()
-        store_of(self.url).get("a")
+        self.store_of(self.url).get("a")
         namespace = fingerprint(UNREACHABLE, TOKEN)
         rows = []
         for number in range(self.COUNT):
@@ -218,7 +218,7 @@ class ManyTest(CacheTest):
         process = self.start("--json")
         assert process.stdout is not None
         self.assertEqual("[\n", process.stdout.readline())
-        self.assertTrue(store_of(self.url).put("a", entry("a"), NOW))
+        self.assertTrue(self.store_of(self.url).put("a", entry("a"), NOW))
         with closing(sqlite3.connect(self.folder / "cache.sqlite3", timeout=5)) as db:
             db.execute("DELETE FROM entries_1 WHERE fetched_at < ?", (NOW - 190,))
             db.commit()

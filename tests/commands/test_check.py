@@ -259,7 +259,7 @@ class AskingC42Test(OnlineTest):
     def shared(self) -> SharedStore:
         store = open_shared(Settings.model_validate({"api_token": TOKEN, "cache_url": self.url}), time.time)
         assert store is not None
-        return store
+        return self.enterContext(closing(store))
 
 
 class UsingTheStoreTest(OnlineTest):
@@ -285,6 +285,7 @@ class UsingTheStoreTest(OnlineTest):
         settings = Settings.model_validate({"api_token": TOKEN, "api_url": self.c42.url, "cache_url": self.url})
         store = open_shared(settings, time.time)
         assert store is not None
+        self.addCleanup(store.close)
         store.change_note("kept", lambda _held: "x", 60)
         with patch("c42_proxy.stores.sqlite.SqliteStore.lease", autospec=True, side_effect=type(store).lease) as lease:
             self.assert_store(self.url, f"works  {self.url}: can be read and written, and gives leases")

@@ -16,6 +16,7 @@ from c42_proxy import create_app
 from c42_proxy.observability import logs
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Front
+from harness.apps import running
 from harness.as_wsgi import AsWsgi
 
 API_URL = "http://c42.example/api/v2/"
@@ -34,8 +35,9 @@ class CorrelationTest(unittest.TestCase):
         )
 
     def clients(self) -> list[Client]:
-        front = self.enterContext(closing(AsWsgi(Front(create_app(self.settings)))))
-        return [create_app(self.settings).test_client(), Client(front)]
+        alone, behind = (self.enterContext(running(create_app(self.settings))) for _ in range(2))
+        front = self.enterContext(closing(AsWsgi(Front(behind))))
+        return [alone.test_client(), Client(front)]
 
     def knows_tea(self) -> None:
         events = {"data": [{"id": "tea", "title": None}]}

@@ -15,6 +15,7 @@ from c42_proxy.observability.metrics import Metrics
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Front
 from c42_proxy.web.routes import METRICS
+from harness.apps import running
 from harness.as_wsgi import AsWsgi
 
 API_URL = "http://c42.example/api/v2/"
@@ -26,7 +27,7 @@ class MetricsTest(unittest.TestCase):
         self.now = 1_475_000_000.0
         self.c42 = self.enterContext(responses.RequestsMock(assert_all_requests_are_fired=False))
         settings = Settings(api_token=SecretStr("x"), api_url=API_URL, cache_url="memory://", breaker_threshold=1)
-        self.app = create_app(settings, clock=lambda: self.now)
+        self.app = self.enterContext(running(create_app(settings, clock=lambda: self.now)))
         self.ops = self.app.extensions[OPS].test_client()
         front = self.enterContext(closing(AsWsgi(Front(self.app))))
         self.clients = {"flask": self.app.test_client(), "front": Client(front)}

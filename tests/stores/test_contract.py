@@ -400,7 +400,11 @@ class SqliteContractTest(SharedContract):
         return self.open_shared(namespace)
 
     def open_shared(self, namespace: str = NAMESPACE) -> SharedStore:
-        return SqliteStore(Path(self.url), namespace=namespace, max_bytes=1 << 26, lifetime=LIFETIME, clock=lambda: NOW)
+        store = SqliteStore(
+            Path(self.url), namespace=namespace, max_bytes=1 << 26, lifetime=LIFETIME, clock=lambda: NOW
+        )
+        self.addCleanup(store.close)
+        return store
 
     def write_raw(self, key: str, record: bytes) -> None:
         store = self.open()
@@ -428,7 +432,9 @@ class RedisContractTest(SharedContract):
         return self.open_shared(namespace)
 
     def open_shared(self, namespace: str = NAMESPACE) -> SharedStore:
-        return RedisStore(self.url, namespace=namespace, lifetime=LIFETIME)
+        store = RedisStore(self.url, namespace=namespace, lifetime=LIFETIME)
+        self.addCleanup(store.close)
+        return store
 
     def write_raw(self, key: str, record: bytes) -> None:
         self.redis.command("SET", f"c42-proxy:{NAMESPACE}:event:{key}", record)

@@ -8,6 +8,7 @@ import time
 import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import ClassVar
 from unittest.mock import patch
 
@@ -27,12 +28,11 @@ IN_TIME = 0.5
 """Seconds: twice as long as an operation may take before it counts as failed."""
 
 
-def open_at(url: str) -> RedisStore:
-    return RedisStore(url, namespace=NAMESPACE, lifetime=LIFETIME)
-
-
 class RedisTest(unittest.TestCase):
     redis: ClassVar[RedisServer]
+
+    def open_at(self, url: str) -> RedisStore:
+        return self.enterContext(closing(RedisStore(url, namespace=NAMESPACE, lifetime=LIFETIME)))
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -40,7 +40,7 @@ class RedisTest(unittest.TestCase):
 
     def setUp(self) -> None:
         self.redis.command("FLUSHALL")
-        self.store = open_at(self.redis.url)
+        self.store = self.open_at(self.redis.url)
 
     def key(self, kind: str, name: str) -> str:
         return f"c42-proxy:{NAMESPACE}:{kind}:{name}"
@@ -131,7 +131,7 @@ class KeysTest(RedisTest):
 
     def test_another_puts_in_between(self) -> None:
         """A newer entry that another host puts while we compare stays."""
-        other = open_at(self.redis.url)
+        other = self.open_at(self.redis.url)
         read = self.store._read
 
         def read_and_let_another_put(key: str) -> bytes | None:
@@ -146,7 +146,7 @@ class KeysTest(RedisTest):
     def test_threads_change_in_turn(self) -> None:
         """Threads of one process that change the same note never get into each other's way."""
         with RedisServer() as server:
-            store = open_at(server.url)
+            store = self.open_at(server.url)
 
             def count(_thread: int) -> None:
                 for _ in range(25):
@@ -173,7 +173,7 @@ class KeysTest(RedisTest):
 class LeaseTest(RedisTest):
     def test_outlasts_a_slow_fetch(self) -> None:
         """A lease is held for longer than its second, and the notes and entries beside it are not disturbed."""
-        other = open_at(self.redis.url)
+        other = self.open_at(self.redis.url)
         lease = self.store.lease("a")
         assert lease is not None
         self.redis.command("CONFIG", "RESETSTAT")
@@ -202,7 +202,7 @@ class LeaseTest(RedisTest):
 
     def test_after_a_fork(self) -> None:
         """A child has none of its parent's leases, and keeps its own for as long as it needs them."""
-        other = open_at(self.redis.url)
+        other = self.open_at(self.redis.url)
         self.assertIsNotNone(self.store.lease("a"))
 
         def child() -> None:
@@ -218,7 +218,7 @@ class LeaseTest(RedisTest):
 
     def test_emptied_under_us(self) -> None:
         """A lease that was lost, and is somebody else's now, stays theirs when we leave ours."""
-        lease, other = self.store.lease("a"), open_at(self.redis.url)
+        lease, other = self.store.lease("a"), self.open_at(self.redis.url)
         assert lease is not None
         with lease:
             self.redis.command("FLUSHALL")
@@ -250,7 +250,7 @@ class FailureTest(RedisTest):
         """A Redis that is not there fails at once, and is used when it comes."""
         server = RedisServer()
         self.addCleanup(server.close)
-        store = open_at(server.url)
+        store = self.open_at(server.url)
         self.assert_fails(store, says=f"127.0.0.1:{server.port}")
         server.start()
         self.assert_works(store)
@@ -264,12 +264,12 @@ class FailureTest(RedisTest):
             ("redis://redis.invalid", "redis.invalid:6379: "),
         ):
             with self.assertRaisesRegex(StoreError, f"^Redis at {why}"):
-                open_at(url).get("a")
+                self.open_at(url).get("a")
 
     def test_killed_and_restarted(self) -> None:
         """A Redis that dies fails at once; of its next life the first use succeeds, on whatever old connection."""
         with RedisServer() as server:
-            store = open_at(server.url)
+            store = self.open_at(server.url)
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(store.get, ["a"] * 50))
             lease = store.lease("a")
@@ -286,13 +286,13 @@ class FailureTest(RedisTest):
     def test_hung(self) -> None:
         """A Redis that hangs (SIGSTOP) fails in time, on old and on new connections, and is used when it goes on."""
         with RedisServer() as server:
-            store = open_at(server.url)
+            store = self.open_at(server.url)
             lease = store.lease("a")
             assert lease is not None
             with lease:
                 server.hang()
                 self.assert_fails(store)
-                self.assert_fails(open_at(server.url))
+                self.assert_fails(self.open_at(server.url))
                 started = time.monotonic()
             self.assertLess(time.monotonic() - started, IN_TIME)
             server.go_on()
@@ -301,7 +301,7 @@ class FailureTest(RedisTest):
     def test_a_hundred_threads(self) -> None:
         """A hundred threads that meet a Redis that hangs have all failed in time."""
         with RedisServer() as server:
-            store = open_at(server.url)
+            store = self.open_at(server.url)
             server.hang()
 
             def get(_number: int) -> float:
@@ -318,7 +318,7 @@ class FailureTest(RedisTest):
         with RedisServer() as server:
             seconds = 100.0
             store = SteadyStore(
-                open_at(server.url), MemoryStore(1_000_000), metrics=Metrics(), monotonic=lambda: seconds
+                self.open_at(server.url), MemoryStore(1_000_000), metrics=Metrics(), monotonic=lambda: seconds
             )
             store.put("a", entry("a"), NOW)
             server.hang()
@@ -339,15 +339,15 @@ class FailureTest(RedisTest):
             self.assertFalse(store.failed)
             self.assertEqual(["WARNING", "INFO"], [record.levelname for record in logs.records])
             store.put("b", entry("b"), NOW)
-            self.assertEqual(entry("b"), open_at(server.url).get("b"))
+            self.assertEqual(entry("b"), self.open_at(server.url).get("b"))
 
     def test_passwords(self) -> None:
         """With its password a Redis is used; without or with a wrong one it fails, and the error does not tell it."""
         with RedisServer("right&proper") as server:
             url = server.url.replace("&", "%26")
-            self.assert_works(open_at(url))
-            self.assert_fails(open_at(f"redis://127.0.0.1:{server.port}/0"), says="uthentication")
-            wrong = open_at(url.replace("right", "wrong"))
+            self.assert_works(self.open_at(url))
+            self.assert_fails(self.open_at(f"redis://127.0.0.1:{server.port}/0"), says="uthentication")
+            wrong = self.open_at(url.replace("right", "wrong"))
             self.assert_fails(wrong)
             with self.assertRaises(StoreError) as caught:
                 wrong.get("a")
@@ -355,15 +355,15 @@ class FailureTest(RedisTest):
 
     def test_databases(self) -> None:
         """The number in the address is that of the database; one that is not there fails."""
-        other = open_at(self.redis.url.removesuffix("0") + "3")
+        other = self.open_at(self.redis.url.removesuffix("0") + "3")
         self.assert_works(other)
         self.assertIsNone(self.store.get("works"))
-        self.assert_fails(open_at(self.redis.url.removesuffix("0") + "99"))
+        self.assert_fails(self.open_at(self.redis.url.removesuffix("0") + "99"))
 
     def test_full(self) -> None:
         """A Redis that has no room left, and removes nothing, is still read."""
         with RedisServer() as server:
-            store = open_at(server.url)
+            store = self.open_at(server.url)
             self.assert_works(store)
             server.command("CONFIG", "SET", "maxmemory", "1")
             with self.assertRaises(StoreError):
@@ -393,7 +393,7 @@ class FailureTest(RedisTest):
             return made
 
         real_socket = socket.socket
-        store = open_at(server.url)
+        store = self.open_at(server.url)
         with patch("redis.connection.socket.getaddrinfo", hang), patch("redis.connection.socket.socket", new_socket):
             started = time.monotonic()
             with self.assertRaises(StoreError):
@@ -424,7 +424,7 @@ class FailureTest(RedisTest):
 
             thread = threading.Thread(target=answer, daemon=True)
             thread.start()
-            self.assert_fails(open_at(f"redis://127.0.0.1:{server.getsockname()[1]}"))
+            self.assert_fails(self.open_at(f"redis://127.0.0.1:{server.getsockname()[1]}"))
             server.shutdown(socket.SHUT_RDWR)
             thread.join(5)
 

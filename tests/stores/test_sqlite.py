@@ -39,9 +39,10 @@ class SqliteTest(unittest.TestCase):
         self.store = self.open()
 
     def open(self, max_bytes: int = 1 << 26, lifetime: float = LIFETIME, path: Path | None = None) -> SqliteStore:
-        return SqliteStore(
+        store = SqliteStore(
             path or self.path, namespace=NAMESPACE, max_bytes=max_bytes, lifetime=lifetime, clock=lambda: self.now
         )
+        return self.enterContext(closing(store))
 
     def stranger(self) -> sqlite3.Connection:
         """Somebody else's connection to the file."""

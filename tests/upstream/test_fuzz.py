@@ -23,6 +23,7 @@ from c42_proxy.events import CALLS_AT_ONCE
 from c42_proxy.settings import Settings
 from c42_proxy.upstream.client import Event, Page
 from c42_proxy.upstream.transport import new_session
+from harness.apps import running
 from harness.wire import (
     EVENT_ID,
     PAGE,
@@ -171,7 +172,7 @@ class ProxyTest(C42Test):
             breaker_threshold=0,
         )
         session = self.enterContext(new_session(CALLS_AT_ONCE))
-        return create_app(configured, session=session, clock=lambda: self.now).test_client()
+        return self.enterContext(running(create_app(configured, session=session, clock=lambda: self.now))).test_client()
 
     def ask(self, behaviour: Behaviour, budget: float = PLENTY) -> TestResponse:
         """One request; its answer is described in `openapi.yaml`, comes in time and keeps the token to itself."""

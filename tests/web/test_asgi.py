@@ -22,6 +22,7 @@ from c42_proxy import create_app
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, Front
 from c42_proxy.web.routes import EVENTS
+from harness.apps import running
 from harness.as_wsgi import AsWsgi
 
 API_URL = "http://c42.example/api/v2/"
@@ -101,7 +102,18 @@ def essence(response: TestResponse) -> tuple[int, list[tuple[str, str]], bytes]:
     return response.status_code, sorted(kept), response.data
 
 
-class SameAnswersTest(unittest.TestCase):
+class FrontTest(unittest.TestCase):
+    def proxy(self, clock: Clock, **options: Any) -> Flask:
+        return self.enterContext(running(proxy(clock, **options)))
+
+    def front(self, app: Flask) -> Front:
+        return self.enterContext(closing(Front(app)))
+
+    def as_wsgi(self, app: Flask) -> AsWsgi:
+        return self.enterContext(closing(AsWsgi(Front(app))))
+
+
+class SameAnswersTest(FrontTest):
     @given(visits)
     @settings(max_examples=150, deadline=None, derandomize=True)
     def test_same_as_flask(self, visits: list[tuple[float, str, str, dict[str, str]]]) -> None:
@@ -110,10 +122,13 @@ class SameAnswersTest(unittest.TestCase):
         tag = ""
         with (
             fake_c42(),
-            closing(AsWsgi(Front(proxy(clock)))) as front,
-            closing(AsWsgi(Front(proxy(clock)), whole=False)) as in_messages,
+            running(proxy(clock)) as app,
+            running(proxy(clock)) as behind_front,
+            running(proxy(clock)) as behind_messages,
+            closing(AsWsgi(Front(behind_front))) as front,
+            closing(AsWsgi(Front(behind_messages), whole=False)) as in_messages,
         ):
-            clients = [Client(proxy(clock)), Client(front), Client(in_messages)]
+            clients = [Client(app), Client(front), Client(in_messages)]
             for moment, method, path, headers in visits:
                 clock.now += moment
                 sent = {name: value.replace("TAG", tag) for name, value in headers.items()}
@@ -125,8 +140,7 @@ class SameAnswersTest(unittest.TestCase):
 
     def test_conditional_hit(self) -> None:
         """A hit that the client has already is a 304 from memory, like Flask's."""
-        front = AsWsgi(Front(proxy(Clock())))
-        self.addCleanup(front.close)
+        front = self.as_wsgi(self.proxy(Clock()))
         client = Client(front)
         with fake_c42():
             first = client.get(f"{PREFIX}tea/")
@@ -136,7 +150,7 @@ class SameAnswersTest(unittest.TestCase):
 
     def test_in_one_piece(self) -> None:
         """Every answer for an event leaves in one write: whoever dies before or after it leaves no half of one."""
-        front = Front(proxy(Clock()))
+        front = self.front(self.proxy(Clock()))
         pieces: list[bytes] = []
 
         def send_whole(_scope: Any, head: bytes, _body: bytes) -> bool:
@@ -162,7 +176,7 @@ class SameAnswersTest(unittest.TestCase):
 
     def test_head_of_a_304(self) -> None:
         """A 304 says nothing of a body: it has none."""
-        front = Front(proxy(Clock()))
+        front = self.front(self.proxy(Clock()))
         heads: list[bytes] = []
 
         def send_whole(_scope: Any, head: bytes, _body: bytes) -> bool:
@@ -186,9 +200,8 @@ class SameAnswersTest(unittest.TestCase):
 
     def test_made_once(self) -> None:
         """What all are sent who may reuse an answer is made once, and kept with it."""
-        app = proxy(Clock())
-        front = AsWsgi(Front(app))
-        self.addCleanup(front.close)
+        app = self.proxy(Clock())
+        front = self.as_wsgi(app)
         with fake_c42():
             Client(front).get(f"{PREFIX}tea/")
         hit = app.extensions[EVENTS].hit("tea")
@@ -196,8 +209,7 @@ class SameAnswersTest(unittest.TestCase):
 
     def test_duration(self) -> None:
         """The log says how many milliseconds the request took, and how many of them C42."""
-        front = AsWsgi(Front(proxy(Clock())))
-        self.addCleanup(front.close)
+        front = self.as_wsgi(self.proxy(Clock()))
         with fake_c42(), self.assertLogs("c42_proxy", "INFO") as logs:
             Client(front).get(f"{PREFIX}tea/")
         (line,) = (vars(record) for record in logs.records if record.msg == "request")
@@ -210,8 +222,7 @@ class SameAnswersTest(unittest.TestCase):
             def __call__(self) -> float:
                 raise ZeroDivisionError("inner detail")
 
-        front = AsWsgi(Front(proxy(BrokenClock())))
-        self.addCleanup(front.close)
+        front = self.as_wsgi(self.proxy(BrokenClock()))
         with self.assertLogs("c42_proxy", "ERROR") as logs:
             answer = Client(front).get(f"{PREFIX}tea/")
         self.assertEqual(answer.status_code, 500)
@@ -225,10 +236,10 @@ class SameAnswersTest(unittest.TestCase):
         async def nothing(*_: Any) -> Any:
             self.fail("neither read nor answered")
 
-        asyncio.run(Front(proxy(Clock()))({"type": "websocket", "path": f"{PREFIX}tea/"}, nothing, nothing))
+        asyncio.run(self.front(self.proxy(Clock()))({"type": "websocket", "path": f"{PREFIX}tea/"}, nothing, nothing))
 
 
-class WaitingTest(unittest.TestCase):
+class WaitingTest(FrontTest):
     def test_many_wait_without_threads(self) -> None:
         """Two thousand who wait for one event take no thread each, and a hit is answered meanwhile."""
         released = threading.Event()
@@ -239,7 +250,7 @@ class WaitingTest(unittest.TestCase):
                 released.wait(10)
             return answer_of_c42(request)
 
-        front = Front(proxy(Clock()))
+        front = self.front(self.proxy(Clock()))
         calls = []
 
         async def ask(event_id: str) -> int:
@@ -278,8 +289,7 @@ class WaitingTest(unittest.TestCase):
             released.wait(10)
             return answer_of_c42(request)
 
-        front = AsWsgi(Front(proxy(Clock(), timeout=0.1)))
-        self.addCleanup(front.close)
+        front = self.as_wsgi(self.proxy(Clock(), timeout=0.1))
         with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
             wire.add_callback("GET", re.compile(re.escape(API_URL)), silent)
             start = time.monotonic()
@@ -302,6 +312,6 @@ class WaitingTest(unittest.TestCase):
 
         scope = {"type": "http", "method": "GET", "path": f"{PREFIX}tea/", "headers": []}
         with fake_c42(), asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(Front(proxy(Clock()))(scope, send, send))  # type: ignore[arg-type]  # it does not read
+            runner.run(self.front(self.proxy(Clock()))(scope, send, send))  # type: ignore[arg-type]  # it does not read
         self.assertTrue(timers)
         self.assertTrue(all(timer.cancelled() for timer in timers))

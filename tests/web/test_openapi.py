@@ -47,6 +47,7 @@ from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.events import SAMPLES
 from c42_proxy.settings import Settings
 from c42_proxy.web.routes import EVENT_ID, PREFIX
+from harness.apps import running
 from harness.cluster import Cluster, Host
 from harness.processes import ROOT
 from harness.sandbox import Sandbox
@@ -122,7 +123,9 @@ class DescriptionTest(unittest.TestCase):
 
     def test_problems(self) -> None:
         """The problems among the examples are the proxy's own, word for word."""
-        client = create_app(Settings(api_token=SecretStr("-"), cache_url="memory://")).test_client()
+        client = self.enterContext(
+            running(create_app(Settings(api_token=SecretStr("-"), cache_url="memory://")))
+        ).test_client()
         refused = [client.get("/").get_json(), client.post(f"{PREFIX}x/").get_json()]
         errors: list[Problem] = [
             *(EventNotFound("d6e6_14752373875438"), TokenRefused(401), UpstreamTimeout(), UpstreamDown(500)),

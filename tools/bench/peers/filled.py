@@ -42,6 +42,9 @@ class EveryEvent:
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # the contract's
         return nullcontext()
 
+    def close(self) -> None:
+        pass
+
 
 async def _fill(front: Front) -> None:
     async def answer_some(first: int) -> None:
