@@ -1,33 +1,92 @@
 """The composition root: the only place that knows which parts the proxy is made of."""
 
-import contextlib
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
 
 import requests
-from flask import Flask, Request
-from werkzeug.routing import MapAdapter
+from flask import Flask
 
-from .caching.cache import Cache
-from .caching.circuit_breaker import Guard
-from .events import CALLS_AT_ONCE, Events
+from .caching.circuit_breaker import CircuitBreaker
+from .caching.freshness import Freshness
+from .caching.limits import FETCHES_AT_ONCE
+from .events import Events
 from .observability.logs import configure_logs
 from .observability.metrics import Metrics
 from .settings import Settings
 from .stores.contract import Store
 from .stores.memory import MemoryStore
-from .stores.opening import open_store
-from .upstream.client import C42
+from .stores.opening import open_shared
+from .stores.tiered import TieredStore
+from .threads import Threads
+from .upstream.client import C42Client
+from .upstream.combine import CALLS_OF_A_FETCH, Combiner
 from .upstream.transport import new_session
+from .web.asgi import AsgiApp
 from .web.ops import create_ops
-from .web.routes import EVENTS, METRICS, EventIdConverter, create_blueprint, internal_error, respond
+from .web.responses import prepared
+from .web.routes import create_flask
 
-OPS = "c42_proxy.ops"
-"""Where the server finds the ops app (`Flask.extensions`)."""
+CALLS_AT_ONCE = FETCHES_AT_ONCE * CALLS_OF_A_FETCH
 
-CLOSING = "c42_proxy.closing"
-"""Where `close_app` finds what it closes."""
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """The parts that others use: the two ways in, the operators' app, the use case, and what is counted."""
+
+    flask: Flask
+    asgi: AsgiApp
+    ops: Flask
+    events: Events
+    metrics: Metrics
+    _opened: ExitStack
+
+    def close(self) -> None:
+        """Wait for what is under way, end the threads, and close the connections that were opened here.
+
+        The session and the store that `build` was given are their owner's. Nothing may be asked any more.
+        """
+        self._opened.close()
+
+
+def build(
+    settings: Settings,
+    *,
+    session: requests.Session | None = None,
+    clock: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  # a test may replace time.time later
+    store: Store | None = None,
+    metrics: Metrics | None = None,
+) -> Proxy:
+    """Wire the proxy. Nothing is connected, opened or started yet.
+
+    `session` carries the calls to C42, `clock` tells the seconds since the epoch, `store` is the shared tier, and
+    `metrics` counts what happens; without them, those that the settings ask for.
+    """
+    opened = ExitStack()
+    budget = settings.timeout
+    metrics = metrics or Metrics()
+    if session is None:
+        session = opened.enter_context(new_session(CALLS_AT_ONCE))
+    shared = store or open_shared(settings, clock)
+    if shared is not None and store is None:
+        opened.callback(shared.close)
+    freshness = Freshness(settings.cache_ttl, settings.stale_if_error)
+    memory = MemoryStore(settings.cache_max_bytes, metrics, partial(prepared, freshness))
+    tiered = TieredStore(memory, shared, clock=clock, metrics=metrics)
+    breaker = CircuitBreaker(
+        tiered, clock=clock, threshold=settings.breaker_threshold, probe_seconds=2 * budget, metrics=metrics
+    )
+    client = C42Client(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
+    calls = opened.enter_context(closing(Threads(CALLS_AT_ONCE, name="c42-call")))
+    upstream = Combiner(client, breaker, threads=calls, budget=budget, clock=clock)
+    events = opened.enter_context(
+        closing(Events(upstream, tiered, breaker, freshness=freshness, budget=budget, clock=clock, metrics=metrics))
+    )
+    flask = create_flask(events, metrics)
+    asgi = opened.enter_context(closing(AsgiApp(flask, events, metrics)))
+    return Proxy(flask, asgi, create_ops(metrics, tiered, breaker), events, metrics, opened)
 
 
 def create_app(
@@ -41,66 +100,10 @@ def create_app(
     """The proxy as a Flask app, whole by itself under any WSGI server.
 
     Without `settings`, those of the environment (for `flask --app c42_proxy run`), whose log format holds then, too.
-    `session` carries the calls to C42, `clock` tells the seconds since the epoch, `store` is what all processes share,
-    `metrics` counts what happens.
-    Raises SettingsError.
+    For the other arguments see `build`. Raises SettingsError.
     """
     if settings is None:
         settings = Settings.from_env()
         configure_logs(settings)
         settings.log_warnings()
-    budget = settings.timeout
-    metrics = metrics or Metrics()
-    closing = ExitStack()
-    if session is None:
-        session = closing.enter_context(new_session(CALLS_AT_ONCE))
-    c42 = C42(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
-    memory = MemoryStore(settings.cache_max_bytes, metrics)
-    shared = store or closing.enter_context(contextlib.closing(open_store(settings, memory, clock, metrics)))
-    guard = Guard(shared, clock=clock, threshold=settings.breaker_threshold, trial_seconds=2 * budget, metrics=metrics)
-    cache = Cache(
-        memory,
-        shared,
-        guard,
-        metrics=metrics,
-        clock=clock,
-        ttl=settings.cache_ttl,
-        stale_if_error=settings.stale_if_error,
-        budget=budget,
-    )
-    events = closing.enter_context(contextlib.closing(Events(c42, cache, guard, budget=budget, clock=clock)))
-
-    app = _App("c42_proxy", static_folder=None)
-    app.url_map.converters["event_id"] = EventIdConverter
-    app.url_map.merge_slashes = False
-    app.register_blueprint(create_blueprint(events, metrics))
-    app.extensions[EVENTS] = events
-    app.extensions[METRICS] = metrics
-    app.extensions[CLOSING] = closing
-    app.extensions[OPS] = create_ops(metrics, shared, guard)
-
-    app.register_error_handler(Exception, lambda error: respond(internal_error(error)))
-    return app
-
-
-def close_app(app: Flask) -> None:
-    """Wait for what is under way, end the threads of an app of `create_app`, and close the connections that it opened.
-
-    The session and the store that `create_app` was given are their owner's. Nothing may be asked of it any more.
-    """
-    closing: ExitStack = app.extensions[CLOSING]
-    closing.close()
-
-
-class _App(Flask):
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Route by path and method alone: left to Flask, Host, Upgrade and SCRIPT_NAME would have a say."""
-        if request is None:
-            return super().create_url_adapter(request)
-        path = request.environ.get("PATH_INFO", "")
-        return self.url_map.bind(
-            "c42-proxy",
-            # Werkzeug takes doubled slashes at the start for one.
-            path_info="/" if path.startswith("//") else path,
-            default_method=request.method,
-        )
+    return build(settings, session=session, clock=clock, store=store, metrics=metrics).flask

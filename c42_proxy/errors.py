@@ -1,15 +1,20 @@
 """Everything that can go wrong, in one tree, each with what it means over HTTP.
 
 C42ProxyError
-├── SettingsError            the proxy does not start; exit status 2
-└── Problem                  what a client is told (RFC 9457)
-    ├── EventNotFound        404  C42 has no such event, or it was deleted
-    └── UpstreamError        C42 was asked, and gave no answer that can be used
-        ├── RateLimited      503  C42 told us to wait
-        ├── TokenRefused     502  C42 refuses our token
-        ├── UpstreamTimeout  504  no complete answer within the time budget
-        ├── UpstreamDown     502  refused, reset, cut short, 5xx
-        └── InvalidAnswer    502  an answer that is not what C42 promises
+├── SettingsError                the proxy does not start; exit status 2
+├── StoreError                   a store fails: a warning and a metric, never an answer
+└── Problem                      a failure that a client sees (RFC 9457)
+    ├── UpstreamError            C42 was asked, and gave no answer that can be used
+    │   ├── RateLimited          503  C42 asks us to wait
+    │   ├── TokenRefused         502  C42 refuses our token
+    │   ├── UpstreamTimeout      504  no complete answer within the time budget
+    │   ├── UpstreamUnavailable  502  refused, reset, cut short, 5xx
+    │   └── InvalidAnswer        502  an answer that is not what C42 promises
+    └── NotAsked                 C42 was not asked
+        ├── BackingOff           503  C42 has asked somebody to wait, and the time is not over
+        ├── CircuitOpen          503  the circuit breaker is open, or half-open and somebody else probes
+        ├── Overloaded           503  this process is at its own limits
+        └── RepeatedFailure      5xx  the same event failed a moment ago; status and text are those of the failure
 """
 
 import math
@@ -43,26 +48,19 @@ class StoreError(C42ProxyError):
 
 
 class Problem(C42ProxyError):
-    """An answer that is an error: a status and a `detail` that a client's developer can act on."""
+    """A failure that a client sees: a status, and a `detail` that a client's developer can act on."""
 
     status: int
+    precedence: ClassVar[int]
+    """Where the calls of one fetch fail in different ways, the failure with the lowest precedence is the answer."""
     retry_after: int | None = None
     """Whole seconds, rounded up (RFC 9110, section 10.2.3); None where waiting is no remedy."""
-    may_be_hidden: bool = True
-    """Whether an expired answer may be served instead."""
+    allows_stale: bool = True
+    """Whether a stale entry may be served instead of this failure."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
-
-
-class EventNotFound(Problem):
-    """C42 has no such event for our token, or it was deleted."""
-
-    status = 404
-
-    def __init__(self, event_id: str) -> None:
-        super().__init__(f"C42 has no event {event_id} that this proxy may see, or it was deleted.")
 
 
 class UpstreamError(Problem):
@@ -71,16 +69,13 @@ class UpstreamError(Problem):
     `upstream_status` is the status that decided it, None where none came.
     """
 
-    precedence: ClassVar[int]
-    """Where C42's calls fail in different ways, the lowest decides what the client is told."""
-
     def __init__(self, detail: str, upstream_status: int | None = None) -> None:
         super().__init__(detail)
         self.upstream_status = upstream_status
 
 
 class RateLimited(UpstreamError):
-    """C42 told us to wait: 429, or 503 with `Retry-After`. `seconds` is how long."""
+    """C42 asks us to wait: 429, or 503 with `Retry-After`. `seconds` says how long."""
 
     status = 503
     precedence = 0
@@ -88,10 +83,7 @@ class RateLimited(UpstreamError):
     def __init__(self, seconds: float, upstream_status: int) -> None:
         self.seconds = seconds
         self.retry_after = max(1, math.ceil(seconds))
-        super().__init__(
-            f"C42 asks us to wait. Try again in {self.retry_after} s.",
-            upstream_status,
-        )
+        super().__init__(f"C42 asks us to wait. Try again in {self.retry_after} s.", upstream_status)
 
 
 class TokenRefused(UpstreamError):
@@ -99,7 +91,7 @@ class TokenRefused(UpstreamError):
 
     status = 502
     precedence = 2
-    may_be_hidden = False
+    allows_stale = False
 
     def __init__(self, upstream_status: int) -> None:
         super().__init__(
@@ -118,7 +110,7 @@ class UpstreamTimeout(UpstreamError):
         super().__init__("C42 gave no complete answer in time. Try again later.")
 
 
-class UpstreamDown(UpstreamError):
+class UpstreamUnavailable(UpstreamError):
     """C42 could not be reached, broke off, or answered 5xx."""
 
     status = 502
@@ -139,22 +131,11 @@ class InvalidAnswer(UpstreamError):
         super().__init__(f"C42 gave an answer that cannot be used: {why}. Try again later.", upstream_status)
 
 
-class Superseded(UpstreamError):
-    """A call that was not made, since another one had failed: that one decides."""
-
-    status = 502
-    precedence = 5
-
-    def __init__(self) -> None:
-        super().__init__("C42 was not asked for the rest.")
-
-
 class NotAsked(Problem):
-    """C42 was left alone. `reason` is a word for the log and for `Cache-Status`."""
+    """C42 was not asked. `reason` is a word for the log and for `Cache-Status`."""
 
     status = 503
     precedence: ClassVar[int] = 1
-    """As for an UpstreamError: within a fetch, only a wish to wait that another fetch was told goes before this."""
     reason: ClassVar[str]
 
     def __init__(self, detail: str, seconds: float | None) -> None:
@@ -162,8 +143,8 @@ class NotAsked(Problem):
         super().__init__(detail if seconds is None else f"{detail} Try again in {self.retry_after} s.")
 
 
-class ToldToWait(NotAsked):
-    """C42 told somebody who shares store, C42 and token to wait, for `seconds` more."""
+class BackingOff(NotAsked):
+    """C42 has asked somebody who shares store, C42 and token to wait, for `seconds` more."""
 
     reason = "told-to-wait"
 
@@ -171,8 +152,8 @@ class ToldToWait(NotAsked):
         super().__init__("C42 asks us to wait.", seconds)
 
 
-class C42Down(NotAsked):
-    """C42 failed too often in a row: it is left alone for `seconds` more."""
+class CircuitOpen(NotAsked):
+    """C42 failed too often in a row: the circuit breaker is open for `seconds` more."""
 
     reason = "c42-down"
 
@@ -180,7 +161,7 @@ class C42Down(NotAsked):
         super().__init__("C42 is down and left alone for a moment.", seconds)
 
 
-class Busy(NotAsked):
+class Overloaded(NotAsked):
     """As many events are being fetched and waiting as this process allows."""
 
     reason = "busy"
@@ -189,14 +170,14 @@ class Busy(NotAsked):
         super().__init__("The proxy is asked for too many events at once.", 1)
 
 
-class RecentFailure(NotAsked):
-    """What failed a moment ago, told once more: `status` and `detail` are those of the failure."""
+class RepeatedFailure(NotAsked):
+    """The failure of a moment ago, repeated: `status` and `detail` are those of that failure."""
 
     reason = "recent-failure"
 
-    def __init__(self, status: int, detail: str, upstream_status: int | None, *, may_be_hidden: bool) -> None:
+    def __init__(self, status: int, detail: str, upstream_status: int | None, *, allows_stale: bool) -> None:
         super().__init__(detail, None)
         self.status = status
         self.upstream_status = upstream_status
         self.retry_after = 1 if status == 503 else None
-        self.may_be_hidden = may_be_hidden
+        self.allows_stale = allows_stale

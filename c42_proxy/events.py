@@ -1,190 +1,198 @@
-"""The use case: an event with its subscribers, from the cache, or fetched from C42 and combined. START READING HERE."""
+"""The use case: an event with its subscribers. START HERE: the life of a request, from top to bottom.
 
-import json
-import logging
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
-from itertools import islice
-from typing import TypeVar
+A request is answered from memory, or it joins a flight: the one thread of this process that finds the event's answer.
+"""
 
-from .caching.cache import Cache, Fetched, Reply, Wait
-from .caching.circuit_breaker import Guard
-from .caching.single_flight import FETCHES_AT_ONCE
-from .errors import (
-    InvalidAnswer,
-    NotAsked,
-    Problem,
-    RateLimited,
-    Superseded,
-    TokenRefused,
-    UpstreamError,
-    UpstreamTimeout,
-)
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Protocol, TypeGuard
+
+from .caching.circuit_breaker import CircuitBreaker
+from .caching.freshness import Freshness
+from .caching.lease import wait_for_lease
+from .caching.limits import FETCHES_AT_ONCE, MAX_WAITING, ConcurrencyLimit
+from .caching.reply import FlightResult, Forward, Hit, Reply, reply_of
+from .caching.shared_state import EventState
+from .caching.single_flight import SingleFlight
+from .errors import NotAsked, Overloaded, RepeatedFailure, UpstreamError, UpstreamTimeout
+from .observability.metrics import Metrics
 from .stores.contract import Entry
-from .upstream.client import C42, PAGE_LIMIT, Event, Page
-from .upstream.transport import Deadline
+from .stores.tiered import TieredStore
+from .threads import Threads
+from .upstream.combine import Combined
 
-log = logging.getLogger(__name__)
+MAX_FLIGHTS = FETCHES_AT_ONCE + MAX_WAITING
 
-PAGES_AT_ONCE = 8
-MAX_PAGES = 1000
-CALLS_AT_ONCE = FETCHES_AT_ONCE * (2 + PAGES_AT_ONCE)
-"""Threads at most: each fetch has one for the event, one that walks through the list, and those of its pages."""
 
-R = TypeVar("R")
+class Upstream(Protocol):
+    """Where answers come from: `upstream.combine.Combiner`."""
+
+    def combined(self, event_id: str) -> Combined:
+        """Ask C42. Raises UpstreamError or NotAsked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that waits for a flight, which it leads or has joined; `patience` is in seconds."""
+
+    event_id: str
+    flight: "Future[FlightResult]"
+    leads: bool
+    patience: float
 
 
 class Events:
     """Answers what an event is called and who comes. Thread-safe.
 
-    `budget` is the number of seconds within which C42 must have answered everything.
+    `budget` is the number of seconds that a fetch may take; no request waits longer than twice that.
     """
 
-    def __init__(self, c42: C42, cache: Cache, guard: Guard, *, budget: float, clock: Callable[[], float]) -> None:
-        self._c42 = c42
-        self._cache = cache
-        self._guard = guard
+    def __init__(
+        self,
+        upstream: Upstream,
+        store: TieredStore,
+        breaker: CircuitBreaker,
+        *,
+        freshness: Freshness,
+        budget: float,
+        clock: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._upstream = upstream
+        self._store = store
+        self._breaker = breaker
+        self._freshness = freshness
         self._budget = budget
         self._clock = clock
-        self._calls = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="c42-call")
+        self._single_flight: SingleFlight[FlightResult] = SingleFlight(MAX_FLIGHTS)
+        self._threads = Threads(MAX_FLIGHTS, name="c42-fetch")
+        self._limit = ConcurrencyLimit(metrics)
+        self._event_state = EventState(store, clock)
 
     def reply(self, event_id: str) -> Reply:
-        """The event with the first names of all its subscribers, or why there is no answer."""
-        return self._cache.reply(event_id, lambda: self._fetch(event_id))
+        """The event with the first names of all its subscribers, or why there is no answer. Waits for it."""
+        hit = self.hit(event_id)
+        if hit is not None:
+            return hit
+        pending = self.join(event_id)
+        wait([pending.flight], pending.patience)
+        return self.reply_to(pending)
 
-    def hit(self, event_id: str) -> Reply | None:
-        """The same where no time is needed for it: a fresh answer in this process's memory."""
-        return self._cache.hit(event_id)
+    def hit(self, event_id: str) -> Hit | None:
+        """Fresh in memory? Then that is the reply: no thread, no store and no other request has a say."""
+        entry = self._store.in_memory(event_id)
+        now = self._clock()
+        if entry is None or not self._freshness.is_fresh(entry, now):
+            return None
+        return Hit.of(entry, self._freshness, now)
 
-    def ask(self, event_id: str) -> Wait:
-        """The same for those who wait without a thread."""
-        return self._cache.ask(event_id, lambda: self._fetch(event_id))
+    def join(self, event_id: str) -> Pending:
+        """Under way? Then the request joins that flight. Else it leads a new one, in a thread of its own."""
+        try:
+            flight, leads = self._single_flight.join(event_id)
+        except Overloaded as overloaded:
+            flight, leads = Future(), True
+            flight.set_result(FlightResult(overloaded, self._store.in_memory(event_id)))
+        else:
+            if leads:
+                self._threads.start(self._fly, event_id)
+        return Pending(event_id, flight, leads, patience=2 * self._budget)
+
+    def reply_to(self, pending: Pending) -> Reply:
+        """The reply to a request that has waited: what its flight came to, or that it took too long."""
+        if pending.flight.done():
+            flown = pending.flight.result()
+        else:
+            cached = self._store.in_memory(pending.event_id)
+            flown = FlightResult(UpstreamTimeout(), cached, Forward.because_of(cached))
+        return reply_of(flown, leads=pending.leads, freshness=self._freshness, now=self._clock())
 
     def close(self) -> None:
-        """Wait for the fetches under way, and end their threads: nothing may be asked any more."""
-        self._cache.close()
-        self._calls.shutdown()
+        """Wait for the flights under way, and end their threads. Nothing may be asked any more."""
+        self._threads.close()
 
-    def _fetch(self, event_id: str) -> Fetched:
-        """Ask C42 for the event and its subscribers at the same time. Raises UpstreamError or NotAsked."""
-        fetched_at = self._clock()
-        fetch = _Fetch(event_id, Deadline(self._budget))
-        event_call = self._start(self._ask, fetch, self._c42.event)
-        names_call = self._start(self._first_names, fetch)
+    def _fly(self, event_id: str) -> None:
+        """Lead a flight to its end. A client that goes away does not stop it."""
         try:
-            # A failure of the other call waits for this one: where there is no such event, that is the answer.
-            event = _result(event_call, fetch)
-            if isinstance(event, Event) and not event.exists:
-                return Fetched(Entry(404, b"", fetched_at), event.status)
-            names = _result(names_call, fetch)
-        finally:
-            fetch.decided = True
-        if isinstance(event, Problem) or isinstance(names, Problem):
-            raise min(fetch.failures, key=lambda failure: failure.precedence)
-        return Fetched(Entry(200, _combined(event_id, event.title, names), fetched_at), event.status)
+            flown = self._find(event_id)
+        except BaseException as bug:  # noqa: BLE001  # whoever waits raises it, and answers for it
+            self._single_flight.crash(event_id, bug)
+        else:
+            self._single_flight.land(event_id, flown)
 
-    def _first_names(self, fetch: "_Fetch") -> list[str]:
-        """The first names of all subscribers, in C42's order, each subscription once."""
-        if fetch.decided:
-            raise Superseded
-        names: dict[str, str | None] = {}
-        for page in self._pages(fetch):
-            for subscription in page.subscriptions:
-                # The list may have moved between two pages: the same subscription can come twice.
-                names.setdefault(subscription.id, subscription.first_name)
-        return [name for name in names.values() if name is not None]
+    def _find(self, event_id: str) -> FlightResult:
+        """What a flight comes to: an entry of the shared tier, or a fetch of the one who has the lease."""
+        # Fresh in the shared tier?
+        cached = self._store.get(event_id)
+        if self._is_fresh(cached):
+            return FlightResult(cached)
+        forward = Forward.because_of(cached)
+        # The lease: over all processes that share the store, one fetches.
+        lease = wait_for_lease(self._store, event_id, patience=2 * self._budget)
+        if lease is None:
+            return FlightResult(UpstreamTimeout(), cached, forward, elsewhere=True)
+        with lease:
+            # Look again: whoever had the lease before has left an answer, or how it failed.
+            cached = self._store.get(event_id)
+            found = cached if self._is_fresh(cached) else self._left_by_others(event_id, waited=lease.waited)
+            if found is not None and lease.waited:
+                return FlightResult(found, cached, forward, _status_elsewhere(found), elsewhere=True)
+            if found is not None:
+                return FlightResult(found, cached)
+            try:
+                # May C42 be asked, by the limit of this process, and by what all know of C42?
+                with self._limit.slot(self._budget):
+                    self._breaker.permit()
+                    return self._fetch(event_id, cached)
+            except NotAsked as refusal:
+                return FlightResult(refusal, cached)
 
-    def _pages(self, fetch: "_Fetch") -> Iterator[Page]:
-        """The pages of an event's subscriptions up to the end of the list: the first, then those that it announces."""
-        page = self._ask(fetch, self._c42.subscriptions, 0)
-        yield page
-        count = page.count
-        size = received = len(page.subscriptions)
-        if size == 0:
-            return
-        # C42 may give fewer on a page than we ask for: what it gave tells where the next one begins. The count may be
-        # wrong, too: then there is nothing there, and asking for one page at a time finds out at the least cost.
-        at_once = PAGES_AT_ONCE if size == PAGE_LIMIT else 1
-        announced = range(size, min(count or 0, PAGE_LIMIT * MAX_PAGES + 1), size)
-        offsets = iter(announced[: MAX_PAGES - 1])
-        in_flight: deque[Future[Page]] = deque()
-        while True:
-            for offset in islice(offsets, at_once - len(in_flight)):
-                in_flight.append(self._start(self._later_page, fetch, offset))
-            if not in_flight:
-                break
-            result = _result(in_flight.popleft(), fetch)
-            if isinstance(result, Problem):
-                # Another page may fail in a way that goes before this one's.
-                for call in in_flight:
-                    _result(call, fetch)
-                raise result
-            page = result
-            yield page
-            if not page.subscriptions:
-                return
-            received += len(page.subscriptions)
-        # Without a count, or with one that the list has outgrown, a full page may have another one behind it.
-        asked = 1 + len(announced)
-        while asked > MAX_PAGES or (len(page.subscriptions) == PAGE_LIMIT and (count is None or received > count)):
-            if asked >= MAX_PAGES:
-                raise InvalidAnswer(f"its list of subscriptions does not end within {MAX_PAGES} pages", 200)
-            page = self._later_page(fetch, asked * size)
-            yield page
-            received += len(page.subscriptions)
-            asked += 1
-
-    def _later_page(self, fetch: "_Fetch", offset: int) -> Page:
-        """A page after the first, which is asked for only while the answer may still come to something."""
-        if fetch.failures or fetch.decided:
-            raise Superseded
-        self._guard.look_again()
-        return self._ask(fetch, self._c42.subscriptions, offset)
-
-    def _ask(self, fetch: "_Fetch", call: Callable[..., R], *args: object) -> R:
-        """One call to C42, unless we know that it wants us to wait; raises UpstreamError or ToldToWait."""
+    def _fetch(self, event_id: str, cached: Entry | None) -> FlightResult:
+        """Fetch and store. Raises NotAsked where a back-off begins in the middle of it."""
+        forward = Forward.because_of(cached)
+        start = time.perf_counter()
         try:
-            self._guard.check_wait()
-            return call(fetch.event_id, *args, fetch.deadline)
-        except RateLimited as limited:
-            fetch.failures.append(limited)
-            # Whatever comes of this fetch, and whatever the other call says.
-            self._guard.note_wait(limited)
+            combined = self._upstream.combined(event_id)
+        except UpstreamError as failure:
+            seconds = time.perf_counter() - start
+            self._breaker.note_failure(event_id, failure)
+            self._event_state.leave_failure(event_id, failure)
+            return FlightResult(failure, cached, forward, failure.upstream_status, upstream_seconds=seconds)
+        except NotAsked as refusal:
+            self._breaker.note_failure(event_id, refusal)
             raise
-        except (UpstreamError, NotAsked) as failure:
-            fetch.failures.append(failure)
-            if isinstance(failure, TokenRefused):
-                log.error("C42 refuses our token", extra={"upstream_status": failure.upstream_status})
-            raise
+        seconds = time.perf_counter() - start
+        self._breaker.note_success()
+        entry, stored = self._keep(event_id, combined.entry, cached)
+        return FlightResult(entry, cached, forward, combined.upstream_status, stored, upstream_seconds=seconds)
 
-    def _start(self, call: Callable[..., R], /, *args: object) -> Future[R]:
-        return self._calls.submit(copy_context().run, call, *args)
+    def _keep(self, event_id: str, entry: Entry, cached: Entry | None) -> tuple[Entry, bool]:
+        """Store a fetched entry, if it may be; the entry as it is kept, and whether it was stored."""
+        now = self._clock()
+        fresh = self._freshness.is_fresh(entry, now)
+        # A 404 that arrives past its expiry must still replace an entry that might be served stale.
+        if not fresh and not (entry.status == 404 and cached is not None):
+            self._event_state.leave_answer(event_id, entry)
+            return entry, False
+        kept = self._store.put(event_id, entry, now)
+        if not (fresh and kept.shared):
+            self._event_state.leave_answer(event_id, entry)
+        return kept.entry, fresh and (kept.in_memory or kept.shared)
 
+    def _left_by_others(self, event_id: str, *, waited: bool) -> Entry | RepeatedFailure | None:
+        """What the process that had the lease before has left beside the store."""
+        answer = self._event_state.answer(event_id) if waited else None
+        return answer or self._event_state.failure(event_id)
 
-class _Fetch:
-    """One fetch under way. `failures` are those of its calls, told at once: nobody may wait for the call itself."""
-
-    def __init__(self, event_id: str, deadline: Deadline) -> None:
-        self.event_id = event_id
-        self.deadline = deadline
-        self.failures: list[UpstreamError | NotAsked] = []
-        self.decided = False
-
-
-def _result(call: Future[R], fetch: _Fetch) -> R | Problem:
-    """What a call came to, in time: name resolution, for one, knows no time-out of its own."""
-    try:
-        return call.result(timeout=0 if fetch.deadline.passed else fetch.deadline.remaining())
-    except TimeoutError:
-        fetch.failures.append(late := UpstreamTimeout())
-        return late
-    except (UpstreamError, NotAsked) as failure:
-        fetch.failures.append(failure)
-        return failure
+    def _is_fresh(self, entry: Entry | None) -> TypeGuard[Entry]:
+        return entry is not None and self._freshness.is_fresh(entry, self._clock())
 
 
-def _combined(event_id: str, title: str | None, names: list[str]) -> bytes:
-    answer = {"id": event_id, "title": title, "names": names}
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+def _status_elsewhere(found: Entry | RepeatedFailure) -> int | None:
+    """The status with which C42 answered another process; of a 404 nobody can tell: a deleted event answers 200."""
+    if isinstance(found, RepeatedFailure):
+        return found.upstream_status
+    return 200 if found.status == 200 else None

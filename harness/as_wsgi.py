@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from c42_proxy.web.asgi import SEND_WHOLE, Front
+from c42_proxy.web.asgi import SEND_WHOLE, AsgiApp
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -14,13 +14,13 @@ ANSWER_SECONDS = 20
 
 
 class AsWsgi:
-    """Runs the front in an event loop of its own, and closes it in the end; callable from any number of threads.
+    """Runs the ASGI app in an event loop of its own; callable from any number of threads.
 
     With `whole`, it takes an answer as the bytes that it is, like our worker; else in ASGI's messages alone.
     """
 
-    def __init__(self, front: Front, *, whole: bool = True) -> None:
-        self._front = front
+    def __init__(self, app: AsgiApp, *, whole: bool = True) -> None:
+        self._app = app
         self._whole = whole
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
@@ -30,7 +30,6 @@ class AsWsgi:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._front.close()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """One request, as a server would hand it over (asgi.readthedocs.io, HTTP connection scope)."""
@@ -51,7 +50,7 @@ class AsWsgi:
         scope = _scope(environ)
         if self._whole:
             scope["extensions"] = {SEND_WHOLE: send_whole}
-        answered = asyncio.run_coroutine_threadsafe(self._front(scope, receive, send), self._loop)
+        answered = asyncio.run_coroutine_threadsafe(self._app(scope, receive, send), self._loop)
         answered.result(ANSWER_SECONDS)
         start, *bodies = messages
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]

@@ -1,533 +1,851 @@
-"""An event and its subscribers are combined whole, fast and in order, and whatever goes wrong ends in one error."""
+"""The rules of reuse at their boundaries: what is fresh, what is told of a failure, who waits for whom."""
 
 import json
-import socket
-import sys
 import threading
 import time
 import unittest
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
-from itertools import product
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import NoReturn
 from unittest.mock import patch
 
-from pydantic import SecretStr
-from requests.adapters import HTTPAdapter
-
-from c42_proxy.caching.cache import Cache
-from c42_proxy.caching.circuit_breaker import Guard
+from c42_proxy.caching.circuit_breaker import CircuitBreaker
+from c42_proxy.caching.freshness import Freshness
+from c42_proxy.caching.limits import FETCHES_AT_ONCE, MAX_WAITING
+from c42_proxy.caching.reply import Failed, FlightResult, Reply
+from c42_proxy.caching.shared_state import Span
 from c42_proxy.errors import (
-    InvalidAnswer,
+    BackingOff,
+    Overloaded,
     Problem,
     RateLimited,
+    RepeatedFailure,
     TokenRefused,
-    ToldToWait,
-    UpstreamDown,
     UpstreamError,
     UpstreamTimeout,
+    UpstreamUnavailable,
 )
-from c42_proxy.events import CALLS_AT_ONCE, MAX_PAGES, Events
+from c42_proxy.events import Events, Pending
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
-from c42_proxy.upstream.client import C42
-from c42_proxy.upstream.transport import new_session
-from harness.wire import (
-    EVENT_ID,
-    PAGE,
-    Behaviour,
-    Connection,
-    Wire,
-    after,
-    answer,
-    but,
-    c42,
-    closes,
-    is_silent,
-    kind,
-    offset,
-    page,
-    people,
-    says,
-    subscription,
-)
-from tests.upstream.test_client import BUDGET, PLENTY, SLACK, TOKEN, Fault, budget_for, event_faults, page_faults
+from c42_proxy.stores.tiered import TieredStore
+from c42_proxy.upstream.combine import Combined
+from c42_proxy.web.responses import cache_status, expiry_of
 
-NOW = 1_475_000_000.0
-GONE = says({"error": {"status_code": 404}}, "404 Not Found")
+NOW = 1_700_000_000.0
+TTL = 252.0
+STALE = 3600.0
+BUDGET = 20.0
+PATIENCE = 10.0
+"""No test waits longer for another thread."""
 
-FAILURES: list[tuple[Behaviour, type[UpstreamError]]] = [
-    (says({}, "429 Too Many Requests"), RateLimited),
-    (says({}, "401 Unauthorized"), TokenRefused),
-    (is_silent, UpstreamTimeout),
-    (says({}, "500 Oops"), UpstreamDown),
-]
-"""In the order in which they win."""
+Fetch = Callable[[], Combined]
 
 
-def clock() -> float:
-    return NOW
+class Script:
+    """The upstream: what C42 says of each event, as the test wrote it."""
+
+    def __init__(self) -> None:
+        self.fetches: dict[str, Fetch] = {}
+
+    def combined(self, event_id: str) -> Combined:
+        return self.fetches[event_id]()
 
 
-class ForgetfulStore:
-    """A store may forget anything at any time. This one does so at once."""
+class Process:
+    """A whole process; each request brings along what C42 says if it is asked for it."""
 
-    def get(self, _event_id: str, /) -> Entry | None:
-        return None
+    def __init__(self, events: Events, script: Script) -> None:
+        self.hit = events.hit
+        self.reply_to = events.reply_to
+        self._events = events
+        self._script = script
+        self._flights: dict[str, Future[FlightResult]] = {}
 
-    def put(self, _event_id: str, _entry: Entry, _now: float, /) -> bool:
-        return False
+    def ask(self, event_id: str, fetch: Fetch) -> Pending:
+        """Join the flight for an event; where there is none, `fetch` is what C42 says."""
+        self._say(event_id, fetch)
+        pending = self._events.join(event_id)
+        self._flights[event_id] = pending.flight
+        return pending
 
-    def read_note(self, _name: str, /) -> str | None:
-        return None
+    def reply(self, event_id: str, fetch: Fetch) -> Reply:
+        self._say(event_id, fetch)
+        return self._events.reply(event_id)
 
-    def change_note(
-        self,
-        _name: str,
-        change: Callable[[str | None], str | None],
-        lifetime: float,  # noqa: ARG002
-    ) -> str | None:
-        return change(None)
+    def _say(self, event_id: str, fetch: Fetch) -> None:
+        flight = self._flights.get(event_id)
+        if flight is None or flight.done():
+            self._script.fetches[event_id] = fetch
 
-    def lease(self, _event_id: str, /) -> AbstractContextManager[None]:
-        return nullcontext()
 
-    def close(self) -> None:
-        pass
+class LeasingStore(MemoryStore):
+    """What several processes share: a lease excludes, as it does with the stores that are files or servers."""
+
+    def __init__(self, max_bytes: int = 1 << 24) -> None:
+        super().__init__(max_bytes)
+        self.refused = threading.Event()
+        self.times_asked = 0
+        self._leases: set[str] = set()
+        self._leasing = threading.Lock()
+
+    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+        with self._leasing:
+            self.times_asked += 1
+            if event_id in self._leases:
+                self.refused.set()
+                return None
+            self._leases.add(event_id)
+        return self._leave(event_id)
+
+    @contextmanager  # type: ignore[arg-type]  # a generator, as it must be
+    def _leave(self, event_id: str) -> AbstractContextManager[None]:  # type: ignore[misc]  # the same
+        try:
+            yield
+        finally:
+            with self._leasing:
+                self._leases.discard(event_id)
+
+
+class UntouchableStore:
+    """Whoever uses it fails."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AssertionError(f"the shared store was used: {name}")
+
+
+def result_of(reply: Reply) -> Entry | Problem:
+    return reply.problem if isinstance(reply, Failed) else reply.entry
 
 
 class EventsTest(unittest.TestCase):
+    """Processes behind which C42 says what each test says; the clock stands still at `now`."""
+
     def setUp(self) -> None:
-        self.wire = self.enterContext(Wire())
-
-    def events(self, budget: float = PLENTY, store: Store | None = None) -> Events:
-        """Without a connection yet; what was asked and how it went is forgotten, so each reply is a fetch."""
-        self.session = self.enterContext(new_session(CALLS_AT_ONCE))
-        client = C42(self.wire.url, SecretStr(TOKEN), session=self.session, clock=clock, metrics=Metrics())
-        store = store or ForgetfulStore()
-        guard = Guard(store, clock=clock, threshold=0, trial_seconds=2 * budget, metrics=Metrics())
-        cache = Cache(store, store, guard, metrics=Metrics(), clock=clock, ttl=252, stale_if_error=0, budget=budget)
-        return self.enterContext(closing(Events(client, cache, guard, budget=budget, clock=clock)))
-
-    def fetch(self, behaviour: Behaviour, budget: float = PLENTY) -> Entry:
-        self.wire.behaviour = behaviour
-        result = self.events(budget).reply(EVENT_ID).result
-        if isinstance(result, Problem):
-            raise result
-        return result
-
-    def names(self, behaviour: Behaviour, budget: float = PLENTY) -> list[str]:
-        names: list[str] = json.loads(self.fetch(behaviour, budget).body)["names"]
-        return names
-
-    def pages_asked(self) -> int:
-        return self.wire.calls.total() - self.wire.calls["event"]
-
-    def assert_fails(self, behaviour: Behaviour, expected: type[UpstreamError]) -> None:
-        start = time.monotonic()
-        with self.assertRaises(UpstreamError) as raised:
-            self.fetch(behaviour, budget_for(expected))
-        self.assertLess(time.monotonic() - start, budget_for(expected) + SLACK)
-        self.assertIs(expected, type(raised.exception), raised.exception)
-
-
-def named(numbers: Iterable[int]) -> list[str]:
-    return [str(number) for number in numbers]
-
-
-class CombiningTest(EventsTest):
-    def test_answer(self) -> None:
-        """The answer is compact UTF-8 JSON: the id, the title, the first names."""
-        entry = self.fetch(c42("Кофе ☕", [subscription(1, "Zoë"), subscription(2, "李")]))
-        expected = f'{{"id":"{EVENT_ID}","title":"Кофе ☕","names":["Zoë","李"]}}'
-        self.assertEqual(Entry(200, expected.encode(), NOW), entry)
-
-    def test_any_unicode(self) -> None:
-        """Names and titles of any Unicode come through as they are, in C42's order."""
-        texts = ["👩‍🚀", "\u202eevE", "ﷺ", 'a"b\\c', "\u0000", "\U0010ffff", "Ann", "a\u0301", " Bob "]
-        entry = self.fetch(c42("\n".join(texts), [subscription(n, text) for n, text in enumerate(texts)]))
-        self.assertEqual({"id": EVENT_ID, "title": "\n".join(texts), "names": texts}, json.loads(entry.body))
-
-    def test_nobody_to_name(self) -> None:
-        """Removed subscriptions, null, empty and blank names are left out; the same name of two people is not."""
-        several: list[object] = [
-            subscription(1, "Ann"),
-            {"id": "2", "permission": "removed"},
-            subscription(3, None),
-            subscription(4, ""),
-            subscription(5, " \u3000"),
-            subscription(6, "Ann"),
-        ]
-        self.assertEqual(["Ann", "Ann"], self.names(c42(people=several)))
-
-    def test_no_title(self) -> None:
-        """An event without a title has null for one, and nobody who comes is an empty list."""
-        self.assertEqual({"id": EVENT_ID, "title": None, "names": []}, json.loads(self.fetch(c42(None)).body))
-
-    def test_not_there(self) -> None:
-        """An unknown event, an empty list and a deleted event are a 404."""
-        deleted = {"data": [{"id": EVENT_ID, "permission": "removed"}]}
-        for gone in (GONE, says({"data": []}), says(deleted)):
-            self.assertEqual(Entry(404, b"", NOW), self.fetch(but(c42(), {"event": gone})))
-
-
-class PagingTest(EventsTest):
-    def test_calls(self) -> None:
-        """One call is made for the event and one for every hundred subscribers, even where there are none."""
-        for number, calls in {0: 1, 1: 1, 99: 1, 100: 1, 101: 2, 200: 2, 250: 3}.items():
-            with self.subTest(subscribers=number):
-                self.wire.calls.clear()
-                self.assertEqual(named(range(number)), self.names(c42(people=people(number))))
-                self.assertEqual(calls, self.pages_asked())
-                self.assertEqual(1, self.wire.calls["event"])
-
-    def test_at_once(self) -> None:
-        """The event call and the first page start together."""
-        start = time.monotonic()
-        self.names(after(0.3, c42(people=people(3))))
-        self.assertLess(time.monotonic() - start, 0.5)
-
-    def test_ten_pages(self) -> None:
-        """Ten pages of 0.3 s take well under 1.3 s, in C42's order whichever comes first."""
-        usual = c42(people=people(1000))
-        start = time.monotonic()
-        self.assertEqual(named(range(1000)), self.names(after(0.3, usual)))
-        self.assertLess(time.monotonic() - start, 1.25)
-
-    def test_order(self) -> None:
-        """The order is C42's, however the pages overtake each other."""
-        usual = c42(people=people(700))
-
-        def behave(path: str, connection: Connection) -> None:
-            if kind(path) != "event":
-                connection.pause((700 - offset(path)) / 5000)
-            usual(path, connection)
-
-        self.assertEqual(named(range(700)), self.names(behave))
-
-    def test_at_most_eight(self) -> None:
-        """Pages are fetched together, at most eight at a time."""
-        few = but(c42(), {f"page {n}": after(0.02, says(page(people(1)))) for n in range(PAGE, 3000, PAGE)})
-        self.fetch(but(few, {"page 0": after(0.05, says(page(people(100), count=3000)))}))
-        self.assertEqual(8, self.wire.most_at_once)
-        self.assertEqual(30, self.pages_asked())
-
-    def test_kept_alive(self) -> None:
-        """Twenty fetches after each other use the connections of the first."""
-        self.wire.behaviour = c42(people=people(3))
-        events = self.events()
-        for _ in range(20):
-            events.reply(EVENT_ID)
-        self.assertEqual(40, self.wire.calls.total())
-        self.assertEqual(2, self.wire.connections)
-
-    def test_same_subscription_twice(self) -> None:
-        """A subscription that moves to the next page in the meantime is named once."""
-        moved = {"page 100": says(page([subscription(99, "99"), subscription(100, "100")], count=102))}
-        self.assertEqual(named(range(101)), self.names(but(c42(people=people(102)), moved)))
-
-    def test_count_missing(self) -> None:
-        """Without a count, pages are asked for until a short one."""
-        for number, calls in {0: 1, 99: 1, 100: 2, 250: 3}.items():
-            for meta in ({"offset": 0}, {"count": None}):
-                with self.subTest(subscribers=number, meta=meta):
-                    self.wire.calls.clear()
-                    self.assertEqual(named(range(number)), self.names(c42(people=people(number), **meta)))
-                    self.assertEqual(calls, self.pages_asked())
-
-    def test_no_meta_data(self) -> None:
-        """No meta_data at all is no count."""
-        everybody = people(150)
-
-        def behave(path: str, connection: Connection) -> None:
-            start = offset(path)
-            connection.send(answer({"data": everybody[start : start + PAGE]}))
-
-        pages = {"page 0": behave, "page 100": behave}
-        self.assertEqual(named(range(150)), self.names(but(c42(), pages)))
-
-    def test_count_too_large(self) -> None:
-        """Where the count promises too much, the first empty page ends the list."""
-        for there, count, calls in ((100, 250, 3), (30, 250, 2), (0, 250, 1), (100, 10**30, 9), (30, 10**30, 2)):
-            # A server for each: calls beyond the end may still be on their way.
-            with self.subTest(there=there, count=count), Wire() as self.wire:
-                self.assertEqual(named(range(there)), self.names(c42(people=people(there), count=count)))
-                self.assertLessEqual(self.pages_asked(), calls)
-
-    def test_count_too_small(self) -> None:
-        """Where more come than the count promises, a full page may have another one behind it."""
-        for there, count in ((250, 0), (250, 1), (250, 99), (250, 150), (250, -1), (300, 101), (200, -(10**30))):
-            with self.subTest(there=there, count=count):
-                self.assertEqual(named(range(there)), self.names(c42(people=people(there), count=count)))
-
-    def test_a_short_page_in_between(self) -> None:
-        """A page that comes short is no reason to look for more than the count announces."""
-        short = {"page 100": says(page(people(200)[100:150], count=300))}
-        names = self.names(but(c42(people=people(300)), short))
-        self.assertEqual(named([*range(150), *range(200, 300)]), names)
-        self.assertEqual(3, self.pages_asked())
-
-    def test_smaller_pages(self) -> None:
-        """Where C42 gives fewer at a time than it was asked for, all come all the same."""
-        for there, at_most in ((25, 10), (30, 10), (250, 99), (3, 1)):
-            with self.subTest(there=there, at_most=at_most):
-                self.assertEqual(named(range(there)), self.names(c42(people=people(there), at_most=at_most)))
-
-    def test_a_thousand_pages(self) -> None:
-        """A hundred thousand subscribers are all named, in a thousand calls."""
-        full = tiny_pages(MAX_PAGES)
-        self.assertEqual(named(range(100_000)), self.names(full, budget=30))
-        self.assertEqual(MAX_PAGES, self.pages_asked())
-
-    def test_without_end(self) -> None:
-        """A list that does not end is given up after a thousand calls, whatever its count says."""
-        one = json.dumps(page([{"id": "x", "subscriber": {}}] * 100, count=0)).encode()
-        for meta in (b"{}", b'{"count": 7}', b'{"count": 1%030d}' % 0):
-            with self.subTest(meta=meta):
-                self.wire.calls.clear()
-                body = one.replace(b'{"count": 0}', meta)
-                pages = says(body)
-
-                def behave(path: str, connection: Connection, pages: Behaviour = pages) -> None:
-                    (c42() if kind(path) == "event" else pages)(path, connection)
-
-                with self.assertRaises(InvalidAnswer) as raised:
-                    self.fetch(behave, budget=30)
-                self.assertEqual(200, raised.exception.upstream_status)
-                self.assertEqual(MAX_PAGES, self.pages_asked())
-
-
-def tiny_pages(number: int) -> Behaviour:
-    """So many full pages; as few bytes as will do, for there are many."""
-
-    def behave(path: str, connection: Connection) -> None:
-        if kind(path) == "event":
-            c42()(path, connection)
-            return
-        start = offset(path)
-        numbers = range(start, min(start + PAGE, number * PAGE))
-        data = ",".join(f'{{"id":"{n}","subscriber":{{"first_name":"{n}"}}}}' for n in numbers)
-        connection.send(answer(f'{{"data":[{data}],"meta_data":{{"count":{number * PAGE}}}}}'.encode()))
-
-    return behave
-
-
-class FaultsTest(EventsTest):
-    def test_event(self) -> None:
-        """Each fault of the event call ends in its error, within the budget."""
-        self.each(event_faults(), lambda fault: but(c42(), {"event": fault}))
-
-    def test_first_page(self) -> None:
-        """Each fault of the first page ends in its error, within the budget."""
-        self.each(page_faults(), lambda fault: but(c42(), {"page 0": fault}))
-
-    def test_later_page(self) -> None:
-        """Each fault of a later page ends in its error, within the budget: half of an answer is none."""
-        usual = c42(people=people(250))
-        self.each(page_faults(), lambda fault: but(usual, {"page 100": fault}))
-
-    def each(self, faults: Iterable[Fault], behaviour: Callable[[Behaviour], Behaviour]) -> None:
-        for name, fault, expected in faults:
-            with self.subTest(fault=name):
-                self.assert_fails(behaviour(fault), expected)
-
-    def test_many_slow_pages(self) -> None:
-        """The budget is one for all pages together."""
-        self.assert_fails(after(0.08, c42(people=people(500), at_most=100, count=None)), UpstreamTimeout)
-
-    def test_a_name_that_does_not_resolve(self) -> None:
-        """A resolver that hangs, which knows no time-out, takes no more than the budget."""
-        go_on = threading.Event()
-        self.addCleanup(go_on.set)
-
-        def hang(*_arguments: object) -> object:
-            go_on.wait(PLENTY)
-            raise socket.gaierror
-
-        with patch("urllib3.util.connection.socket.getaddrinfo", hang):
-            start = time.monotonic()
-            pending = self.events(BUDGET).ask(EVENT_ID)
-            # The fetch itself, not only the wait for it.
-            pending.flight.result(PLENTY)
-        self.assertLess(time.monotonic() - start, BUDGET + 2 * SLACK)
-        self.assertIsInstance(pending.reply().result, UpstreamTimeout)
-
-    def test_refused_token_is_logged(self) -> None:
-        """A refused token is an error in the log, for nobody but the operator can mend it."""
-        with self.assertLogs("c42_proxy", "ERROR") as logs:
-            self.assert_fails(says({}, "401 Unauthorized"), TokenRefused)
-        self.assertIn("refuses our token", logs.output[0])
-
-    def test_another_process_is_told_to_wait(self) -> None:
-        """A wish to wait that another process is told in the meantime keeps this one from the pages that are left."""
-        store = MemoryStore(1_000_000)
-        other = Guard(store, clock=clock, threshold=0, trial_seconds=1, metrics=Metrics())
-        usual = c42(people=people(250))
-
-        def behave(path: str, connection: Connection) -> None:
-            if kind(path) == "page 0":
-                other.note_wait(RateLimited(30, 429))
-            usual(path, connection)
-
-        self.wire.behaviour = behave
-        self.assertIsInstance(self.events(store=store).reply(EVENT_ID).result, ToldToWait)
-        self.assertEqual({"event": 1, "page 0": 1}, dict(self.wire.calls))
-
-    def test_no_further_calls(self) -> None:
-        """Once the answer is decided, no further page is asked for."""
-        usual = c42(people=people(3000))
-        for decision in ({"event": after(0.1, GONE)}, {"page 100": says({}, "401 No")}):
-            with self.subTest(decision=list(decision)):
-                self.wire.calls.clear()
-                self.wire.behaviour = but(after(0.05, usual), decision)
-                self.events().reply(EVENT_ID)
-                time.sleep(0.2)
-                asked = self.pages_asked()
-                time.sleep(0.1)
-                self.assertLess(asked, 25)
-                self.assertEqual(asked, self.pages_asked())
-
-
-class DisagreementTest(EventsTest):
-    def test_event_gone_answers_at_once(self) -> None:
-        """Where there is no such event, nobody waits for its subscriptions."""
-        start = time.monotonic()
-        self.assertEqual(404, self.fetch(but(is_silent, {"event": GONE}), BUDGET).status)
-        self.assertLess(time.monotonic() - start, 0.1)
-
-    def test_event_gone_wins(self) -> None:
-        """Where there is no such event, a failure of its subscriptions is no matter, not even an earlier one."""
-        for fault, _ in FAILURES:
-            gone = but(fault, {"event": after(0.05, GONE)})
-            self.assertEqual(404, self.fetch(gone, BUDGET).status)
-
-    def test_failure_waits_for_the_event(self) -> None:
-        """A failure of the subscriptions is told when the event call has ended, or the budget."""
-        late = after(0.2, c42())
-        start = time.monotonic()
-        self.assert_fails(but(late, {"page 0": closes}), UpstreamDown)
-        self.assertGreater(time.monotonic() - start, 0.19)
-
-    def test_precedence(self) -> None:
-        """A call to wait goes before a refused token, that before a time-out, and that before the rest."""
-        for one, other in product(range(len(FAILURES)), repeat=2):
-            fault, _ = FAILURES[one]
-            other_fault, _ = FAILURES[other]
-            expected = FAILURES[min(one, other)][1]
-            first_calls = but(c42(), {"event": fault, "page 0": other_fault})
-            # Late enough for both to be asked for: once one has failed, the other would not be.
-            late = {"page 100": after(0.05, fault), "page 200": after(0.05, other_fault)}
-            later_pages = but(c42(people=people(300)), late)
-            # Where the event call fails first, no later page is asked for.
-            event_and_later_page = but(c42(people=people(300)), {"event": is_silent, "page 200": other_fault})
-            for calls in (first_calls, later_pages, *([event_and_later_page] if fault is is_silent else [])):
-                with self.subTest(one=FAILURES[one][1], other=FAILURES[other][1]):
-                    self.assert_precedes(calls, expected)
-
-    def assert_precedes(self, calls: Behaviour, expected: type[UpstreamError]) -> None:
-        start = time.monotonic()
-        with self.assertRaises(expected):
-            self.fetch(calls, BUDGET)
-        self.assertLess(time.monotonic() - start, BUDGET + SLACK)
-
-    def test_precedence_of_a_later_failure(self) -> None:
-        """Which of two pages fails first does not matter."""
-        usual = c42(people=people(300))
-        for delays in ((0.0, 0.1), (0.1, 0.0)):
-            faults = {"page 100": after(delays[0], closes), "page 200": after(delays[1], FAILURES[0][0])}
-            self.assert_fails(but(usual, faults), RateLimited)
-
-    def test_nothing_is_asked_in_vain(self) -> None:
-        """Once a call has failed, no later page is asked for: the answer cannot be whole any more."""
-        slow_pages = but(after(0.05, c42(people=people(300))), {"event": FAILURES[3][0]})
-        self.assert_fails(slow_pages, UpstreamDown)
-        self.assertEqual({"event": 1, "page 0": 1}, dict(self.wire.calls))
-
-    def test_a_page_that_overtakes_with_a_failure(self) -> None:
-        """Nor is one asked for when it is known that a page has failed which comes behind one that is still awaited."""
-        usual = c42(people=people(1500))
-        pages = {"page 100": after(0.1, usual), "page 200": after(0.3, usual), "page 300": FAILURES[3][0]}
-        self.assert_fails(but(usual, pages), UpstreamDown)
-        self.assertEqual(0, self.wire.calls["page 900"])
-
-    def test_beyond_the_end(self) -> None:
-        """A failure beyond the first empty page is no failure: the list has ended."""
-        few = {"page 0": says(page(people(100), count=300)), "page 200": closes}
-        self.assertEqual(named(range(100)), self.names(but(c42(), few)))
-
-
-class NothingLeftTest(EventsTest):
-    def test_eighty_hostile_fetches(self) -> None:
-        """Eighty hostile fetches, and eighty more, leave no connection, and no thread but idle ones of the pool."""
-        events = self.events(BUDGET)
-        self.wire.behaviour = hostile()
-        counts = []
-        for _ in range(2):
-            with ThreadPoolExecutor(8) as clients:
-                replies = list(clients.map(events.reply, [f"{EVENT_ID[:-2]}{n}" for n in range(10, 90)]))
-            self.assertEqual([], [reply for reply in replies if not isinstance(reply.result, UpstreamError)])
-            self.wait_until(lambda: not busy_threads(), "no busy thread")
-            self.close_kept_alive()
-            self.wait_until(lambda: self.wire.open_connections == 0, "no connection")
-            counts.append(len(pool_threads()))
-        # A pool may grow by a few where the second eighty happened to overlap more closely; never by one each.
-        self.assertLessEqual(counts[1], counts[0] + 8)
-        self.assertLess(counts[1], 80)
-
-    def close_kept_alive(self) -> None:
-        """Those that wait for the next call are the session's; any other connection would stay open."""
-        adapter = self.session.get_adapter(self.wire.url)
-        assert isinstance(adapter, HTTPAdapter)
-        pools = adapter.poolmanager.pools
-        for key in pools.keys():  # noqa: SIM118  # no dict: it refuses to be iterated
-            pools[key].close()
-
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + PLENTY
-        while not condition():
-            self.assertLess(time.monotonic(), end, what)
-            time.sleep(0.01)
-
-
-def hostile() -> Behaviour:
-    """Each fetch meets with another fault, on the event, the first page or a later one; all else is well."""
-    # Whoever is told to wait asks nothing more: there would be nothing hostile after that.
-    event_faulty = [behaviour for _, behaviour, expected in event_faults() if expected is not RateLimited]
-    page_faulty = [behaviour for _, behaviour, expected in page_faults() if expected is not RateLimited]
-    usual = c42(people=people(250))
-    lock = threading.Lock()
-    turn = {"event": 0, "page": 0}
-
-    def behave(path: str, connection: Connection) -> None:
-        calls = "event" if kind(path) == "event" else "page"
-        faults = event_faulty if calls == "event" else page_faulty
-        with lock:
-            number = turn[calls]
-            turn[calls] += 1
-        # Two in three first pages are well: their second page is not.
-        faulty = number % 3 == 0 or kind(path) == "page 100"
-        (faults[number % len(faults)] if faulty else usual)(path, connection)
-
-    return behave
-
-
-def pool_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("c42-")]
-
-
-def busy_threads() -> list[threading.Thread]:
-    """Threads that are neither this one, nor the server's own, nor waiting in a pool for something to do."""
-    frames = sys._current_frames()
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread not in {threading.current_thread(), threading.main_thread()}
-        and thread.name != "wire"
-        and not (
-            thread in pool_threads() and (frame := frames.get(thread.ident or 0)) and frame.f_code.co_name == "_worker"
+        self.now = NOW
+        self.asked = 0
+        self.counting = threading.Lock()
+        self.memory = MemoryStore(1 << 24)
+        self.shared = LeasingStore()
+        self.process = self.new_process()
+        self.gate = threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.addCleanup(self.gate.set)
+
+    def clock(self) -> float:
+        return self.now
+
+    def new_process(
+        self,
+        *,
+        memory: MemoryStore | None = None,
+        shared: Store | None = None,
+        ttl: float = TTL,
+        stale_if_error: float = STALE,
+        budget: float = BUDGET,
+    ) -> Process:
+        """One process; with a memory of its own, it is another one."""
+        metrics = Metrics()
+        store = TieredStore(memory or self.memory, shared or self.shared, clock=self.clock, metrics=metrics)
+        self.breaker = CircuitBreaker(store, clock=self.clock, threshold=5, probe_seconds=2 * budget, metrics=metrics)
+        script = Script()
+        events = Events(
+            *(script, store, self.breaker),
+            freshness=Freshness(ttl, stale_if_error),
+            budget=budget,
+            clock=self.clock,
+            metrics=metrics,
         )
-    ]
+        self.addCleanup(events.close)
+        return Process(events, script)
+
+    def another(self, *, budget: float = BUDGET) -> Process:
+        return self.new_process(memory=MemoryStore(1 << 24), budget=budget)
+
+    def count(self) -> None:
+        with self.counting:
+            self.asked += 1
+
+    def says(self, body: bytes = b"tea", status: int = 200, seconds: float = 0) -> Fetch:
+        """C42 answers, after `seconds` on the clock."""
+
+        def fetch() -> Combined:
+            self.count()
+            begun = self.now
+            self.now += seconds
+            return Combined(Entry(404, b"", begun) if status == 404 else Entry(200, body, begun), status)
+
+        return fetch
+
+    def fails(self, error: UpstreamError | None = None) -> Fetch:
+        def fetch() -> Combined:
+            self.count()
+            raise error or UpstreamUnavailable(500)
+
+        return fetch
+
+    def after_gate(self, fetch: Fetch) -> Fetch:
+        """The fetch begins, and goes on when the gate opens."""
+
+        def gated() -> Combined:
+            self.begun.release()
+            self.assertTrue(self.gate.wait(PATIENCE))
+            return fetch()
+
+        return gated
+
+    def ask(self, fetch: Fetch | None = None, *, process: Process | None = None, event_id: str = "tea") -> Reply:
+        return (process or self.process).reply(event_id, fetch or self.says())
+
+    def hold(self, fetched_at: float, body: bytes = b"held", status: int = 200) -> None:
+        """The shared store holds an entry for the event."""
+        entry = Entry(404, b"", fetched_at) if status == 404 else Entry(200, body, fetched_at)
+        self.assertTrue(self.shared.put("tea", entry, fetched_at))
+
+    def end(self, pending: Pending) -> Reply:
+        wait([pending.flight], PATIENCE)
+        self.assertTrue(pending.flight.done())
+        return self.process.reply_to(pending)
+
+    def assert_told(self, reply: Reply, body: bytes | type[Problem], expected: str) -> None:
+        """An answer with that body, or that problem, and how it came about."""
+        result = result_of(reply)
+        self.assertEqual(body, type(result) if isinstance(result, Problem) else result.body)
+        self.assertEqual(f"c42-proxy; {expected}", cache_status(reply))
+
+    def assert_asked(self, times: int) -> None:
+        self.assertEqual(times, self.asked)
+
+
+class FreshTest(EventsTest):
+    def test_to_the_microsecond(self) -> None:
+        """An answer is reused one microsecond before its instant, and asked for again at it."""
+        self.ask()
+        self.now = NOW + TTL - 1e-6
+        self.assert_told(self.ask(), b"tea", "hit; ttl=0")
+        self.now = NOW + TTL
+        self.assert_told(self.ask(self.says(b"new")), b"new", "fwd=stale; stored; fwd-status=200")
+
+    def test_reading_does_not_prolong(self) -> None:
+        """However often it is read, it expires at the same instant."""
+        for second in range(0, 252, 9):
+            self.now = NOW + second
+            self.assertEqual(NOW + TTL, expiry_of(self.ask()))
+        self.assert_asked(1)
+        self.now = NOW + TTL
+        self.ask()
+        self.assert_asked(2)
+
+    def test_counted_from_the_question(self) -> None:
+        """The time that C42 took counts."""
+        reply = self.ask(self.says(seconds=3))
+        self.assertEqual((NOW + 3, NOW + TTL), (self.now, expiry_of(reply)))
+        self.assert_told(self.ask(), b"tea", "hit; ttl=249")
+
+    def test_not_found(self) -> None:
+        """That there is no such event is reused as long as an answer."""
+        self.assert_told(self.ask(self.says(status=404)), b"", "fwd=uri-miss; stored; fwd-status=404")
+        self.now = NOW + TTL - 1e-6
+        self.assert_told(self.ask(), b"", "hit; ttl=0")
+        self.now = NOW + TTL
+        self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
+
+    def test_skew_between_hosts(self) -> None:
+        """An entry from up to a second ahead is fresh."""
+        self.hold(NOW + 1)
+        self.assert_told(self.ask(), b"held", "hit; ttl=253")
+        self.assert_asked(0)
+
+    def test_from_the_future(self) -> None:
+        """An entry from more than a second ahead is asked for again and replaced, in both tiers."""
+        self.ask(self.says(b"future"))
+        self.now = NOW - 1.001
+        self.ask(self.says(b"now"))
+        self.assert_asked(2)
+        for store in (self.memory, self.shared):
+            self.assertEqual(Entry(200, b"now", NOW - 1.001), store.get("tea"))
+        self.now = NOW
+        self.assert_told(self.ask(), b"now", "hit; ttl=250")
+
+    def test_future_is_not_served_stale(self) -> None:
+        """Nobody knows how old an entry from more than a second ahead is: a failure is told instead."""
+        self.hold(NOW + 1.001)
+        self.assertIsInstance(result_of(self.ask(self.fails())), UpstreamUnavailable)
+
+    def test_never_back(self) -> None:
+        """A slow answer does not replace one that was asked for later, but is told to those who waited for it."""
+
+        def overtaken() -> Combined:
+            fetched = self.says(b"slow", seconds=2)()
+            for store in (self.memory, self.shared):
+                store.put("tea", Entry(200, b"quick", NOW + 1), self.now)
+            return fetched
+
+        self.assert_told(self.ask(overtaken), b"slow", "fwd=uri-miss; fwd-status=200")
+        self.assert_told(self.ask(), b"quick", "hit; ttl=251")
+
+    def test_newest_of_both_tiers(self) -> None:
+        """An entry of the shared tier that is older than this process's own changes nothing."""
+        self.ask(self.says(b"own"))
+        self.shared = LeasingStore()
+        self.process = self.new_process()
+        self.hold(NOW - 10, b"older")
+        self.now = NOW + TTL
+        self.assert_told(self.ask(self.fails()), b"own", "fwd=stale; fwd-status=500; detail=stale-if-error")
+
+
+class TiersTest(EventsTest):
+    def test_promoted(self) -> None:
+        """An entry that is found in the shared tier is a hit, and in memory from then on."""
+        self.hold(NOW - 100)
+        self.assert_told(self.ask(), b"held", "hit; ttl=152")
+        self.assertEqual(Entry(200, b"held", NOW - 100), self.memory.get("tea"))
+        self.assert_asked(0)
+
+    def test_promoted_expired(self) -> None:
+        """An expired entry is taken to memory, too: the store may be gone when it is needed."""
+        self.hold(NOW - 300)
+        self.ask(self.fails())
+        self.assertEqual(Entry(200, b"held", NOW - 300), self.memory.get("tea"))
+
+    def test_hit_takes_no_notice_of_the_store(self) -> None:
+        """A hit in memory does not touch the shared store: it may hang."""
+        self.memory.put("tea", Entry(200, b"tea", NOW), NOW)
+        process = self.new_process(shared=UntouchableStore())
+        self.assert_told(self.ask(process=process), b"tea", "hit; ttl=252")
+        self.assertIsNotNone(process.hit("tea"))
+
+    def test_hit_takes_no_notice_of_a_fetch(self) -> None:
+        """A hit does not wait for another event, nor for what is under way for its own."""
+        self.process.ask("coffee", self.after_gate(self.says()))
+        self.process.ask("tea", self.after_gate(self.says()))
+        self.memory.put("tea", Entry(200, b"tea", NOW), NOW)
+        self.assert_told(self.ask(), b"tea", "hit; ttl=252")
+
+    def test_no_hit(self) -> None:
+        """What is not fresh in memory is no hit."""
+        self.assertIsNone(self.process.hit("tea"))
+        self.hold(NOW)
+        self.assertIsNone(self.process.hit("tea"))
+        self.ask()
+        self.now = NOW + TTL
+        self.assertIsNone(self.process.hit("tea"))
+
+    def test_another_process(self) -> None:
+        """What one process has fetched, another need not ask for."""
+        self.ask()
+        self.now = NOW + 100
+        self.assert_told(self.ask(process=self.another()), b"tea", "hit; ttl=152")
+        self.assert_asked(1)
+
+
+class PastExpiryTest(EventsTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.process = self.new_process(ttl=1)
+
+    def test_shared_by_all_who_waited(self) -> None:
+        """A result that is past its instant when it comes is told to all who waited, with no expiry, and not stored."""
+        fetch = self.after_gate(self.says(seconds=1))
+        waiting = [self.process.ask("tea", fetch) for _ in range(3)]
+        self.gate.set()
+        replies = [self.end(pending) for pending in waiting]
+        self.assert_told(replies[0], b"tea", "fwd=uri-miss; fwd-status=200; detail=past-expiry")
+        for reply in replies[1:]:
+            self.assert_told(reply, b"tea", "fwd=uri-miss; collapsed; fwd-status=200; detail=past-expiry")
+        self.assertEqual([None] * 3, [expiry_of(reply) for reply in replies])
+        self.assertEqual([None, None], [store.get("tea") for store in (self.memory, self.shared)])
+        self.ask()
+        self.assert_asked(2)
+
+    def test_leaves_what_is_held(self) -> None:
+        """A result that is past its instant when it comes does not replace what can still be told as stale."""
+        self.hold(NOW - 10)
+        self.ask(self.says(seconds=1))
+        self.assertEqual(
+            [Entry(200, b"held", NOW - 10)] * 2, [store.get("tea") for store in (self.memory, self.shared)]
+        )
+
+    def test_just_in_time(self) -> None:
+        """A result that comes a moment before its instant is stored."""
+        reply = self.ask(self.says(seconds=0.999))
+        self.assert_told(reply, b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        self.assertEqual(NOW + 1, expiry_of(reply))
+
+    def test_clock_set_back_meanwhile(self) -> None:
+        """A result of which nobody knows the age, for the clock was set back meanwhile, may not be kept either."""
+        reply = self.ask(self.says(seconds=-2))
+        self.assert_told(reply, b"tea", "fwd=uri-miss; fwd-status=200; detail=past-expiry")
+        self.assertIsNone(expiry_of(reply))
+
+
+class WaitingTest(EventsTest):
+    def ask_thrice(self, fetch: Fetch) -> list[Reply]:
+        waiting = [self.process.ask("tea", self.after_gate(fetch)) for _ in range(3)]
+        self.gate.set()
+        return [self.end(pending) for pending in waiting]
+
+    def test_collapsed(self) -> None:
+        """Who waits gets the same answer, up to the same instant, and is told that it waited."""
+        first, *others = self.ask_thrice(self.says())
+        self.assert_told(first, b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        for reply in others:
+            self.assert_told(reply, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
+            self.assertEqual((result_of(first), expiry_of(first)), (result_of(reply), expiry_of(reply)))
+        self.assert_asked(1)
+
+    def test_collapsed_at_expiry(self) -> None:
+        """The same where an answer has expired."""
+        self.ask()
+        self.now = NOW + TTL
+        first, *others = self.ask_thrice(self.says(status=404))
+        self.assert_told(first, b"", "fwd=stale; stored; fwd-status=404")
+        for reply in others:
+            self.assert_told(reply, b"", "fwd=stale; collapsed; fwd-status=404")
+
+    def test_failure_collapsed(self) -> None:
+        """Who waits is told the same failure, and does not try again itself."""
+        first, *others = self.ask_thrice(self.fails())
+        self.assert_told(first, UpstreamUnavailable, "fwd=uri-miss; fwd-status=500")
+        for reply in others:
+            self.assert_told(reply, UpstreamUnavailable, "fwd=uri-miss; collapsed; fwd-status=500")
+        self.assert_asked(1)
+
+    def test_failure_without_a_status(self) -> None:
+        """Where no status came from C42, none is told."""
+        self.assert_told(self.ask(self.fails(UpstreamTimeout())), UpstreamTimeout, "fwd=uri-miss")
+
+    def test_not_asked(self) -> None:
+        """Where C42 was not asked, nobody is told that it was, or that it waited for that."""
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        for reply in self.ask_thrice(self.says()):
+            self.assert_told(reply, BackingOff, "detail=told-to-wait")
+        self.assert_asked(0)
+
+    def test_bug(self) -> None:
+        """An exception that is none of ours reaches all who waited; the next one asks anew."""
+
+        def bug() -> Combined:
+            raise ZeroDivisionError
+
+        waiting = [self.process.ask("tea", self.after_gate(bug)) for _ in range(2)]
+        self.gate.set()
+        for pending in waiting:
+            with self.assertRaises(ZeroDivisionError):
+                self.end(pending)
+        self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+
+class GivingUpTest(EventsTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.process = self.new_process(budget=0.05)
+
+    def give_up(self, fetch: Fetch) -> Reply:
+        begun = time.monotonic()
+        reply = self.ask(fetch)
+        self.assertLess(0.09, time.monotonic() - begun)
+        self.assertLess(time.monotonic() - begun, PATIENCE / 2)
+        return reply
+
+    def test_twice_the_budget(self) -> None:
+        """Nobody waits longer than twice the budget; the fetch goes on, and its answer is remembered."""
+        reply = self.give_up(self.after_gate(self.says()))
+        self.assert_told(reply, UpstreamTimeout, "fwd=uri-miss")
+        under_way = self.process.ask("tea", self.says(b"not asked for"))
+        self.assertEqual(2 * 0.05, under_way.patience)
+        self.gate.set()
+        self.assert_told(self.end(under_way), b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
+        self.assert_told(self.ask(), b"tea", "hit; ttl=252")
+        self.assert_asked(1)
+
+    def test_expired_answer_instead(self) -> None:
+        """Who gives up gets the answer that has expired, also one that only the shared tier had."""
+        self.hold(NOW - 300)
+        self.assert_told(self.give_up(self.after_gate(self.says())), b"held", "fwd=stale; detail=stale-if-error")
+
+    def test_lease_that_is_never_left(self) -> None:
+        """Where another process never leaves its lease, a failure is told, and C42 is not asked."""
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            reply = self.give_up(self.says())
+        self.assertIsInstance(result_of(reply), UpstreamTimeout)
+        self.assertLess(self.shared.times_asked, 30, "a store is not to be asked without a pause")
+        # The flight gives up at the same moment, and knows a little more.
+        self.assertIn(cache_status(reply), {"c42-proxy; fwd=uri-miss", "c42-proxy; fwd=uri-miss; collapsed"})
+        self.assert_asked(0)
+
+    def test_pauses(self) -> None:
+        """Whether another process has left its lease is looked at soon at first, then ever later, up to 0.1 s."""
+        pauses: list[float] = []
+        sleep = time.sleep
+
+        def note(seconds: float) -> None:
+            if threading.current_thread().name.startswith("c42-fetch"):
+                pauses.append(seconds)
+            else:
+                sleep(seconds)
+
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease, patch("c42_proxy.caching.lease.time.sleep", note):
+            self.end(self.process.ask("tea", self.says()))
+        self.assertEqual(pauses, sorted(pauses))
+        self.assertLess(sum(pauses[:3]), 0.1)
+        self.assertEqual((0.02, 0.1), (pauses[0], pauses[-1]))
+
+    def test_flight_in_vain(self) -> None:
+        """Who comes late to a wait for another process, and outlasts it, is told that it was a wait for another."""
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            late = self.process.ask("tea", self.says())
+            self.assert_told(self.end(late), UpstreamTimeout, "fwd=uri-miss; collapsed")
+
+    def test_expired_answer_instead_of_a_lease(self) -> None:
+        """Who waits in vain for another process gets the answer that has expired, and so do those who come late."""
+        self.hold(NOW - 300)
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            late = self.process.ask("tea", self.says())
+            self.assert_told(self.give_up(self.says()), b"held", "fwd=stale; detail=stale-if-error")
+            self.assert_told(self.end(late), b"held", "fwd=stale; detail=stale-if-error")
+        self.assert_asked(0)
+
+
+class AnotherProcessTest(EventsTest):
+    """A second process that shares the store is fetching, or was."""
+
+    def two(self, fetch: Fetch) -> tuple[Reply, Reply]:
+        """What two processes are told of which the second asks while the first one fetches."""
+        first = self.another().ask("tea", self.after_gate(fetch))
+        self.assertTrue(self.begun.acquire(timeout=PATIENCE))
+        second = self.process.ask("tea", self.says(b"asked again"))
+        self.assertTrue(self.shared.refused.wait(PATIENCE))
+        self.gate.set()
+        return self.end(first), self.end(second)
+
+    def test_result_is_used(self) -> None:
+        """One asks C42, the other waits for its answer."""
+        first, second = self.two(self.says())
+        self.assert_told(first, b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
+        self.assertEqual(expiry_of(first), expiry_of(second))
+        self.assert_asked(1)
+
+    def test_not_found_is_shared(self) -> None:
+        """That there is no such event is told to both; with which status C42 said so, only who asked knows."""
+        first, second = self.two(self.says(status=404))
+        self.assert_told(first, b"", "fwd=uri-miss; stored; fwd-status=404")
+        self.assert_told(second, b"", "fwd=uri-miss; collapsed")
+        self.assert_asked(1)
+
+    def test_too_large_for_the_store(self) -> None:
+        """An answer that the store has no room for is shared with who waits for it, and kept by who asked."""
+        self.shared = LeasingStore(max_bytes=1)
+        self.process = self.new_process()
+        first, second = self.two(self.says())
+        self.assert_told(first, b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
+        self.assertIsNone(self.shared.get("tea"))
+        self.assert_asked(1)
+
+    def test_garbage(self) -> None:
+        """A note in the place of an answer that no store keeps is believed only if we would have left it so."""
+        good = {"span": {"since": NOW, "until": NOW + 1}, "status": 200, "body": "theirs", "fetched_at": NOW}
+        forged: list[dict[str, object]] = [
+            *({**good, "status": 500}, {**good, "body": None}, {**good, "fetched_at": str(NOW)}),
+            *({**good, "span": {"since": NOW - 1, "until": NOW}}, {**good, "span": None}),
+        ]
+        for number, note in enumerate([good, *forged]):
+            with self.subTest(note=note):
+                lease = self.shared.lease(f"{number}")
+                assert lease is not None
+                self.shared.refused.clear()
+                with lease:
+                    pending = self.process.ask(f"{number}", self.says(b"ours"))
+                    self.assertTrue(self.shared.refused.wait(PATIENCE))
+                    text = json.dumps(note)
+                    self.shared.change_state(f"handover:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]
+                result = result_of(self.end(pending))
+                assert isinstance(result, Entry)
+                self.assertEqual(b"theirs" if note is good else b"ours", result.body)
+
+    def test_result_is_used_at_expiry(self) -> None:
+        """The same where an answer has expired."""
+        self.hold(NOW - 300)
+        _, second = self.two(self.says())
+        self.assert_told(second, b"tea", "fwd=stale; collapsed; fwd-status=200")
+
+    def test_failure_is_shared(self) -> None:
+        """One fails, the other is told so and does not ask again."""
+        first, second = self.two(self.fails())
+        self.assert_told(first, UpstreamUnavailable, "fwd=uri-miss; fwd-status=500")
+        self.assert_told(second, RepeatedFailure, "fwd=uri-miss; collapsed; fwd-status=500")
+        self.assertEqual([502, 502], [result_of(reply).status for reply in (first, second)])
+        self.assert_asked(1)
+
+    def test_expired_answer_instead_of_a_shared_failure(self) -> None:
+        """One fails, and both give the answer that has expired."""
+        self.hold(NOW - 300)
+        first, second = self.two(self.fails())
+        self.assert_told(first, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
+        self.assert_told(second, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
+
+    def test_wait_is_shared(self) -> None:
+        """One is told to wait, and the other keeps to it."""
+
+        def limited() -> Combined:
+            error = RateLimited(30, 429)
+            self.breaker.begin_back_off(error)
+            return self.fails(error)()
+
+        first, second = self.two(limited)
+        self.assert_told(first, RateLimited, "fwd=uri-miss; fwd-status=429")
+        self.assert_told(second, BackingOff, "detail=told-to-wait")
+        self.assert_asked(1)
+
+    def test_late_result_is_shared(self) -> None:
+        """What is past its instant when it arrives is told to both, kept by neither, and not asked for again."""
+        first, second = self.two(self.says(seconds=252))
+        self.assert_told(first, b"tea", "fwd=uri-miss; fwd-status=200; detail=past-expiry")
+        self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200; detail=past-expiry")
+        self.assertIsNone(self.shared.get("tea"))
+        self.assert_asked(1)
+
+    def test_wait_of_no_time_is_shared(self) -> None:
+        """A wish to wait that is over at once is still a failure that others share, instead of asking in turn."""
+        first, second = self.two(self.fails(RateLimited(0, 429)))
+        self.assert_told(first, RateLimited, "fwd=uri-miss; fwd-status=429")
+        self.assert_told(second, RepeatedFailure, "fwd=uri-miss; collapsed; fwd-status=429")
+        repeated = result_of(second)
+        assert isinstance(repeated, RepeatedFailure)
+        self.assertEqual((repeated.status, repeated.retry_after), (503, 1))
+        self.assert_asked(1)
+
+    def test_death_is_taken_over(self) -> None:
+        """Where the other one dies, its lease ends, and this one asks C42 itself."""
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            pending = self.process.ask("tea", self.says())
+            self.assertTrue(self.shared.refused.wait(PATIENCE))
+        self.assert_told(self.end(pending), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+    def test_bug_leaves_no_lease(self) -> None:
+        """Whatever a fetch ends in, its lease ends with it."""
+
+        def bug() -> Combined:
+            raise ZeroDivisionError
+
+        with self.assertRaises(ZeroDivisionError):
+            self.ask(bug)
+        self.ask(self.fails())
+        self.now += 1
+        self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+
+class RecentFailureTest(EventsTest):
+    def test_a_second(self) -> None:
+        """What failed is not tried again within a second, to the microsecond, by any process."""
+        self.ask(self.fails())
+        self.now = NOW + 1 - 1e-6
+        for process in (self.process, self.another()):
+            reply = self.ask(process=process)
+            self.assert_told(reply, RepeatedFailure, "detail=recent-failure")
+            self.assertEqual(502, result_of(reply).status)
+        self.now = NOW + 1
+        self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+    def test_other_events(self) -> None:
+        """The failure of one event is not told of another."""
+        self.ask(self.fails())
+        self.assert_told(self.ask(event_id="coffee"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+    def test_clock_set_back(self) -> None:
+        """A failure that was noted more than a second ahead is void."""
+        for step, asked in ((1.0, 0), (1.001, 1)):
+            with self.subTest(step=step):
+                self.now = NOW
+                self.process.reply(f"tea {step}", self.fails())
+                self.asked = 0
+                self.now = NOW - step
+                self.process.reply(f"tea {step}", self.says())
+                self.assert_asked(asked)
+
+    def test_what_is_repeated(self) -> None:
+        """The failure is told as it was: its status, its words, and whether it may be hidden."""
+        for error in (UpstreamTimeout(), TokenRefused(401), UpstreamUnavailable(500)):
+            with self.subTest(error=error):
+                event_id = str(error)
+                self.shared.put(event_id, Entry(200, b"held", NOW - 300), NOW)
+                self.ask(self.fails(error), event_id=event_id)
+                repeated = result_of(self.ask(event_id=event_id))
+                if error.allows_stale:
+                    self.assertEqual(Entry(200, b"held", NOW - 300), repeated)
+                else:
+                    assert isinstance(repeated, RepeatedFailure)
+                    self.assertEqual((error.status, error.detail), (repeated.status, repeated.detail))
+
+    def test_longest_span(self) -> None:
+        """A span is believed up to an hour, and the millisecond by which its ends may have been rounded."""
+        for seconds, believed in ((3600.001, True), (3600.0011, False)):
+            self.assertIs(believed, Span(since=0, until=seconds).is_believable(1))
+
+    def test_wish_to_wait(self) -> None:
+        """A wish to wait for a second or longer is the guard's to tell; a shorter one is repeated like any failure."""
+        for seconds, expected in ((0.999, "detail=recent-failure"), (1.0, "detail=told-to-wait")):
+
+            def limited(error: RateLimited) -> Combined:
+                self.breaker.begin_back_off(error)
+                raise error
+
+            with self.subTest(seconds=seconds):
+                self.setUp()
+                self.ask(partial(limited, RateLimited(seconds, 429)))
+                self.assertEqual(f"c42-proxy; {expected}", cache_status(self.ask()))
+
+    def test_garbage(self) -> None:
+        """A note that is none of ours says nothing."""
+        good = {
+            "span": {"since": NOW, "until": NOW + 1},
+            "status": 502,
+            "detail": "d",
+            "upstream_status": None,
+            "may_be_hidden": True,
+        }
+        forged: list[object] = [
+            *({}, [], 7, None, {**good, "status": 499}, {**good, "status": 600}, {**good, "status": "502"}),
+            *({**good, "detail": None}, {**good, "span": {"since": NOW, "until": str(NOW + 1)}}),
+            {**good, "span": {"since": NOW, "until": NOW + 4000}},
+            {**good, "span": {"since": float("nan"), "until": NOW + 1}},
+        ]
+        believed = [json.dumps({**good, "status": status}) for status in (500, 502, 599)]
+        for number, text in enumerate(["", "{", *map(json.dumps, forged), *believed]):
+            with self.subTest(note=text):
+                self.asked = 0
+                self.shared.change_state(f"failure:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]
+                self.ask(event_id=str(number))
+                self.assert_asked(0 if text in believed else 1)
+
+
+class StaleTest(EventsTest):
+    def test_window(self) -> None:
+        """An expired answer is given up to its window's end, to the microsecond."""
+        self.hold(NOW - TTL - STALE + 1e-6)
+        reply = self.ask(self.fails())
+        self.assert_told(reply, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
+        self.assertIsNone(expiry_of(reply))
+
+    def test_window_end(self) -> None:
+        """At its window's end it is given no more, whether C42 is asked or not."""
+        self.hold(NOW - TTL - STALE)
+        self.assertIsInstance(result_of(self.ask(self.fails())), UpstreamUnavailable)
+        self.assertIsInstance(result_of(self.ask(self.fails())), RepeatedFailure)
+
+    def test_never(self) -> None:
+        """With a window of no length none is given, not even at the very instant."""
+        self.hold(NOW - TTL)
+        reply = self.ask(self.fails(), process=self.new_process(stale_if_error=0))
+        self.assertIsInstance(result_of(reply), UpstreamUnavailable)
+
+    def test_refused_token(self) -> None:
+        """A refused token is never hidden."""
+        self.hold(NOW - 300)
+        self.assert_told(self.ask(self.fails(TokenRefused(403))), TokenRefused, "fwd=stale; fwd-status=403")
+
+    def test_not_found_hides_it(self) -> None:
+        """Where there was no such event, an answer from before is given no more, by no process."""
+        other = self.another()
+        self.ask(process=other)
+        self.now = NOW + TTL
+        self.ask(self.says(status=404))
+        self.now = NOW + 2 * TTL
+        for process in (self.process, other):
+            self.assertIsInstance(result_of(self.ask(self.fails(), process=process)), Problem)
+
+    def test_not_asked(self) -> None:
+        """Where C42 is not asked, the answer is marked as expired, and since when."""
+        self.hold(NOW - TTL - 0.5)
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        self.assert_told(self.ask(), b"held", "hit; ttl=-1; detail=stale-if-error")
+
+    def test_late_not_found(self) -> None:
+        """A 404 that is past its instant when it arrives still takes the place of an answer that has expired."""
+        self.hold(NOW - 300)
+        self.ask(self.says(status=404, seconds=252))
+        self.now += 2
+        self.assert_told(self.ask(self.fails()), UpstreamUnavailable, "fwd=stale; fwd-status=500")
+
+
+class AccountTest(EventsTest):
+    """What is told of a fetch besides its result."""
+
+    def test_how_long_c42_took(self) -> None:
+        """Who asked is told how many seconds C42 took, also where it failed; a hit took none, nor did who waited."""
+        self.hold(NOW - 300)
+        for reply in (self.ask(self.fails()), self.ask(self.fails(), event_id="coffee"), self.ask(event_id="milk")):
+            assert reply.upstream_seconds is not None
+            self.assertTrue(0 <= reply.upstream_seconds < PATIENCE, reply.upstream_seconds)
+        self.assertIsNone(self.ask(event_id="milk").upstream_seconds)
+        waiting = [self.process.ask("sugar", self.after_gate(self.says())) for _ in range(2)]
+        self.gate.set()
+        first, second = (self.end(pending) for pending in waiting)
+        self.assertIsNotNone(first.upstream_seconds)
+        self.assertIsNone(second.upstream_seconds)
+
+    def test_outcome(self) -> None:
+        """In a word: miss, hit, stale, error, or collapsed for those who waited."""
+        waiting = [self.process.ask("tea", self.after_gate(self.says())) for _ in range(2)]
+        self.gate.set()
+        outcomes = [self.end(pending).outcome for pending in waiting]
+        outcomes.append(self.ask().outcome)
+        self.now = NOW + TTL
+        outcomes += [self.ask(self.fails()).outcome, self.ask(self.fails(), event_id="coffee").outcome]
+        self.assertEqual(["miss", "collapsed", "hit", "stale", "error"], outcomes)
+
+
+class TrialTest(EventsTest):
+    def test_broken_off(self) -> None:
+        """A trial after a pause that a wish to wait breaks off leaves the next trial to the next one."""
+        for number in range(5):
+            self.ask(self.fails(), event_id=f"event {number}")
+        self.now += 5
+
+        def told_meanwhile() -> Combined:
+            raise BackingOff(1)
+
+        self.assert_told(self.ask(told_meanwhile), BackingOff, "detail=told-to-wait")
+        self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+
+
+class BusyTest(EventsTest):
+    def test_so_many_and_no_more(self) -> None:
+        """256 are fetched at once and 1,000 wait; one more is told that we are busy, or given an expired answer."""
+        fetch = self.after_gate(self.says())
+
+        def ask(number: int) -> Pending:
+            return self.process.ask(f"event {number}", fetch)
+
+        waiting = [ask(number) for number in range(FETCHES_AT_ONCE)]
+        for _ in waiting:
+            self.assertTrue(self.begun.acquire(timeout=PATIENCE))
+        waiting += [ask(FETCHES_AT_ONCE + number) for number in range(MAX_WAITING + 1)]
+        wait([pending.flight for pending in waiting], PATIENCE, FIRST_COMPLETED)
+        (sent_away,) = (pending for pending in waiting if pending.flight.done())
+        self.assert_told(self.process.reply_to(sent_away), Overloaded, "detail=busy")
+        # In memory: whoever is sent away costs no thread, so the shared store is not asked either.
+        self.memory.put("tea", Entry(200, b"held", NOW - 300), NOW)
+        self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
+        self.gate.set()
+        told = {cache_status(self.end(pending)) for pending in waiting if pending is not sent_away}
+        self.assertEqual({"c42-proxy; fwd=uri-miss; stored; fwd-status=200"}, told)
+        self.assert_asked(FETCHES_AT_ONCE + MAX_WAITING)
 
 
 if __name__ == "__main__":

@@ -1,158 +1,179 @@
-"""Whether C42 may be asked: not while it told us to wait, and not while it is down.
+"""The circuit breaker and the back-off: whether C42 may be asked.
 
-What is known of that is a note in the store, so all who share store, C42 and token keep to it.
+Closed: C42 may be asked. Open: it failed too often in a row, and is not asked for `OPEN_SECONDS`. Half-open: that time
+is over, and one fetch at a time probes; its success closes the breaker, its failure opens it again. A back-off is what
+C42 itself asks for (429, or 503 with `Retry-After`): until then it is not asked, whatever the breaker says.
+
+Both are one state in the store, so all who share store, C42 and token keep to it.
 """
 
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import C42Down, NotAsked, RateLimited, ToldToWait, UpstreamDown, UpstreamError, UpstreamTimeout
+from ..errors import BackingOff, CircuitOpen, NotAsked, RateLimited, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from ..observability.metrics import Metrics
-from ..stores.contract import Store
+from ..stores.contract import SharedStates
 from .shared_state import MAX_SECONDS, Span, parsed
 
-NOTE = "guard"
-PAUSE_SECONDS = 5.0
-TRIAL_RETRY_SECONDS = 1.0
+STATE = "guard"
+"""The name under which version 0.1 keeps the state: both versions may run on one store."""
+OPEN_SECONDS = 5.0
+PROBE_RETRY_SECONDS = 1.0
 
 
 class _State(BaseModel):
-    """`failed` are the events whose fetches failed in a row, each once, the last one last."""
+    """What all know of C42. The names in the store are those of version 0.1.
 
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+    Without `open` the breaker is closed. An `open` that is over stays there: the breaker is half-open.
+    `failed` are the events whose fetches failed in a row, each once, the last one last.
+    """
 
-    wait: Span | None = None
-    pause: Span | None = None
-    trial: Span | None = None
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+
+    back_off: Span | None = Field(default=None, alias="wait")
+    open: Span | None = Field(default=None, alias="pause")
+    probe: Span | None = Field(default=None, alias="trial")
     failed: tuple[str, ...] = ()
 
 
-class Guard:
-    """Stands between a fetch and C42.
+class CircuitBreaker:
+    """Stands between a fetch and C42. Thread-safe.
 
-    `threshold` failures in a row start a pause (0: never); a trial after a pause may take `trial_seconds`.
+    `threshold` failures in a row open it (0: never). A probe may take `probe_seconds`; then another one may begin.
     """
 
     def __init__(
-        self, store: Store, *, clock: Callable[[], float], threshold: int, trial_seconds: float, metrics: Metrics
+        self,
+        store: SharedStates,
+        *,
+        clock: Callable[[], float],
+        threshold: int,
+        probe_seconds: float,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._clock = clock
         self._threshold = threshold
-        self._trial_seconds = trial_seconds
+        self._probe_seconds = probe_seconds
         self._metrics = metrics
-        self._wait: Span | None = None
-        self._paused_until = 0.0
+        self._back_off: Span | None = None
+        self._open_until = 0.0
 
     def permit(self) -> None:
-        """Raises ToldToWait or C42Down where C42 must be left alone. After a pause, one fetch at a time may try."""
+        """Let one fetch begin. Raises BackingOff or CircuitOpen where C42 may not be asked.
+
+        While the breaker is half-open, the fetch that is let through is the probe.
+        """
         state = self._read()
-        self._learn(state.wait)
-        self.check_wait()
+        self._learn(state.back_off)
+        self.check_back_off()
         now = self._clock()
-        if self._threshold == 0 or state.pause is None or not state.pause.is_believable(now):
+        if self._threshold == 0 or state.open is None or not state.open.is_believable(now):
             return
-        if state.pause.covers(now):
-            raise C42Down(state.pause.until - now)
-        self._take_trial()
+        if state.open.covers(now):
+            raise CircuitOpen(state.open.until - now)
+        self._begin_probe()
 
-    def look_again(self) -> None:
-        """Learn of a wait that another process was told since, and raise ToldToWait for it."""
-        self._learn(self._read().wait)
-        self.check_wait()
+    def refresh_back_off(self) -> None:
+        """Learn from the store of a back-off that another process has begun, and raise BackingOff for it."""
+        self._learn(self._read().back_off)
+        self.check_back_off()
 
-    def check_wait(self) -> None:
-        """Raises ToldToWait while this process knows of a wait: a fetch under way asks for no further page."""
+    def check_back_off(self) -> None:
+        """Raises BackingOff while this process knows of a back-off: a fetch under way makes no further call."""
         now = self._clock()
-        if self._wait is not None and self._wait.covers(now):
-            raise ToldToWait(self._wait.until - now)
+        if self._back_off is not None and self._back_off.covers(now):
+            raise BackingOff(self._back_off.until - now)
 
     def degraded(self) -> list[str]:
-        """What this process knows to keep it from C42 at the moment, in a word each; no store is asked."""
+        """Why this process does not ask C42 at the moment, in a word each; it asks no store for that."""
         now = self._clock()
-        waits = self._wait is not None and self._wait.covers(now)
-        return [*(["told-to-wait"] if waits else []), *(["c42-down"] if now < self._paused_until else [])]
+        backs_off = self._back_off is not None and self._back_off.covers(now)
+        return [*(["told-to-wait"] if backs_off else []), *(["c42-down"] if now < self._open_until else [])]
 
-    def note_wait(self, limited: RateLimited) -> None:
-        """C42 told somebody to wait, so everybody waits."""
+    def begin_back_off(self, limited: RateLimited) -> None:
+        """C42 asked one fetch to wait, so all fetches wait."""
         now = self._clock()
-        told = Span(since=now, until=now + limited.seconds)
+        asked_for = Span(since=now, until=now + limited.seconds)
 
         def longest(state: _State) -> _State:
-            known = state.wait
-            return state if known and known.covers(now) and known.until > told.until else _with(state, wait=told)
+            known = state.back_off
+            if known and known.covers(now) and known.until > asked_for.until:
+                return state
+            return _with(state, back_off=asked_for)
 
-        self._learn(self._change(longest).wait)
+        self._learn(self._change(longest).back_off)
 
     def note_success(self) -> None:
-        """C42 answered with an event, or that there is none: it is well."""
+        """C42 answered with an event, or that there is none: the breaker closes."""
         state = self._read()
-        if state.failed or state.pause or state.trial:
-            self._change(lambda state: _State(wait=state.wait))
+        if state.failed or state.open or state.probe:
+            self._change(lambda state: _State(back_off=state.back_off))
 
     def note_failure(self, event_id: str, error: UpstreamError | NotAsked) -> None:
-        """A fetch failed, or was broken off. Where C42 is not down but says no, that does not count."""
+        """A fetch failed, or was broken off. It counts only where C42 is down, and not where C42 answers no."""
         if self._threshold == 0:
             return
-        counts = isinstance(error, UpstreamDown | UpstreamTimeout)
+        counts = isinstance(error, UpstreamUnavailable | UpstreamTimeout)
         now = self._clock()
 
         def count(state: _State) -> _State:
-            pause = state.pause if state.pause and state.pause.is_believable(now) else None
+            was_open = state.open if state.open and state.open.is_believable(now) else None
             if not counts:
-                return _with(state, trial=None)
-            if pause is not None and (now < pause.until or event_id in state.failed[-1:]):
-                # What was under way, and one sick event, prove nothing new: somebody else may try, after the pause.
-                return _with(state, trial=None)
+                return _with(state, probe=None)
+            if was_open is not None and (now < was_open.until or event_id in state.failed[-1:]):
+                # A fetch that began before the breaker opened, and the event that failed last, prove nothing new:
+                # another fetch may probe.
+                return _with(state, probe=None)
             failed = (*(other for other in state.failed if other != event_id), event_id)
-            down = pause is not None or len(failed) >= self._threshold
+            opens = was_open is not None or len(failed) >= self._threshold
             return _with(
                 state,
-                trial=None,
+                probe=None,
                 failed=failed[-self._threshold :],
-                pause=Span(since=now, until=now + PAUSE_SECONDS) if down else None,
+                open=Span(since=now, until=now + OPEN_SECONDS) if opens else None,
             )
 
-        if counts or self._read().trial:
+        if counts or self._read().probe:
             self._change(count)
 
-    def _learn(self, wait: Span | None) -> None:
-        """This process keeps to the longest wait that it knows, also when the store has forgotten it."""
+    def _learn(self, back_off: Span | None) -> None:
+        """Keep to the longest back-off that this process knows, also when the store has lost it."""
         now = self._clock()
-        known = self._wait
-        longer = known is None or not known.covers(now) or (wait is not None and wait.until > known.until)
-        if wait is not None and wait.covers(now) and longer:
-            self._wait = wait
-            self._metrics.wait_until.set(wait.until)
+        known = self._back_off
+        longer = known is None or not known.covers(now) or (back_off is not None and back_off.until > known.until)
+        if back_off is not None and back_off.covers(now) and longer:
+            self._back_off = back_off
+            self._metrics.back_off_until.set(back_off.until)
 
-    def _take_trial(self) -> None:
-        """Raises C42Down where somebody else tries, or has tried in vain since we looked."""
+    def _begin_probe(self) -> None:
+        """Raises CircuitOpen where another fetch probes, or has failed to since the state was read."""
         now = self._clock()
-        mine = Span(since=now, until=now + self._trial_seconds)
+        mine = Span(since=now, until=now + self._probe_seconds)
 
         def take(state: _State) -> _State:
-            others = (state.pause, state.trial)
-            return state if any(span and span.covers(now) for span in others) else _with(state, trial=mine)
+            others = (state.open, state.probe)
+            return state if any(span and span.covers(now) for span in others) else _with(state, probe=mine)
 
         state = self._change(take)
-        if state.trial is not mine:
-            raise C42Down(state.pause.until - now if state.pause and state.pause.covers(now) else TRIAL_RETRY_SECONDS)
+        if state.probe is not mine:
+            raise CircuitOpen(state.open.until - now if state.open and state.open.covers(now) else PROBE_RETRY_SECONDS)
 
     def _read(self) -> _State:
-        return _parsed(self._store.read_note(NOTE))
+        return _parsed(self._store.read_state(STATE))
 
     def _change(self, change: Callable[[_State], _State]) -> _State:
         changed = _State()
 
-        def on_text(note: str | None) -> str | None:
+        def on_text(text: str | None) -> str | None:
             nonlocal changed
-            changed = change(_parsed(note))
-            return None if changed == _State() else changed.model_dump_json()
+            changed = change(_parsed(text))
+            return None if changed == _State() else changed.model_dump_json(by_alias=True)
 
-        self._store.change_note(NOTE, on_text, lifetime=MAX_SECONDS)
-        self._paused_until = changed.pause.until if changed.pause else 0.0
-        self._metrics.paused_until.set(self._paused_until)
+        self._store.change_state(STATE, on_text, lifetime=MAX_SECONDS)
+        self._open_until = changed.open.until if changed.open else 0.0
+        self._metrics.open_until.set(self._open_until)
         return changed
 
 
@@ -160,6 +181,6 @@ def _with(state: _State, **changes: object) -> _State:
     return state.model_copy(update=changes)
 
 
-def _parsed(note: str | None) -> _State:
-    """The state in a note; a note that is not ours says nothing."""
-    return parsed(_State, note) or _State()
+def _parsed(text: str | None) -> _State:
+    """The state in a text from the store; a text that is not ours says nothing."""
+    return parsed(_State, text) or _State()

@@ -1,12 +1,12 @@
-"""The small notes that processes leave each other in the store, each for a span of time."""
+"""What processes leave each other in the store: small texts, each for a span of time."""
 
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import RateLimited, RecentFailure, UpstreamError
-from ..stores.contract import CLOCK_SKEW, Entry, Store
+from ..errors import RateLimited, RepeatedFailure, UpstreamError
+from ..stores.contract import Entry, SharedStates, is_ahead
 
 MAX_SECONDS = 3600.0
 ROUNDING = 0.001
@@ -26,59 +26,59 @@ class Span(BaseModel):
 
     def is_believable(self, now: float) -> bool:
         """Whether the clock was not set back since, and the span is one that we would have made."""
-        return self.since <= now + CLOCK_SKEW and self.until - self.since <= MAX_SECONDS + ROUNDING
+        return not is_ahead(self.since, now) and self.until - self.since <= MAX_SECONDS + ROUNDING
 
     def covers(self, now: float) -> bool:
         return self.is_believable(now) and now < self.until
 
 
-def parsed(model: type[N], note: str | None) -> N | None:
-    """What is in a note; None where there is none, or it is none of ours."""
+def parsed(model: type[N], text: str | None) -> N | None:
+    """What a text from the store says; None where there is none, or it is none of ours."""
     try:
-        return None if note is None else model.model_validate_json(note)
+        return None if text is None else model.model_validate_json(text)
     except ValidationError:
         return None
 
 
-class EventNotes:
-    """What came of a fetch, for others who wait for the same event at that moment in other processes."""
+class EventState:
+    """What a fetch leaves for other processes that wait for the same event: its failure, or an answer not stored."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, store: SharedStates, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
 
     def leave_failure(self, event_id: str, error: UpstreamError) -> None:
-        """Note how a fetch failed."""
+        """Let other processes repeat a failure for `FAILURE_SECONDS`."""
         if isinstance(error, RateLimited) and error.seconds >= FAILURE_SECONDS:
-            return  # the guard has noted it, for all events
+            return  # the back-off says it, for all events
         failure = _Failure(
             span=self._span(),
             status=error.status,
             detail=error.detail,
             upstream_status=error.upstream_status,
-            may_be_hidden=error.may_be_hidden,
+            allows_stale=error.allows_stale,
         )
         self._leave(f"failure:{event_id}", failure)
 
-    def failure(self, event_id: str) -> RecentFailure | None:
+    def failure(self, event_id: str) -> RepeatedFailure | None:
         """How the event failed a moment ago, if it did."""
-        failure = parsed(_Failure, self._store.read_note(f"failure:{event_id}"))
+        failure = parsed(_Failure, self._store.read_state(f"failure:{event_id}"))
         if failure is None or not failure.span.covers(self._clock()):
             return None
-        return RecentFailure(
-            failure.status, failure.detail, failure.upstream_status, may_be_hidden=failure.may_be_hidden
+        return RepeatedFailure(
+            failure.status, failure.detail, failure.upstream_status, allows_stale=failure.allows_stale
         )
 
     def leave_answer(self, event_id: str, entry: Entry) -> None:
-        """Note an answer that no store keeps."""
+        """Let other processes that wait take an answer that is not in the store."""
         handover = _Handover(
             span=self._span(), status=entry.status, body=entry.body.decode(), fetched_at=entry.fetched_at
         )
         self._leave(f"handover:{event_id}", handover)
 
     def answer(self, event_id: str) -> Entry | None:
-        """An answer that came a moment ago and that no store keeps, if there is one."""
-        handover = parsed(_Handover, self._store.read_note(f"handover:{event_id}"))
+        """An answer of a moment ago that is not in the store, if there is one."""
+        handover = parsed(_Handover, self._store.read_state(f"handover:{event_id}"))
         if handover is None or not handover.span.covers(self._clock()):
             return None
         return Entry(handover.status, handover.body.encode(), handover.fetched_at)
@@ -87,18 +87,20 @@ class EventNotes:
         now = self._clock()
         return Span(since=now, until=now + FAILURE_SECONDS)
 
-    def _leave(self, name: str, note: BaseModel) -> None:
-        self._store.change_note(name, lambda _held: note.model_dump_json(), FAILURE_SECONDS)
+    def _leave(self, name: str, left: BaseModel) -> None:
+        self._store.change_state(name, lambda _before: left.model_dump_json(by_alias=True), FAILURE_SECONDS)
 
 
 class _Failure(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
+    """The names in the store are those of version 0.1."""
+
+    model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
 
     span: Span
     status: int = Field(ge=500, le=599)
     detail: str
     upstream_status: int | None
-    may_be_hidden: bool
+    allows_stale: bool = Field(alias="may_be_hidden")
 
 
 class _Handover(BaseModel):

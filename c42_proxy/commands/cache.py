@@ -11,13 +11,13 @@ from typing import Literal
 
 import click
 
+from ..caching.freshness import Age, Freshness
 from ..errors import StoreError
 from ..settings import Settings
-from ..stores.contract import CLOCK_SKEW, Listed
+from ..stores.contract import Listed
 from ..stores.opening import open_shared, shared_file, store_name
 from ..web.routes import EVENT_ID
 
-State = Literal["fresh", "stale", "expired", "ahead"]
 HEADINGS = ("STATE", "STATUS", "FETCHED AT", "FRESH UNTIL", "STALE UNTIL", "BYTES", "EVENT")
 
 
@@ -32,7 +32,7 @@ class Row:
 
     event: str
     status: Literal[200, 404]
-    state: State
+    state: Age
     fetched_at: float
     fresh_until: float
     stale_until: float | None
@@ -46,7 +46,7 @@ def print_held(settings: Settings, clock: Callable[[], float], *, as_json: bool)
     if store is None:
         # Not an empty list: who asks what there is must not take "cannot be told" for "nothing".
         raise click.ClickException(f"{name}: each worker has a memory of its own, and nobody else can look into it.")
-    counts: Counter[State] = Counter()
+    counts: Counter[Age] = Counter()
     rows = _counted(_rows(store.listed(), clock(), settings), counts)
     try:
         for line in _json(rows) if as_json else _table(rows):
@@ -62,34 +62,23 @@ def print_held(settings: Settings, clock: Callable[[], float], *, as_json: bool)
     click.echo(f"{name}: {said}", err=True)
 
 
-def _rows(held: Iterable[Listed], now: float, settings: Settings) -> Iterator[Row]:
-    for listed in held:
-        if not re.fullmatch(EVENT_ID, listed.event_id):
+def _rows(listed: Iterable[Listed], now: float, settings: Settings) -> Iterator[Row]:
+    freshness = Freshness(settings.cache_ttl, settings.stale_if_error)
+    for entry in listed:
+        if not re.fullmatch(EVENT_ID, entry.event_id):
             continue  # no client can ask for it: we did not put it there
-        fresh_until = listed.fetched_at + settings.cache_ttl
-        may_be_stale = listed.status == 200 and settings.stale_if_error > 0
-        stale_until = fresh_until + settings.stale_if_error if may_be_stale else None
         yield Row(
-            listed.event_id,
-            listed.status,
-            _state(listed.fetched_at, fresh_until, stale_until, now),
-            listed.fetched_at,
-            fresh_until,
-            stale_until,
-            listed.size,
+            entry.event_id,
+            entry.status,
+            freshness.age(entry.status, entry.fetched_at, now),
+            entry.fetched_at,
+            freshness.expiry(entry.fetched_at),
+            freshness.stale_until(entry.status, entry.fetched_at),
+            entry.size,
         )
 
 
-def _state(fetched_at: float, fresh_until: float, stale_until: float | None, now: float) -> State:
-    """As `cache.Cache` decides it: `tests/commands/test_cache.py` holds the two together."""
-    if fetched_at > now + CLOCK_SKEW:
-        return "ahead"
-    if now < fresh_until:
-        return "fresh"
-    return "stale" if stale_until is not None and now < stale_until else "expired"
-
-
-def _counted(rows: Iterable[Row], counts: "Counter[State]") -> Iterator[Row]:
+def _counted(rows: Iterable[Row], counts: "Counter[Age]") -> Iterator[Row]:
     for row in rows:
         counts[row.state] += 1
         yield row

@@ -16,15 +16,15 @@ from typing import TypeVar
 
 import click
 
-from ..caching.circuit_breaker import Guard
+from ..caching.circuit_breaker import CircuitBreaker
 from ..deadline import Deadline
-from ..errors import InvalidAnswer, RateLimited, StoreError, TokenRefused, ToldToWait, UpstreamError, UpstreamTimeout
+from ..errors import BackingOff, InvalidAnswer, RateLimited, StoreError, TokenRefused, UpstreamError, UpstreamTimeout
 from ..observability.metrics import Metrics
 from ..settings import MEMORY_URL, Settings
-from ..stores.contract import SharedStore, Store
+from ..stores.contract import SharedStates, SharedStore
 from ..stores.memory import MemoryStore
 from ..stores.opening import SQLITE, open_shared, shared_file, store_name
-from ..upstream.client import C42
+from ..upstream.client import C42Client
 from ..upstream.transport import new_session
 from ..web.routes import PREFIX
 
@@ -92,30 +92,30 @@ def try_store(settings: Settings, clock: Callable[[], float]) -> Finding:
     return Finding("store", True, f"{name}: can be read and written, and gives leases")
 
 
-def try_c42(settings: Settings, clock: Callable[[], float], notes: Store) -> Finding:
-    """One call, unless C42 has told all who share `notes` to wait: for the subscriptions of a made-up event.
+def try_c42(settings: Settings, clock: Callable[[], float], states: SharedStates) -> Finding:
+    """One call, unless C42 has told all who share `states` to wait: for the subscriptions of a made-up event.
 
     The event itself would not do: any web server answers 404 to that, and only C42 has an empty list.
     """
     metrics = Metrics()
     with new_session(1) as session:
-        c42 = C42(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
-        guard = Guard(notes, clock=clock, threshold=0, trial_seconds=0, metrics=metrics)
+        c42 = C42Client(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
+        breaker = CircuitBreaker(states, clock=clock, threshold=0, probe_seconds=0, metrics=metrics)
         deadline = Deadline(settings.timeout)
         started = time.monotonic()
         try:
-            # Its pauses do not count: they are about what was, and this is to find out what is.
+            # An open breaker does not count: it is about what was, and this is to find out what is.
             with suppress(StoreError):
-                guard.permit()
+                breaker.permit()
             _within(settings.timeout + GRACE_SECONDS, partial(c42.subscriptions, MADE_UP, 0, deadline))
-        except ToldToWait as exc:
+        except BackingOff as exc:
             return Finding("C42", False, f"not asked: {exc.detail}")
         except TimeoutError:
             return Finding("C42", False, f"{settings.api_url}: {_what(UpstreamTimeout(), settings)}")
         except UpstreamError as exc:
             if isinstance(exc, RateLimited):
                 with suppress(StoreError):
-                    guard.note_wait(exc)
+                    breaker.begin_back_off(exc)
             return Finding("C42", False, f"{settings.api_url}: {_what(exc, settings)}")
     milliseconds = round(1000 * (time.monotonic() - started))
     return Finding("C42", True, f"{settings.api_url}: answers within {milliseconds} ms, and accepts the token")
@@ -127,8 +127,8 @@ def try_all(settings: Settings, clock: Callable[[], float]) -> Iterator[Finding]
     yield store
     file = shared_file(settings)
     is_there = store.works and (file is None or file.exists())
-    with closing((open_shared(settings, clock) if is_there else None) or MemoryStore(0)) as notes:
-        yield try_c42(settings, clock, notes)
+    with closing((open_shared(settings, clock) if is_there else None) or MemoryStore(0)) as states:
+        yield try_c42(settings, clock, states)
 
 
 def _reachable(bind: str) -> tuple[str, int]:
@@ -165,9 +165,9 @@ def _try(store: SharedStore, its_name: str) -> None:
     """Raises StoreError."""
     name, text = f"check-{secrets.token_hex(8)}", secrets.token_hex(8)
     store.get(name)
-    store.change_note(name, lambda _held: text, TRACE_SECONDS)
-    read = store.read_note(name)
-    store.change_note(name, lambda _held: None, TRACE_SECONDS)
+    store.change_state(name, lambda _before: text, TRACE_SECONDS)
+    read = store.read_state(name)
+    store.change_state(name, lambda _before: None, TRACE_SECONDS)
     if read != text:
         raise StoreError(f"{its_name}: what was written is not what is read")
     lease = store.lease(name)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
-from ..errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamDown, UpstreamError, UpstreamTimeout
+from ..errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from ..version import __version__
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -23,7 +23,7 @@ RESULTS: dict[type[UpstreamError], str] = {
     RateLimited: "rate_limited",
     TokenRefused: "token_refused",
     UpstreamTimeout: "timeout",
-    UpstreamDown: "down",
+    UpstreamUnavailable: "down",
     InvalidAnswer: "invalid",
 }
 
@@ -50,13 +50,13 @@ class Metrics:
             buckets=CALL_BUCKETS,
             registry=registry,
         )
-        self.paused_until = Gauge(
+        self.open_until = Gauge(
             "c42_proxy_upstream_paused_until_timestamp_seconds",
             "Until when C42 is left alone because it is down; 0 when it is well.",
             multiprocess_mode="mostrecent",
             registry=registry,
         )
-        self.wait_until = Gauge(
+        self.back_off_until = Gauge(
             "c42_proxy_upstream_wait_until_timestamp_seconds",
             "Until when C42 has told us to wait.",
             multiprocess_mode="mostrecent",

@@ -22,11 +22,11 @@ from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.values import MultiProcessValue
 from uvicorn_worker import UvicornWorker
 
-from ..app import OPS, create_app
+from ..app import build
 from ..observability.logs import GunicornLines, configure_logs
 from ..observability.metrics import FOLDER_VARIABLE
 from ..settings import Settings
-from ..web.asgi import Asgi, Front, Lent, Receive, Scope, Send
+from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -100,11 +100,10 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
 
     def load(self) -> Callable[..., Any]:
         """The app, made in each worker after the fork: threads and connections do not survive one."""
-        app = create_app(self._settings)
-        ops: Flask = app.extensions[OPS]
+        proxy = build(self._settings)
         if issubclass(self.cfg.worker_class, UvicornWorker | ASGIWorker):
-            return _asgi_by_port(Front(app), Lent(ops, OPS_THREADS), self._ops_port)
-        return _wsgi_by_port(app, ops, self._ops_port)
+            return _asgi_by_port(proxy.asgi, WsgiAsAsgi(proxy.ops, OPS_THREADS), self._ops_port)
+        return _wsgi_by_port(proxy.flask, proxy.ops, self._ops_port)
 
     def _make_folder(self, _arbiter: Arbiter) -> None:
         if self._ops_bind is None:
@@ -176,14 +175,14 @@ def _is_free(bind: str) -> bool:
     return True
 
 
-def _asgi_by_port(front: Front, ops: Asgi, ops_port: int | None) -> Asgi:
+def _asgi_by_port(app: AsgiApp, ops: Asgi, ops_port: int | None) -> Asgi:
     if ops_port is None:
-        return front
+        return app
 
     def by_port(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Where the connection came in, by its socket: no header has a say.
         server = scope.get("server")
-        return (ops if server is not None and server[1] == ops_port else front)(scope, receive, send)
+        return (ops if server is not None and server[1] == ops_port else app)(scope, receive, send)
 
     return by_port
 

@@ -1,4 +1,4 @@
-"""The gunicorn worker that serves the ASGI front: uvicorn's, with what a busy proxy needs on top."""
+"""The gunicorn worker that serves the ASGI app: uvicorn's, with what a busy proxy needs on top."""
 
 import asyncio
 import logging

@@ -1,36 +1,39 @@
-"""What is remembered, and the contract of the places that remember it."""
+"""What the stores hold, and the contract that all of them keep."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+STORE_SECONDS = 0.25
+"""How long an operation on a store may take before it counts as failed."""
+
 CLOCK_SKEW = 1.0
-"""Seconds by which the clocks of two hosts may differ; what lies further ahead was written before a clock was set
-back."""
+"""Seconds by which the clocks of two hosts may differ."""
+
+
+def is_ahead(instant: float, now: float) -> bool:
+    """Whether an instant lies so far ahead that it was noted before a clock was set back: it says nothing then."""
+    return instant > now + CLOCK_SKEW
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What C42 said of one event: a combined answer, or (404) that there is no such event.
+    """A cached entry: what C42 said of one event. A combined answer, or (404) that there is no such event.
 
     `body` is the answer as it is sent, empty for a 404. `fetched_at` is the instant, in seconds since the epoch,
-    at which we began to ask. An entry is never changed: whoever holds one can tell by itself until when it is fresh.
-    `ready` is what is made of it once, the head and the body as they are sent, and kept as long as it lives.
+    at which we began to ask: from it alone follows until when the entry is fresh. `prepared` is the head and the body
+    of the response for as long as the entry is fresh, where the memory tier keeps them (see `MemoryStore`).
     """
 
     status: Literal[200, 404]
     body: bytes
     fetched_at: float
-    ready: tuple[bytes, bytes] | None = field(default=None, init=False, compare=False, repr=False)
-
-    def keep_ready(self, head: bytes, body: bytes) -> None:
-        """The one thing that is added to an entry. It says nothing new."""
-        object.__setattr__(self, "ready", (head, body))
+    prepared: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
 
     def is_newer_than(self, other: "Entry", now: float) -> bool:
         """Whether `other` may not replace this one: it was fetched later, by a clock that can be believed."""
-        return other.fetched_at < self.fetched_at <= now + CLOCK_SKEW
+        return other.fetched_at < self.fetched_at and not is_ahead(self.fetched_at, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,22 @@ class Listed:
     size: int
 
 
-class Store(Protocol):
+class SharedStates(Protocol):
+    """Short texts, each with a name, that all who share a store see."""
+
+    def read_state(self, name: str) -> str | None:
+        """The text of that name; None where there is none."""
+        ...
+
+    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+        """Replace a text by what `change` makes of it, with nobody else in between; None removes it.
+
+        `change` may be called more than once. The text may be forgotten after `lifetime` seconds. Returns the new one.
+        """
+        ...
+
+
+class Store(SharedStates, Protocol):
     """A place that several threads, processes or hosts may share.
 
     It may forget anything at any time, and what it gives back may be anybody's: each reader checks it. A method that
@@ -55,18 +73,7 @@ class Store(Protocol):
         ...
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
-        """Remember `entry`, unless a newer one is there (see `Entry.is_newer_than`); whether it is now held."""
-        ...
-
-    def read_note(self, name: str) -> str | None:
-        """A short text that all who share the store see."""
-        ...
-
-    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
-        """Replace a note by what `change` makes of it, with nobody else in between; None removes it.
-
-        `change` may be called more than once. The note may be forgotten after `lifetime` seconds. Returns the new one.
-        """
+        """Keep `entry`, unless a newer one is there (see `Entry.is_newer_than`); whether it is kept."""
         ...
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
@@ -88,7 +95,3 @@ class SharedStore(Store, Protocol):
         memory. An entry that is replaced meanwhile may be missing. Raises StoreError, at any point of the iteration.
         """
         ...
-
-
-STORE_SECONDS = 0.25
-"""How long an operation on a store may take before it counts as failed."""

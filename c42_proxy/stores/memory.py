@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from threading import Lock
 
 from cachetools import LRUCache
@@ -10,28 +11,37 @@ from ..observability.metrics import Metrics
 from .contract import Entry
 
 ENTRY_OVERHEAD = 1024
-"""Bytes of Python objects around one body, with what hits keep of it: `tests/stores/test_memory.py` measures them."""
+"""Bytes of Python objects around one body, and what is prepared for hits: `tests/stores/test_memory.py` measures it."""
 
-MAX_NOTES_LENGTH = 4_194_304
+MAX_STATES_LENGTH = 4_194_304
+
+Prepare = Callable[[str, Entry], tuple[bytes, bytes]]
+"""Head and body of the response that an event's entry is while it is fresh."""
 
 
 class MemoryStore:
-    """Thread-safe. An entry counts as its body and `ENTRY_OVERHEAD`; one larger than `max_bytes` is not held."""
+    """Thread-safe. An entry counts as its body and `ENTRY_OVERHEAD`; one larger than `max_bytes` is not kept.
 
-    def __init__(self, max_bytes: int, metrics: Metrics | None = None) -> None:
+    With `prepare`, an entry is kept with what that makes of it: hits need nothing but to send it.
+    """
+
+    def __init__(self, max_bytes: int, metrics: Metrics | None = None, prepare: Prepare | None = None) -> None:
         self._entries: LRUCache[str, Entry] = LRUCache(max_bytes, getsizeof=_size)
-        self._notes: LRUCache[str, str] = LRUCache(MAX_NOTES_LENGTH, getsizeof=_note_size)
+        self._states: LRUCache[str, str] = LRUCache(MAX_STATES_LENGTH, getsizeof=_state_size)
         self._lock = Lock()
         self._metrics = metrics
+        self._prepare = prepare
 
     def get(self, event_id: str) -> Entry | None:
         with self._lock:
             return self._entries.get(event_id)
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
+        if self._prepare is not None and entry.prepared is None:
+            entry = replace(entry, prepared=self._prepare(event_id, entry))
         with self._lock:
-            held = self._entries.get(event_id)
-            if held is not None and held.is_newer_than(entry, now):
+            kept = self._entries.get(event_id)
+            if kept is not None and kept.is_newer_than(entry, now):
                 return False
             if _size(entry) > self._entries.maxsize:
                 self._entries.pop(event_id, None)
@@ -42,18 +52,18 @@ class MemoryStore:
                 self._metrics.memory_bytes.set(self._entries.currsize)
             return True
 
-    def read_note(self, name: str) -> str | None:
+    def read_state(self, name: str) -> str | None:
         with self._lock:
-            return self._notes.get(name)
+            return self._states.get(name)
 
-    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:  # noqa: ARG002  # the least recently used goes first
+    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:  # noqa: ARG002  # the least recently used goes first
         with self._lock:
-            note = change(self._notes.get(name))
-            if note is None or _note_size(note) > MAX_NOTES_LENGTH:
-                self._notes.pop(name, None)
+            text = change(self._states.get(name))
+            if text is None or _state_size(text) > MAX_STATES_LENGTH:
+                self._states.pop(name, None)
             else:
-                self._notes[name] = note
-            return note
+                self._states[name] = text
+            return text
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # as the contract has it
         """Always granted: within a process there is one fetch an event already."""
@@ -63,8 +73,8 @@ class MemoryStore:
         """Nothing is open."""
 
 
-def _note_size(note: str) -> int:
-    return len(note) + ENTRY_OVERHEAD
+def _state_size(text: str) -> int:
+    return len(text) + ENTRY_OVERHEAD
 
 
 def _size(entry: Entry) -> int:

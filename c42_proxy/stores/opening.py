@@ -1,24 +1,15 @@
-"""From the settings to the store that they ask for."""
+"""From the settings to the shared store that they ask for."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..observability.metrics import Metrics
 from ..settings import MEMORY_URL, Settings, masked
-from .contract import SharedStore, Store
-from .memory import MemoryStore
+from .contract import SharedStore
 from .records import fingerprint
 from .sqlite import SqliteStore
-from .tiered import SteadyStore
 
 SQLITE = "sqlite:///"
-
-
-def open_store(settings: Settings, memory: MemoryStore, clock: Callable[[], float], metrics: Metrics) -> Store:
-    """The store of `C42_CACHE_URL`, with `memory` for the time that it fails; opened at its first use, not here."""
-    shared = open_shared(settings, clock)
-    return memory if shared is None else SteadyStore(shared, memory, metrics=metrics)
 
 
 def open_shared(settings: Settings, clock: Callable[[], float]) -> SharedStore | None:

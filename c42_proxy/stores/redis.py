@@ -92,7 +92,7 @@ class RedisStore:
         self._renewal: Thread | None = None
         self._closed = Event()
         self._commands = Gate(COMMANDS_AT_ONCE)
-        self._note_changes = Gate(1)
+        self._state_changes = Gate(1)
 
     def close(self) -> None:
         """As in the contract; leases that are still held end by themselves."""
@@ -119,16 +119,16 @@ class RedisStore:
 
         return self._change(self._key("event", event_id), newest, self._lifetime) == record
 
-    def read_note(self, name: str) -> str | None:
+    def read_state(self, name: str) -> str | None:
         return _text(self._read(self._key("note", name)))
 
-    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         def change_bytes(held: bytes | None) -> bytes | None:
             note = change(_text(held))
             return None if note is None else note.encode()
 
         # Threads that change the same note wait for each other, instead of trying again.
-        with self._note_changes.turn():
+        with self._state_changes.turn():
             return _text(self._change(self._key("note", name), change_bytes, lifetime))
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:

@@ -130,14 +130,14 @@ class SqliteStore:
         except _NoRoomError:
             return self._run(remove)
 
-    def read_note(self, name: str) -> str | None:
+    def read_state(self, name: str) -> str | None:
         values = (self._key(name), self._clock())
         row = self._run(
             lambda db: db.execute("SELECT note FROM notes_1 WHERE key = ? AND until > ?", values).fetchone()
         )
         return _text(row)
 
-    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         key, now = self._key(name), self._clock()
 
         def change_it(db: sqlite3.Connection) -> str | None:

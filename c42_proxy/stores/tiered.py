@@ -1,43 +1,62 @@
-"""A shared store that may fail, and what this process remembers itself in the meantime."""
+"""The memory tier and the shared tier as one store, and the fallback while the shared tier fails."""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
 from ..errors import StoreError
 from ..observability.metrics import Metrics
-from .contract import Entry, Store
+from .contract import Entry, Store, is_ahead
+from .memory import MemoryStore
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
-"""How long a store is left alone after a failure."""
+"""How long a store that failed is not used."""
 
 Use = Literal["reading", "writing", "leasing"]
 
 
-class SteadyStore:
-    """Uses `shared`, and goes on with `local` while that fails: no method raises StoreError.
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of an entry that was put: in which tiers it is, and the entry itself, as the memory tier keeps it.
 
-    A store that cannot be read is left alone altogether. One that can be read but not written (read-only, full,
-    locked) is still read. After `RETRY_SECONDS` one caller tries again what failed, the others go on with `local`.
-    One warning when it begins, one line when all works again. `monotonic` tells seconds.
+    `shared` means that all who share the store find it.
+    """
+
+    entry: Entry
+    in_memory: bool
+    shared: bool
+
+
+class TieredStore:
+    """The memory tier of this process in front of the tier that it shares with others. Thread-safe.
+
+    `shared` is None where nothing is shared. No method raises StoreError: while the shared tier fails, the memory tier
+    is the fallback. A shared tier that cannot be read is not used at all. One that can be read but not written
+    (read-only, full, locked) is still read. After `RETRY_SECONDS` one caller tries again what failed, the others go on
+    with the fallback. One warning when it begins, one line when all works again. `monotonic` tells seconds.
     """
 
     def __init__(
         self,
-        shared: Store,
-        local: Store,
+        memory: MemoryStore,
+        shared: Store | None,
         *,
+        clock: Callable[[], float],
         metrics: Metrics,
         monotonic: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108  # a test may replace it later
     ) -> None:
+        self.in_memory = memory.get
+        """The entry of an event in the memory tier, fresh or not; None where there is none."""
+        self._memory = memory
         self._shared = shared
-        self._local = local
+        self._clock = clock
         self._metrics = metrics
         self._monotonic = monotonic
         self._lock = Lock()
@@ -45,51 +64,61 @@ class SteadyStore:
 
     @property
     def failed(self) -> bool:
-        """Whether anything of the shared store is left alone at the moment."""
+        """Whether anything of the shared tier is not used at the moment, because it failed."""
         return bool(self._retry_at)
 
     def get(self, event_id: str) -> Entry | None:
+        """The newest entry of both tiers, fresh or not. From now on it is in the memory tier, too."""
+        found = None
         with suppress(StoreError), self._using("reading") as shared:
-            entry = shared.get(event_id)
-            if entry is not None:
-                return entry
-        return self._local.get(event_id)
+            found = shared.get(event_id)
+        mine = self._memory.get(event_id)
+        now = self._clock()
+        if found is not None and found != mine and not is_ahead(found.fetched_at, now):
+            self._memory.put(event_id, found, now)
+            mine = self._memory.get(event_id)
+        if found is None or mine is None:
+            return found or mine
+        return found if is_ahead(mine.fetched_at, now) else mine
 
-    def put(self, event_id: str, entry: Entry, now: float) -> bool:
+    def put(self, event_id: str, entry: Entry, now: float) -> Kept:
+        """Keep an entry in both tiers, unless they have a newer one."""
+        in_memory = self._memory.put(event_id, entry, now)
+        mine = self._memory.get(event_id)
+        kept = mine if mine == entry else entry
         with suppress(StoreError), self._using("writing") as shared:
-            # What the shared store has something newer for is old for this process, too.
-            if not shared.put(event_id, entry, now):
-                return False
-        return self._local.put(event_id, entry, now)
+            return Kept(kept, in_memory, shared.put(event_id, entry, now))
+        return Kept(kept, in_memory, in_memory)
 
-    def read_note(self, name: str) -> str | None:
-        # While notes cannot be changed there, those here are the newer ones.
+    def read_state(self, name: str) -> str | None:
+        """As in the contract of a store."""
+        # While the shared tier cannot be written, the texts in memory are the newer ones.
         if "writing" in self._retry_at:
-            return self._local.read_note(name)
+            return self._memory.read_state(name)
         with suppress(StoreError), self._using("reading") as shared:
-            note = shared.read_note(name)
-            # What others have said is to outlive the store as well.
-            return self._local.change_note(name, lambda _held: note, math.inf)
-        return self._local.read_note(name)
+            text = shared.read_state(name)
+            # What other processes have written must outlive a shared tier that fails.
+            return self._memory.change_state(name, lambda _before: text, math.inf)
+        return self._memory.read_state(name)
 
-    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+        """As in the contract of a store."""
         with suppress(StoreError), self._using("writing") as shared:
-            note = shared.change_note(name, change, lifetime)
-            return self._local.change_note(name, lambda _held: note, lifetime)
-        return self._local.change_note(name, change, lifetime)
+            text = shared.change_state(name, change, lifetime)
+            return self._memory.change_state(name, lambda _before: text, lifetime)
+        return self._memory.change_state(name, change, lifetime)
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+        """As in the contract of a store."""
         with suppress(StoreError), self._using("leasing") as shared:
             return shared.lease(event_id)
-        return self._local.lease(event_id)
-
-    def close(self) -> None:
-        self._shared.close()
-        self._local.close()
+        return self._memory.lease(event_id)
 
     @contextmanager
     def _using(self, use: Use) -> Iterator[Store]:
-        """The shared store, if it is to be used for this now. Raises StoreError if not, and lets one pass."""
+        """The shared tier, if it is to be used for this now. Raises StoreError if not, and passes its own on."""
+        if self._shared is None:
+            raise StoreError("nothing is shared")
         tries_again = self._may_use(use)
         try:
             yield self._shared
@@ -100,17 +129,17 @@ class SteadyStore:
             self._works_again(use)
 
     def _may_use(self, use: Use) -> bool:
-        """Whether this is the one caller that tries again; raises StoreError where the store is left alone."""
+        """Whether this is the one caller that tries again; raises StoreError where the shared tier is not used."""
         if not self._retry_at:
             return False
         with self._lock:
             now = self._monotonic()
             if use != "reading" and "reading" in self._retry_at:
-                raise StoreError("the shared store is left alone")
+                raise StoreError("the shared store has failed a moment ago")
             if use not in self._retry_at:
                 return False
             if now < self._retry_at[use]:
-                raise StoreError("the shared store is left alone")
+                raise StoreError("the shared store has failed a moment ago")
             self._retry_at[use] = now + RETRY_SECONDS
             return True
 

@@ -16,7 +16,7 @@ from requests.auth import AuthBase
 from werkzeug.http import parse_date
 
 from ..deadline import Deadline
-from ..errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamDown, UpstreamError, UpstreamTimeout
+from ..errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from ..observability import correlation
 from ..observability.metrics import Metrics
 from ..version import __version__
@@ -55,7 +55,7 @@ class Page:
     count: int | None
 
 
-class C42:
+class C42Client:
     """The two calls that the proxy makes. Thread-safe, as far as the session is.
 
     `session` carries them (see `transport.new_session`), `clock` is the wall clock in seconds since the epoch: a
@@ -152,7 +152,7 @@ class C42:
             elif isinstance(exc, requests.exceptions.ContentDecodingError):
                 failure = InvalidAnswer("its content encoding is broken")
             else:
-                failure = UpstreamDown()
+                failure = UpstreamUnavailable()
         # Not `from exc`: these exceptions quote what came, and it may be an echo of our request with the token.
         raise failure
 
@@ -164,7 +164,7 @@ class C42:
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise TokenRefused(status)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise UpstreamDown(status)
+            raise UpstreamUnavailable(status)
         raise InvalidAnswer(f"status {status}", status)
 
 

@@ -1,6 +1,6 @@
-"""The ASGI front for gunicorn: events without a thread for each request; everything else is lent to the Flask app.
+"""The ASGI app for gunicorn: events without a thread for each request; everything else is left to the Flask app.
 
-What it says is what the Flask app would say, made by the same functions. A hit's headers are made once for each entry.
+Its responses are those of the Flask app, made by the same functions. The head of a hit is made once for each entry.
 """
 
 import asyncio
@@ -13,18 +13,16 @@ from typing import Any, cast
 from a2wsgi import WSGIMiddleware
 from flask import Flask
 
-from ..caching.cache import Reply
-from ..errors import Problem
+from ..caching.reply import Fetched, Hit, Reply
 from ..events import Events
 from ..observability import correlation
 from ..observability.logs import hits_are_logged, log_request
 from ..observability.metrics import Metrics
-from ..stores.contract import Entry
-from .responses import Answer, answer, entry_answer
-from .routes import EVENT_ID, EVENTS, METRICS, PREFIX, internal_error
+from .responses import cache_status, response_to
+from .routes import EVENT_ID, PREFIX, internal_error
 
 FLASK_THREADS = 16
-"""For what is refused, redirected or wrong: nothing that the Flask app is lent waits for C42."""
+"""For what is refused, redirected or wrong: no request that is left to the Flask app waits for C42."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -38,7 +36,7 @@ SEND_WHOLE = "c42_proxy.send_whole"
 _EVENT = re.compile(f"{PREFIX}({EVENT_ID})/")
 
 
-class Lent:
+class WsgiAsAsgi:
     """A WSGI app as an ASGI app, in a bounded pool of threads."""
 
     def __init__(self, app: Flask, threads: int) -> None:
@@ -53,17 +51,17 @@ class Lent:
         self._middleware.executor.shutdown()
 
 
-class Front:
-    """An ASGI application (asgi.readthedocs.io, HTTP 2.3 and newer) around the Flask app and its events."""
+class AsgiApp:
+    """An ASGI application (asgi.readthedocs.io, HTTP 2.3 and newer) in front of the Flask app and its events."""
 
-    def __init__(self, app: Flask) -> None:
-        self._events: Events = app.extensions[EVENTS]
-        self._metrics: Metrics = app.extensions[METRICS]
-        self._flask = Lent(app, FLASK_THREADS)
+    def __init__(self, flask: Flask, events: Events, metrics: Metrics) -> None:
+        self._events = events
+        self._metrics = metrics
+        self._flask = WsgiAsAsgi(flask, FLASK_THREADS)
         self._logs_hits = hits_are_logged()
 
     def close(self) -> None:
-        """End the threads of the Flask app here; the app itself stays as it is."""
+        """End the threads that the Flask app has here."""
         self._flask.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,15 +75,16 @@ class Front:
         event_id = event[1]
         request_id, if_none_match, traceparent = _sent(scope)
         try:
-            reply = self._events.hit(event_id)
+            reply: Reply | None = self._events.hit(event_id)
             if reply is None:
                 correlation.begin(request_id, traceparent)
                 reply = await self._wait(event_id)
-            status, head, body = _written(event_id, reply, if_none_match)
+            status, head, body = _status_head_body(event_id, reply, if_none_match)
             outcome, upstream_seconds = reply.outcome, reply.upstream_seconds
         except Exception as error:  # noqa: BLE001  # as Flask's handler for all that is not foreseen
             correlation.begin(request_id, traceparent)
-            status, head, body = _bytes_of(internal_error(error))
+            response = internal_error(error)
+            status, (head, body) = response.status.value, response.as_bytes()
             outcome, upstream_seconds = "error", None
         head += b"x-request-id: %b\r\n" % request_id.encode()
         if scope["method"] == "HEAD":
@@ -108,7 +107,7 @@ class Front:
 
     async def _wait(self, event_id: str) -> Reply:
         """The reply of Flask, awaited without a thread."""
-        pending = self._events.ask(event_id)
+        pending = self._events.join(event_id)
         loop = asyncio.get_running_loop()
         landed = loop.create_future()
 
@@ -127,29 +126,18 @@ class Front:
             await landed
         finally:
             give_up.cancel()
-        return pending.reply()
+        return self._events.reply_to(pending)
 
 
-def _written(event_id: str, reply: Reply, if_none_match: str | None) -> tuple[int, bytes, bytes]:
-    """The status, head and body of an answer as they are sent, but for the request's id."""
-    entry = reply.result
-    if isinstance(entry, Problem) or reply.expiry is None or if_none_match is not None:
-        return _bytes_of(answer(event_id, reply).unless_known(if_none_match))
-    head, body = entry.ready or _made_ready(event_id, entry, reply.expiry)
-    return entry.status, head + b"cache-status: %b\r\n" % reply.cache_status.encode(), body
-
-
-def _made_ready(event_id: str, entry: Entry, expiry: float) -> tuple[bytes, bytes]:
-    """Head and body as all are sent them who may reuse the entry, made once for it."""
-    _status, head, body = _bytes_of(entry_answer(event_id, entry, expiry))
-    entry.keep_ready(head, body)
-    return head, body
-
-
-def _bytes_of(told: Answer) -> tuple[int, bytes, bytes]:
-    lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in told.headers)
-    head = f"HTTP/1.1 {told.status.value} {told.status.phrase}\r\n{lines}"
-    return told.status.value, head.encode("latin-1"), told.body
+def _status_head_body(event_id: str, reply: Reply, if_none_match: str | None) -> tuple[int, bytes, bytes]:
+    """A response as it is sent, but for the request's id. For a fresh entry it is prepared already."""
+    if if_none_match is None and isinstance(reply, Hit | Fetched) and reply.expiry is not None:
+        entry = reply.entry
+        if entry.prepared is not None:
+            head, body = entry.prepared
+            return entry.status, head + b"cache-status: %b\r\n" % cache_status(reply).encode(), body
+    response = response_to(event_id, reply).unless_known(if_none_match)
+    return response.status.value, *response.as_bytes()
 
 
 def _start(status: int, head: bytes) -> Message:

@@ -6,12 +6,12 @@ from http import HTTPStatus
 from flask import Flask, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from ..caching.circuit_breaker import Guard
+from ..caching.circuit_breaker import CircuitBreaker
 from ..observability.metrics import Metrics
-from ..stores.contract import Store
+from ..stores.tiered import TieredStore
 
 
-def create_ops(metrics: Metrics, store: Store, guard: Guard) -> Flask:
+def create_ops(metrics: Metrics, store: TieredStore, breaker: CircuitBreaker) -> Flask:
     """`/metrics`, `/healthz` and `/readyz`, for whoever operates the proxy; never on the public port."""
     ops = Flask("c42_proxy.ops", static_folder=None)
 
@@ -27,7 +27,7 @@ def create_ops(metrics: Metrics, store: Store, guard: Guard) -> Flask:
     @ops.get("/readyz")
     def ready() -> Response:
         """A worker takes requests. What is degraded is named, and makes it no less ready: answers go on."""
-        degraded = [*(["store"] if getattr(store, "failed", False) else []), *guard.degraded()]
+        degraded = [*(["store"] if store.failed else []), *breaker.degraded()]
         return _json({"status": "degraded" if degraded else "ready", "degraded": degraded})
 
     return ops

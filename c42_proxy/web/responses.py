@@ -1,4 +1,4 @@
-"""What an answer is in HTTP: status, headers and body, for whoever sends them. No decisions on what to answer."""
+"""What a reply is in HTTP: status, headers and body, for both ways in. No decisions on what to answer."""
 
 import hashlib
 import json
@@ -9,8 +9,9 @@ from http import HTTPStatus
 
 from werkzeug.http import http_date, parse_etags
 
-from ..caching.cache import Reply
-from ..errors import EventNotFound
+from ..caching.freshness import Freshness
+from ..caching.reply import Asked, Failed, Fetched, Hit, Reply, StaleIfError
+from ..errors import NotAsked, Problem
 from ..observability import correlation
 from ..stores.contract import Entry
 
@@ -24,57 +25,109 @@ Header = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """`Content-Length` is that of `body`, which is not sent to HEAD."""
 
     status: HTTPStatus
     headers: tuple[Header, ...]
     body: bytes
 
-    def having(self, *headers: Header) -> "Answer":
+    def having(self, *headers: Header) -> "HttpResponse":
         """The same with more headers."""
-        return Answer(self.status, self.headers + headers, self.body)
+        return HttpResponse(self.status, self.headers + headers, self.body)
 
-    def unless_known(self, if_none_match: str | None) -> "Answer":
+    def unless_known(self, if_none_match: str | None) -> "HttpResponse":
         """The 304 instead, where this is what the client has already, by weak comparison (RFC 9110, 13.1.2)."""
         etag = dict(self.headers).get("ETag")
         if if_none_match is None or etag is None or not parse_etags(if_none_match).contains_weak(etag.strip('"')):
             return self
         about_no_body = tuple(header for header in self.headers if not header[0].startswith("Content-"))
-        return Answer(HTTPStatus.NOT_MODIFIED, about_no_body, b"")
+        return HttpResponse(HTTPStatus.NOT_MODIFIED, about_no_body, b"")
+
+    def as_bytes(self) -> tuple[bytes, bytes]:
+        """The head as HTTP/1.1 writes it, without the empty line at its end, and the body."""
+        lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in self.headers)
+        return f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{lines}".encode("latin-1"), self.body
 
 
-def answer(event_id: str, reply: Reply) -> Answer:
-    """The answer to a GET for an event."""
-    result = reply.result
-    if isinstance(result, Entry):
-        told = entry_answer(event_id, result, reply.expiry)
+def response_to(event_id: str, reply: Reply) -> HttpResponse:
+    """The response to a GET for an event."""
+    if isinstance(reply, Failed):
+        failure = reply.problem
+        retry_after = () if failure.retry_after is None else (("Retry-After", str(failure.retry_after)),)
+        response = problem(HTTPStatus(failure.status), failure.detail).having(*retry_after)
     else:
-        wait = () if result.retry_after is None else (("Retry-After", str(result.retry_after)),)
-        told = problem(HTTPStatus(result.status), result.detail).having(*wait)
-    return told.having(("Cache-Status", reply.cache_status))
+        response = _entry_response(event_id, reply.entry, expiry_of(reply))
+    return response.having(("Cache-Status", cache_status(reply)))
 
 
-def entry_answer(event_id: str, entry: Entry, expiry: float | None) -> Answer:
-    """What all are told of an entry who may reuse it until `expiry` (None: not at all): all but `Cache-Status`."""
-    until = _until(expiry)
-    if entry.status == 404:
-        # It is cached, here and elsewhere: it belongs to no one request.
-        body = _problem_body(HTTPStatus.NOT_FOUND, EventNotFound(event_id).detail)
-        return _answer(HTTPStatus.NOT_FOUND, PROBLEM_JSON, body, *until)
-    etag = () if expiry is None else (("ETag", f'"{hashlib.sha256(entry.body).hexdigest()[:32]}"'),)
-    return _answer(HTTPStatus.OK, JSON, entry.body, *until, *etag)
+def expiry_of(reply: Reply) -> float | None:
+    """The instant until which every cache may reuse the response; None where none may."""
+    return reply.expiry if isinstance(reply, Hit | Fetched) else None
 
 
-def problem(status: HTTPStatus, detail: str) -> Answer:
+def prepared(freshness: Freshness, event_id: str, entry: Entry) -> tuple[bytes, bytes]:
+    """Head and body of the response that an entry is while it is fresh: all but `Cache-Status`."""
+    return _entry_response(event_id, entry, freshness.expiry(entry.fetched_at)).as_bytes()
+
+
+def cache_status(reply: Reply) -> str:
+    """The value of `Cache-Status` (RFC 9211): how the reply came about."""
+    match reply:
+        case Hit():
+            return f"c42-proxy; hit; ttl={reply.ttl}"
+        case Fetched():
+            late = None if reply.expiry is not None else "detail=past-expiry"
+            return _joined(*_of_asking(reply.asked, stored=reply.stored), late)
+        case StaleIfError() if reply.asked.forward is None:
+            return _joined("hit", f"ttl={reply.ttl}", "detail=stale-if-error")
+        case StaleIfError():
+            return _joined("fwd=stale", _forward_status(reply.asked), "detail=stale-if-error")
+        case Failed():
+            return _joined(*_of_asking(reply.asked), _why_not_asked(reply.problem, reply.asked))
+
+
+def problem(status: HTTPStatus, detail: str) -> HttpResponse:
     """RFC 9457, section 3; `request_id` is what the operator finds in the log."""
     origin = correlation.current()
     members = {} if origin is None else {"request_id": origin.request_id}
-    return _answer(status, PROBLEM_JSON, _problem_body(status, detail, **members), ("Cache-Control", NO_STORE))
+    return _response(status, PROBLEM_JSON, _problem_body(status, detail, **members), ("Cache-Control", NO_STORE))
+
+
+def _of_asking(asked: Asked, *, stored: bool = False) -> tuple[str | None, ...]:
+    return (
+        None if asked.forward is None else f"fwd={asked.forward.value}",
+        "stored" if stored else None,
+        "collapsed" if asked.collapsed else None,
+        _forward_status(asked),
+    )
+
+
+def _forward_status(asked: Asked) -> str | None:
+    return None if asked.upstream_status is None else f"fwd-status={asked.upstream_status}"
+
+
+def _why_not_asked(failure: Problem, asked: Asked) -> str | None:
+    return f"detail={failure.reason}" if isinstance(failure, NotAsked) and asked.forward is None else None
+
+
+def _joined(*parameters: str | None) -> str:
+    return "; ".join(["c42-proxy", *filter(None, parameters)])
+
+
+def _entry_response(event_id: str, entry: Entry, expiry: float | None) -> HttpResponse:
+    """An entry that may be reused until `expiry` (None: not at all): all but `Cache-Status`."""
+    until = _until(expiry)
+    if entry.status == 404:
+        # It is cached, here and elsewhere: it belongs to no one request.
+        detail = f"C42 has no event {event_id} that this proxy may see, or it was deleted."
+        return _response(HTTPStatus.NOT_FOUND, PROBLEM_JSON, _problem_body(HTTPStatus.NOT_FOUND, detail), *until)
+    etag = () if expiry is None else (("ETag", f'"{hashlib.sha256(entry.body).hexdigest()[:32]}"'),)
+    return _response(HTTPStatus.OK, JSON, entry.body, *until, *etag)
 
 
 def _until(expiry: float | None) -> tuple[Header, ...]:
-    """The one instant until which every cache may reuse the answer, if there is one."""
+    """The one instant until which every cache may reuse the response, if there is one."""
     if expiry is None:
         return (("Cache-Control", NO_STORE),)
     instant = math.floor(expiry)
@@ -94,6 +147,6 @@ def _problem_body(status: HTTPStatus, detail: str, **members: str) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _answer(status: HTTPStatus, content_type: str, body: bytes, *headers: Header) -> Answer:
+def _response(status: HTTPStatus, content_type: str, body: bytes, *headers: Header) -> HttpResponse:
     about_body = (("Content-Type", content_type), ("Content-Length", str(len(body))))
-    return Answer(status, about_body + headers, body)
+    return HttpResponse(status, about_body + headers, body)

@@ -1,28 +1,24 @@
-"""HTTP in, HTTP out: the one address, and what is refused. No decisions on what to answer."""
+"""The WSGI app: the one address, and what is refused. No decisions on what to answer."""
 
 import logging
 import time
 from http import HTTPStatus
 from urllib.parse import quote
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Flask, Request, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, MapAdapter
 
-from ..caching.cache import Reply
+from ..caching.reply import Reply
 from ..events import Events
 from ..observability import correlation
 from ..observability.logs import log_request
 from ..observability.metrics import Metrics
-from .responses import Answer, answer, problem
+from .responses import HttpResponse, problem, response_to
 
 log = logging.getLogger(__name__)
 
 PREFIX = "/events-with-subscriptions/"
-EVENTS = "c42_proxy.events"
-METRICS = "c42_proxy.metrics"
-"""Where the front finds the app's parts (`Flask.extensions`)."""
-
 EVENT_ID = "[A-Za-z0-9_-]{1,128}"
 """An event's id, after percent-decoding. Nothing else may reach C42: it would change the query there."""
 METHODS = ["GET"]  # and HEAD, which Flask adds
@@ -34,8 +30,31 @@ class EventIdConverter(BaseConverter):
     regex = EVENT_ID
 
 
-def create_blueprint(events: Events, metrics: Metrics) -> Blueprint:
-    """The one address of the proxy, answered by `events`, and what is done for every request."""
+def create_flask(events: Events, metrics: Metrics) -> Flask:
+    """The proxy as a Flask app: its one address, answered by `events`, and what is done for every request."""
+    app = _App("c42_proxy", static_folder=None)
+    app.url_map.converters["event_id"] = EventIdConverter
+    app.url_map.merge_slashes = False
+    app.register_blueprint(_blueprint(events, metrics))
+    app.register_error_handler(Exception, lambda error: flask_response(internal_error(error)))
+    return app
+
+
+class _App(Flask):
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Route by path and method alone: left to Flask, Host, Upgrade and SCRIPT_NAME would have a say."""
+        if request is None:
+            return super().create_url_adapter(request)
+        path = request.environ.get("PATH_INFO", "")
+        return self.url_map.bind(
+            "c42-proxy",
+            # Werkzeug takes doubled slashes at the start for one.
+            path_info="/" if path.startswith("//") else path,
+            default_method=request.method,
+        )
+
+
+def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
     blueprint = Blueprint("events", __name__)
 
     @blueprint.before_app_request
@@ -68,7 +87,7 @@ def create_blueprint(events: Events, metrics: Metrics) -> Blueprint:
     @blueprint.route(f"{PREFIX}<event_id:event_id>/", methods=METHODS, provide_automatic_options=False)
     def event_with_subscriptions(event_id: str) -> Response:
         g.reply = events.reply(event_id)
-        return respond(answer(event_id, g.reply).unless_known(request.headers.get("If-None-Match")))
+        return flask_response(response_to(event_id, g.reply).unless_known(request.headers.get("If-None-Match")))
 
     @blueprint.route(f"{PREFIX}<event_id:event_id>", methods=METHODS, provide_automatic_options=False)
     def without_closing_slash(event_id: str) -> Response:
@@ -81,29 +100,29 @@ def create_blueprint(events: Events, metrics: Metrics) -> Blueprint:
     @blueprint.app_errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
         if isinstance(error, MethodNotAllowed):
-            told = problem(HTTPStatus.METHOD_NOT_ALLOWED, "This address knows GET and HEAD.")
-            return respond(told.having(("Allow", "GET, HEAD")))
+            not_allowed = problem(HTTPStatus.METHOD_NOT_ALLOWED, "This address knows GET and HEAD.")
+            return flask_response(not_allowed.having(("Allow", "GET, HEAD")))
         if isinstance(error, NotFound):
             detail = (
                 "There is only /events-with-subscriptions/<event_id>/ here, "
                 "with an event_id of 1 to 128 letters, digits, '-' and '_'."
             )
-            return respond(problem(HTTPStatus.NOT_FOUND, detail))
-        return respond(problem(HTTPStatus(error.code or 500), "This request cannot be answered."))
+            return flask_response(problem(HTTPStatus.NOT_FOUND, detail))
+        return flask_response(problem(HTTPStatus(error.code or 500), "This request cannot be answered."))
 
     return blueprint
 
 
-def internal_error(error: Exception) -> Answer:
-    """The answer where the proxy itself is at fault; the traceback is for the log alone."""
+def internal_error(error: Exception) -> HttpResponse:
+    """The response where the proxy itself is at fault; the traceback is for the log alone."""
     log.error("a bug of the proxy", exc_info=error)
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The proxy made a mistake. Its operator finds it in the log.")
 
 
-def respond(told: Answer) -> Response:
-    """An answer as Flask sends it."""
-    response = Response(told.body, told.status, told.headers)
-    if not told.body:
+def flask_response(sent: HttpResponse) -> Response:
+    """A response as Flask sends it."""
+    response = Response(sent.body, sent.status, sent.headers)
+    if not sent.body:
         # Flask has a default for it.
         del response.headers["Content-Type"]
     return response

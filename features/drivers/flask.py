@@ -6,4 +6,4 @@ from features.drivers.in_process import InProcess
 
 
 def flask() -> InProcess:
-    return InProcess(nullcontext)
+    return InProcess(lambda proxy: nullcontext(proxy.flask))

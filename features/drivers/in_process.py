@@ -1,19 +1,17 @@
 """What the drivers in this process share: C42 is mocked, and the time is frozen."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flask import Flask
 from freezegun import freeze_time
 
-from c42_proxy import create_app
+from c42_proxy.app import Proxy, build
 from c42_proxy.settings import Settings
 from features.drivers import wires
 from features.drivers.driver import START, broken_clock
 from features.drivers.network import forbid_connections
-from harness.apps import running
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -24,7 +22,7 @@ class InProcess:
 
     store = "memory"
 
-    def __init__(self, serve: "Callable[[Flask], AbstractContextManager[WSGIApplication]]") -> None:
+    def __init__(self, serve: "Callable[[Proxy], AbstractContextManager[WSGIApplication]]") -> None:
         self._serve = serve
         self._running = ExitStack()
         forbid_connections()
@@ -44,8 +42,8 @@ class InProcess:
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
         checked = Settings.from_env({**settings, "C42_CACHE_URL": "memory://"})
-        app = create_app(checked, clock=broken_clock) if has_bug else create_app(checked)
-        with running(app), self._serve(app) as served:
+        proxy = build(checked, clock=broken_clock) if has_bug else build(checked)
+        with closing(proxy), self._serve(proxy) as served:
             yield served
 
     def output(self) -> str:

@@ -16,13 +16,11 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask
-
-from c42_proxy.app import close_app, create_app
+from c42_proxy.app import Proxy, build
 from c42_proxy.observability.logs import configure_logs
 from c42_proxy.server.gunicorn import Server
 from c42_proxy.settings import Settings
-from c42_proxy.web.asgi import Front, Receive, Scope, Send
+from c42_proxy.web.asgi import Receive, Scope, Send
 from features.drivers import wires
 from features.drivers.driver import START, broken_clock
 from harness.processes import Process, clean_environ, free_port
@@ -145,26 +143,19 @@ class _ByScenario:
     def __init__(self, folder: _Folder) -> None:
         self._folder = folder
         self._scenario = ""
-        self._front: Front | None = None
-        self._app: Flask | None = None
+        self._proxy: Proxy | None = None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         scenario = self._folder.scenario
-        if self._front is None or scenario != self._scenario:
+        if self._proxy is None or scenario != self._scenario:
             told = json.loads(scenario)
             clock: Callable[[], float] = broken_clock if told["has_bug"] else lambda: self._folder.now
-            if self._front is not None and self._app is not None:
+            if self._proxy is not None:
                 # In a thread: what is under way may take its time, and the loop has other requests.
-                Thread(target=_close, args=(self._front, self._app), name="closing").start()
-            self._app = create_app(Settings.from_env(told["settings"]), clock=clock)
-            self._front = Front(self._app)
+                Thread(target=self._proxy.close, name="closing").start()
+            self._proxy = build(Settings.from_env(told["settings"]), clock=clock)
             self._scenario = scenario
-        return self._front(scope, receive, send)
-
-
-def _close(front: Front, app: Flask) -> None:
-    front.close()
-    close_app(app)
+        return self._proxy.asgi(scope, receive, send)
 
 
 class _LiveServer(Server):

@@ -9,20 +9,21 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from c42_proxy.caching.cache import Reply
+from c42_proxy.caching import reply as replies
+from c42_proxy.caching.reply import Fetched, Hit, Reply
 from c42_proxy.errors import (
-    C42Down,
+    BackingOff,
+    CircuitOpen,
     NotAsked,
-    Problem,
     RateLimited,
-    RecentFailure,
+    RepeatedFailure,
     TokenRefused,
-    ToldToWait,
-    UpstreamDown,
     UpstreamError,
     UpstreamTimeout,
+    UpstreamUnavailable,
 )
 from c42_proxy.stores.contract import Entry
+from c42_proxy.web.responses import cache_status, expiry_of
 
 SKEW = 1.0
 HOUR = 3600.0
@@ -247,7 +248,7 @@ class Rules:
             return
         if view.sure:
             self.failure[event] = failed
-        if isinstance(error, UpstreamDown | UpstreamTimeout):
+        if isinstance(error, UpstreamUnavailable | UpstreamTimeout):
             self._count(event)
 
     def _is_longer_one(self, wait: Span) -> bool:
@@ -277,34 +278,35 @@ class Rules:
         kept: bool | None,
     ) -> None:
         """Whether a reply is true and allowed, after `learn`."""
-        parameters = reply.cache_status.split("; ")
+        parameters = cache_status(reply).split("; ")
         assert parameters.pop(0) == "c42-proxy"
         if isinstance(outcome, Entry):
             self._check_new(view, reply, outcome, kept, parameters)
-        elif isinstance(reply.result, Entry) and reply.expiry is not None:
+        elif isinstance(reply, replies.Failed):
+            self._check_problem(event, view, reply, outcome, parameters)
+        elif isinstance(reply, Hit | Fetched):
             assert outcome is None, "C42 failed, and the answer is told as fresh"
             assert parameters == self.check_hit(process, event, view.known, reply)
-        elif isinstance(reply.result, Entry):
-            self._check_stale(event, view, reply.result, outcome, parameters)
         else:
-            self._check_problem(event, view, reply, outcome, parameters)
-        if isinstance(reply.result, Entry) and outcome is None:
-            process.has(event, reply.result)
+            self._check_stale(event, view, reply.entry, outcome, parameters)
+        if not isinstance(reply, replies.Failed) and outcome is None:
+            process.has(event, reply.entry)
 
     def check_hit(self, process: Process, event: str, known: Entry | None, reply: Reply) -> list[str]:
         """A fresh answer is one of C42's, and no older than what is known; gives what `Cache-Status` must say of it."""
-        entry = reply.result
-        assert isinstance(entry, Entry)
+        assert isinstance(reply, Hit)
+        entry = reply.entry
         assert entry in self.said[event], "C42 never said that"
         assert self.fresh(entry), "it is past its instant"
-        assert reply.expiry == self.expiry(entry)
+        assert expiry_of(reply) == self.expiry(entry)
         newest = self.newest(process.own.get(event), known)
         assert newest is None or entry.fetched_at >= newest.fetched_at, "something newer is known"
         return ["hit", f"ttl={math.floor(self.expiry(entry) - self.now)}"]
 
     def _check_new(self, view: View, reply: Reply, outcome: Entry, kept: bool | None, parameters: list[str]) -> None:
-        assert reply.result == outcome, "C42 has just said something else"
-        assert reply.expiry == (self.expiry(outcome) if self.fresh(outcome) else None)
+        assert isinstance(reply, Fetched)
+        assert reply.entry == outcome, "C42 has just said something else"
+        assert expiry_of(reply) == (self.expiry(outcome) if self.fresh(outcome) else None)
         self._check_forward(view, parameters.pop(0))
         if parameters[0] == "stored":
             parameters.pop(0)
@@ -327,7 +329,7 @@ class Rules:
         assert not isinstance(outcome, TokenRefused), "a refused token is hidden"
         assert view.known is None or view.known.fetched_at <= entry.fetched_at, "something newer is known"
         if view.sure and view.forbidden == "it failed a moment ago":
-            assert self.failure[event].error.may_be_hidden, "a refused token is hidden"
+            assert self.failure[event].error.allows_stale, "a refused token is hidden"
         ttl = math.floor(self.expiry(entry) - self.now)
         if isinstance(outcome, UpstreamError):
             assert parameters == ["fwd=stale", *_status(outcome), "detail=stale-if-error"]
@@ -336,12 +338,15 @@ class Rules:
             assert ttl <= 0, "it has not expired"
 
     def _check_problem(
-        self, event: str, view: View, reply: Reply, outcome: UpstreamError | Entry | None, parameters: list[str]
+        self,
+        event: str,
+        view: View,
+        reply: replies.Failed,
+        outcome: UpstreamError | Entry | None,
+        parameters: list[str],
     ) -> None:
-        problem = reply.result
-        assert isinstance(problem, Problem)
-        assert reply.expiry is None
-        if problem.may_be_hidden and view.known is not None and self.useful(view.known):
+        problem = reply.problem
+        if problem.allows_stale and view.known is not None and self.useful(view.known):
             others = [entry for entry in self.said[event] if entry != view.known]
             overtaken = any(entry.fetched_at >= view.known.fetched_at for entry in others)
             in_doubt = overtaken and not (view.sure or view.alone)
@@ -357,13 +362,13 @@ class Rules:
 
     def _check_not_asked(self, event: str, view: View, problem: NotAsked) -> None:
         """The reason why C42 was not asked is a true one."""
-        if isinstance(problem, RecentFailure):
+        if isinstance(problem, RepeatedFailure):
             told = [failed.error for failed in self.failures[event] if failed.span.covers(self.now)]
             assert (problem.status, problem.detail) in [(error.status, error.detail) for error in told]
-        elif isinstance(problem, ToldToWait):
+        elif isinstance(problem, BackingOff):
             ends = [span.until for span in self.waits if span.covers(self.now)]
             assert problem.retry_after in {max(1, math.ceil(end - self.now)) for end in ends}
-        elif isinstance(problem, C42Down):
+        elif isinstance(problem, CircuitOpen):
             assert any(span.covers(self.now) for span in self.pauses), "C42 is not down"
             if self._breaker_known(view.sure):
                 assert self.pause is not None

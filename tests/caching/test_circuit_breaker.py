@@ -12,81 +12,81 @@ import responses
 from pydantic import SecretStr
 from requests import PreparedRequest
 
-from c42_proxy.caching.cache import Cache, Reply
-from c42_proxy.caching.circuit_breaker import NOTE, Guard
+from c42_proxy.app import build
+from c42_proxy.caching.circuit_breaker import STATE, CircuitBreaker
+from c42_proxy.caching.reply import Failed, Reply
 from c42_proxy.errors import (
-    C42Down,
+    BackingOff,
+    CircuitOpen,
     InvalidAnswer,
     NotAsked,
     RateLimited,
     TokenRefused,
-    ToldToWait,
-    UpstreamDown,
     UpstreamError,
     UpstreamTimeout,
+    UpstreamUnavailable,
 )
-from c42_proxy.events import CALLS_AT_ONCE, Events
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.stores.contract import Store
+from c42_proxy.settings import Settings
+from c42_proxy.stores.contract import SharedStates
 from c42_proxy.stores.memory import MemoryStore
-from c42_proxy.upstream.client import C42
-from c42_proxy.upstream.transport import new_session
+from c42_proxy.web.responses import cache_status
 
 NOW = 1_700_000_000.0
-TRIAL_SECONDS = 8.0
+PROBE_SECONDS = 8.0
 PATIENCE = 5.0
 API_URL = "https://c42.example/api/v2/"
 
 Answer = tuple[int, dict[str, str], str]
 
 
-class GuardTest(unittest.TestCase):
+class BreakerTest(unittest.TestCase):
     """A guard that takes C42 for down after three failures in a row."""
 
     def setUp(self) -> None:
         self.now = NOW
         self.store = MemoryStore(100_000)
-        self.guard = self.new_guard()
+        self.breaker = self.new_breaker()
 
-    def new_guard(self, threshold: int = 3, store: Store | None = None) -> Guard:
-        return Guard(
+    def new_breaker(self, threshold: int = 3, store: SharedStates | None = None) -> CircuitBreaker:
+        return CircuitBreaker(
             store or self.store,
             clock=lambda: self.now,
             threshold=threshold,
-            trial_seconds=TRIAL_SECONDS,
+            probe_seconds=PROBE_SECONDS,
             metrics=Metrics(),
         )
 
     def fails(self, *event_ids: str, error: UpstreamError | None = None) -> None:
         for event_id in event_ids:
-            self.guard.note_failure(event_id, error or UpstreamDown(500))
+            self.breaker.note_failure(event_id, error or UpstreamUnavailable(500))
 
-    def told(self, guard: Guard | None = None) -> tuple[type[NotAsked], int | None] | None:
+    def told(self, breaker: CircuitBreaker | None = None) -> tuple[type[NotAsked], int | None] | None:
         """What a fetch is told that wants to begin: nothing, or why not, and when to try again."""
         try:
-            (guard or self.guard).permit()
+            (breaker or self.breaker).permit()
         except NotAsked as refusal:
             return type(refusal), refusal.retry_after
         return None
 
-    def assert_permitted(self, guard: Guard | None = None) -> None:
-        self.assertIsNone(self.told(guard))
+    def assert_permitted(self, breaker: CircuitBreaker | None = None) -> None:
+        self.assertIsNone(self.told(breaker))
 
-    def assert_refused(self, why: type[NotAsked], seconds: int, guard: Guard | None = None) -> None:
-        self.assertEqual((why, seconds), self.told(guard))
+    def assert_refused(self, why: type[NotAsked], seconds: int, breaker: CircuitBreaker | None = None) -> None:
+        self.assertEqual((why, seconds), self.told(breaker))
 
 
-class WaitTest(GuardTest):
+class WaitTest(BreakerTest):
     def wait(self, seconds: float) -> None:
-        self.guard.note_wait(RateLimited(seconds, 429))
+        self.breaker.begin_back_off(RateLimited(seconds, 429))
 
     def test_to_the_microsecond(self) -> None:
         """Nobody asks before the wait is over, and anybody from then on."""
         self.assert_permitted()
         self.wait(30)
-        self.assert_refused(ToldToWait, 30)
+        self.assert_refused(BackingOff, 30)
         self.now = NOW + 30 - 1e-6
-        self.assert_refused(ToldToWait, 1)
+        self.assert_refused(BackingOff, 1)
         self.now = NOW + 30
         self.assert_permitted()
 
@@ -95,17 +95,17 @@ class WaitTest(GuardTest):
         for first, second in ((30, 10), (10, 30)):
             with self.subTest(first=first, second=second):
                 self.store = MemoryStore(100_000)
-                self.guard = self.new_guard()
+                self.breaker = self.new_breaker()
                 self.wait(first)
                 self.wait(second)
-                self.assert_refused(ToldToWait, 30)
+                self.assert_refused(BackingOff, 30)
 
     def test_an_old_wait_is_no_longer_the_longest(self) -> None:
         """A wait that nobody can believe any more, for the clock was set back, does not hide a new one."""
         self.wait(3600)
         self.now = NOW - 100
         self.wait(10)
-        self.assert_refused(ToldToWait, 10)
+        self.assert_refused(BackingOff, 10)
         self.now += 10
         self.assert_permitted()
 
@@ -113,7 +113,7 @@ class WaitTest(GuardTest):
         """A wait that begins more than a second ahead is void; less is skew between hosts."""
         self.wait(30)
         self.now = NOW - 1
-        self.assert_refused(ToldToWait, 31)
+        self.assert_refused(BackingOff, 31)
         self.now = NOW - 1.001
         self.assert_permitted()
 
@@ -122,23 +122,23 @@ class WaitTest(GuardTest):
         for seconds, held in ((3600.0, True), (3601.0, False)):
             with self.subTest(seconds=seconds):
                 note = json.dumps({"wait": {"since": NOW, "until": NOW + seconds}})
-                self.store.change_note(NOTE, lambda _, note=note: note, 3600)  # type: ignore[misc]
-                self.assertEqual((ToldToWait, 3600) if held else None, self.told(self.new_guard()))
+                self.store.change_state(STATE, lambda _, note=note: note, 3600)  # type: ignore[misc]
+                self.assertEqual((BackingOff, 3600) if held else None, self.told(self.new_breaker()))
 
     def test_others_on_the_store(self) -> None:
         """What one is told, all who share the store keep to."""
-        other = self.new_guard()
+        other = self.new_breaker()
         self.assert_permitted(other)
         self.wait(30)
-        self.assert_refused(ToldToWait, 30, other)
-        with self.assertRaises(ToldToWait):
-            other.check_wait()
+        self.assert_refused(BackingOff, 30, other)
+        with self.assertRaises(BackingOff):
+            other.check_back_off()
 
     def test_store_that_forgets(self) -> None:
         """A process that knows of a wait keeps to it, whatever the store has forgotten since."""
         self.wait(30)
-        self.store.change_note(NOTE, lambda _: None, 0)
-        self.assert_refused(ToldToWait, 30)
+        self.store.change_state(STATE, lambda _: None, 0)
+        self.assert_refused(BackingOff, 30)
         self.now = NOW + 30
         self.assert_permitted()
 
@@ -146,32 +146,32 @@ class WaitTest(GuardTest):
         """A void wait in the store, however long, does not make this process forget the one that it was told."""
         self.wait(30)
         void = json.dumps({"wait": {"since": NOW + 1.5, "until": NOW + 300}})
-        self.store.change_note(NOTE, lambda _: void, 3600)
-        self.assert_refused(ToldToWait, 30)
+        self.store.change_state(STATE, lambda _: void, 3600)
+        self.assert_refused(BackingOff, 30)
 
     def test_success_does_not_end_it(self) -> None:
         """An answer that comes during a wait says nothing about the wait."""
         self.wait(30)
         self.fails("a", "b", "c")
-        self.guard.note_success()
-        self.assert_refused(ToldToWait, 30)
+        self.breaker.note_success()
+        self.assert_refused(BackingOff, 30)
 
     def test_wait_before_pause(self) -> None:
         """A wish to wait is told rather than that C42 is down."""
         self.wait(30)
         self.fails("a", "b", "c")
-        self.assert_refused(ToldToWait, 30)
+        self.assert_refused(BackingOff, 30)
 
 
-class DownTest(GuardTest):
+class DownTest(BreakerTest):
     def test_three_events(self) -> None:
         """Failures of three events in a row start a pause of five seconds, to the microsecond."""
         self.fails("a", "b")
         self.assert_permitted()
         self.fails("c")
-        self.assert_refused(C42Down, 5)
+        self.assert_refused(CircuitOpen, 5)
         self.now = NOW + 5 - 1e-6
-        self.assert_refused(C42Down, 1)
+        self.assert_refused(CircuitOpen, 1)
         self.now = NOW + 5
         self.assert_permitted()
 
@@ -180,12 +180,12 @@ class DownTest(GuardTest):
         self.fails("a", "a", "b", "a", "b", "b", "a")
         self.assert_permitted()
         self.fails("c")
-        self.assert_refused(C42Down, 5)
+        self.assert_refused(CircuitOpen, 5)
 
     def test_time_out_counts(self) -> None:
         """A time-out is a failure like any other."""
         self.fails("a", "b", "c", error=UpstreamTimeout())
-        self.assert_refused(C42Down, 5)
+        self.assert_refused(CircuitOpen, 5)
 
     def test_no_sign_of_being_down(self) -> None:
         """A refused token, nonsense and a wish to wait count for nothing, and against nothing."""
@@ -194,21 +194,21 @@ class DownTest(GuardTest):
             self.fails("c", "d", "e", "f", error=error)
         self.assert_permitted()
         self.fails("c")
-        self.assert_refused(C42Down, 5)
+        self.assert_refused(CircuitOpen, 5)
 
     def test_success_clears_the_count(self) -> None:
         """After an answer, the count begins anew."""
         self.fails("a", "b")
-        self.guard.note_success()
+        self.breaker.note_success()
         self.fails("c", "d")
         self.assert_permitted()
         self.fails("a")
-        self.assert_refused(C42Down, 5)
+        self.assert_refused(CircuitOpen, 5)
 
     def test_success_ends_the_pause(self) -> None:
         """An answer, also of a fetch that began before it, ends the pause for all."""
         self.fails("a", "b", "c")
-        self.guard.note_success()
+        self.breaker.note_success()
         self.assert_permitted()
         self.assert_permitted()
 
@@ -225,8 +225,8 @@ class DownTest(GuardTest):
         self.fails("a", "b", "c")
         self.now = NOW + 5
         self.assert_permitted()
-        self.assert_refused(C42Down, 1)
-        self.assert_refused(C42Down, 1, self.new_guard())
+        self.assert_refused(CircuitOpen, 1)
+        self.assert_refused(CircuitOpen, 1, self.new_breaker())
 
     def test_trial_of_another_that_fails_meanwhile(self) -> None:
         """Who finds the pause over, but takes the trial only when another one has renewed it, is refused."""
@@ -242,11 +242,11 @@ class DownTest(GuardTest):
                 self.fails("d")
             return self.now
 
-        slow = Guard(self.store, clock=clock, threshold=3, trial_seconds=TRIAL_SECONDS, metrics=Metrics())
-        self.assert_refused(C42Down, 5, slow)
+        slow = CircuitBreaker(self.store, clock=clock, threshold=3, probe_seconds=PROBE_SECONDS, metrics=Metrics())
+        self.assert_refused(CircuitOpen, 5, slow)
         self.assertGreaterEqual(looks, 3)
         self.now += 4.999
-        self.assert_refused(C42Down, 1)
+        self.assert_refused(CircuitOpen, 1)
         self.now += 0.001
         self.assert_permitted()
 
@@ -255,7 +255,7 @@ class DownTest(GuardTest):
         self.fails("a", "b", "c")
         self.now = NOW + 5
         self.assert_permitted()
-        self.guard.note_success()
+        self.breaker.note_success()
         self.assert_permitted()
         self.assert_permitted()
 
@@ -267,9 +267,9 @@ class DownTest(GuardTest):
             self.assert_permitted()
             self.now += 2
             self.fails(f"d{round_number}")
-            self.assert_refused(C42Down, 5)
+            self.assert_refused(CircuitOpen, 5)
             self.now += 4.9
-            self.assert_refused(C42Down, 1)
+            self.assert_refused(CircuitOpen, 1)
 
     def test_trial_of_the_event_that_failed_last(self) -> None:
         """A trial of the event that failed last renews nothing: the next one may try at once."""
@@ -278,40 +278,40 @@ class DownTest(GuardTest):
         self.assert_permitted()
         self.fails("c")
         self.assert_permitted()
-        self.assert_refused(C42Down, 1)
+        self.assert_refused(CircuitOpen, 1)
         self.fails("a")
-        self.assert_refused(C42Down, 5)
+        self.assert_refused(CircuitOpen, 5)
 
     def test_trial_that_says_nothing(self) -> None:
         """A trial that ends in a refused token, nonsense or a broken off fetch lets the next one try at once."""
-        for error in (TokenRefused(401), InvalidAnswer("nonsense", 200), ToldToWait(0)):
+        for error in (TokenRefused(401), InvalidAnswer("nonsense", 200), BackingOff(0)):
             with self.subTest(error=error):
                 self.store = MemoryStore(100_000)
-                self.guard = self.new_guard()
+                self.breaker = self.new_breaker()
                 self.now = NOW
                 self.fails("a", "b", "c")
                 self.now = NOW + 5
                 self.assert_permitted()
-                self.guard.note_failure("d", error)
+                self.breaker.note_failure("d", error)
                 self.assert_permitted()
-                self.assert_refused(C42Down, 1)
+                self.assert_refused(CircuitOpen, 1)
 
     def test_trial_that_dies(self) -> None:
         """Where nobody hears of a trial again, another may try after twice the budget."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
         self.assert_permitted()
-        self.now += TRIAL_SECONDS - 0.001
-        self.assert_refused(C42Down, 1)
+        self.now += PROBE_SECONDS - 0.001
+        self.assert_refused(CircuitOpen, 1)
         self.now += 0.001
         self.assert_permitted()
-        self.assert_refused(C42Down, 1)
+        self.assert_refused(CircuitOpen, 1)
 
     def test_clock_set_back(self) -> None:
         """A pause, or a trial, that begins more than a second ahead holds nobody up."""
         self.fails("a", "b", "c")
         self.now = NOW - 1
-        self.assert_refused(C42Down, 6)
+        self.assert_refused(CircuitOpen, 6)
         self.now = NOW - 1.001
         self.assert_permitted()
         self.assert_permitted()
@@ -323,7 +323,7 @@ class DownTest(GuardTest):
         self.assert_permitted()
         self.now = NOW + 4.5
         self.fails("d")
-        self.assert_refused(C42Down, 1)
+        self.assert_refused(CircuitOpen, 1)
         self.now = NOW + 5
         self.assert_permitted()
 
@@ -334,43 +334,43 @@ class DownTest(GuardTest):
         self.assert_permitted()
         self.now = NOW + 10
         self.assert_permitted()
-        self.assert_refused(C42Down, 1)
+        self.assert_refused(CircuitOpen, 1)
 
     def test_never(self) -> None:
         """With a threshold of 0 nothing is a sign of being down."""
-        self.guard = self.new_guard(threshold=0)
+        self.breaker = self.new_breaker(threshold=0)
         self.fails(*(f"event {number}" for number in range(100)))
         self.assert_permitted()
 
     def test_never_whatever_others_think(self) -> None:
         """With a threshold of 0 a pause that others have noted, or we did before a restart, holds nobody up."""
         self.fails("a", "b", "c")
-        careless = self.new_guard(threshold=0)
+        careless = self.new_breaker(threshold=0)
         for self.now in (NOW, NOW + 5):
             for _ in range(2):
                 self.assert_permitted(careless)
 
     def test_first_failure(self) -> None:
         """With a threshold of 1 the first failure is enough."""
-        self.guard = self.new_guard(threshold=1)
+        self.breaker = self.new_breaker(threshold=1)
         self.fails("a")
-        self.assert_refused(C42Down, 5)
+        self.assert_refused(CircuitOpen, 5)
 
     def test_shared(self) -> None:
         """Failures, pause, trial and success are everybody's who shares the store."""
-        one, other = self.new_guard(), self.new_guard()
+        one, other = self.new_breaker(), self.new_breaker()
         for guard, event_id in ((one, "a"), (other, "b"), (one, "c")):
-            guard.note_failure(event_id, UpstreamDown(None))
-        self.assert_refused(C42Down, 5, one)
-        self.assert_refused(C42Down, 5, other)
+            guard.note_failure(event_id, UpstreamUnavailable(None))
+        self.assert_refused(CircuitOpen, 5, one)
+        self.assert_refused(CircuitOpen, 5, other)
         self.now = NOW + 5
         self.assert_permitted(other)
-        self.assert_refused(C42Down, 1, one)
+        self.assert_refused(CircuitOpen, 1, one)
         other.note_success()
         self.assert_permitted(one)
 
 
-class NoteTest(GuardTest):
+class NoteTest(BreakerTest):
     def test_garbage(self) -> None:
         """A note that is not ours says nothing, and is replaced by the next that is."""
         span = {"since": NOW, "until": NOW + 30}
@@ -384,27 +384,27 @@ class NoteTest(GuardTest):
         ]
         for text in ("", "{", "\x00", *map(json.dumps, notes)):
             with self.subTest(note=text):
-                self.store.change_note(NOTE, lambda _, text=text: text, 3600)  # type: ignore[misc]
-                self.guard = self.new_guard()
+                self.store.change_state(STATE, lambda _, text=text: text, 3600)  # type: ignore[misc]
+                self.breaker = self.new_breaker()
                 self.assert_permitted()
-                self.guard.note_success()
+                self.breaker.note_success()
                 self.fails("a", "b")
                 self.assert_permitted()
                 self.fails("c")
-                self.assert_refused(C42Down, 5)
+                self.assert_refused(CircuitOpen, 5)
 
     def test_nothing_to_say(self) -> None:
         """While all is well there is no note."""
-        self.guard.note_success()
+        self.breaker.note_success()
         self.fails("a", error=TokenRefused(401))
-        self.assertIsNone(self.store.read_note(NOTE))
+        self.assertIsNone(self.store.read_state(STATE))
         self.fails("a")
-        self.assertIsNotNone(self.store.read_note(NOTE))
-        self.guard.note_success()
-        self.assertIsNone(self.store.read_note(NOTE))
+        self.assertIsNotNone(self.store.read_state(STATE))
+        self.breaker.note_success()
+        self.assertIsNone(self.store.read_state(STATE))
 
 
-class FetchTest(GuardTest):
+class FetchTest(BreakerTest):
     """The guard between real fetches and a C42 of which only the wire is faked."""
 
     def setUp(self) -> None:
@@ -415,21 +415,15 @@ class FetchTest(GuardTest):
         wire = self.enterContext(responses.RequestsMock(assert_all_requests_are_fired=False))
         wire.add_callback(responses.GET, re.compile(f"{API_URL}events/"), self.answer_event)
         wire.add_callback(responses.GET, re.compile(f"{API_URL}event-subscriptions/"), self.answer_page)
-        session = self.enterContext(new_session(CALLS_AT_ONCE))
-
-        def clock() -> float:
-            return self.now
-
-        c42 = C42(API_URL, SecretStr("token"), session=session, clock=clock, metrics=Metrics())
-        cache = Cache(
-            *(self.store, self.store, self.guard),
-            metrics=Metrics(),
-            clock=clock,
-            ttl=252,
+        settings = Settings(
+            api_url=API_URL,
+            api_token=SecretStr("token"),
+            cache_url="memory://",
+            breaker_threshold=3,
             stale_if_error=0,
-            budget=PATIENCE,
+            timeout=PATIENCE,
         )
-        self.events = self.enterContext(closing(Events(c42, cache, self.guard, budget=PATIENCE, clock=clock)))
+        self.events = self.enterContext(closing(build(settings, clock=lambda: self.now, store=self.store))).events
 
     def answer_event(self, request: PreparedRequest) -> Answer:
         return self.event(str(request.url).rstrip("/").rpartition("/")[2])
@@ -446,7 +440,7 @@ class FetchTest(GuardTest):
         return 200, {}, json.dumps({"data": data, "meta_data": {"count": 300}})
 
     def status(self, reply: Reply) -> int:
-        return reply.result.status
+        return reply.problem.status if isinstance(reply, Failed) else reply.entry.status
 
     def test_noted_although_another_call_decides(self) -> None:
         """The subscriptions' wish to wait is kept to, although the event's 404 had answered before it came."""
@@ -469,14 +463,14 @@ class FetchTest(GuardTest):
         while self.told() is None:
             self.assertLess(time.monotonic(), end, "the wait was not noted")
             time.sleep(0.005)
-        self.assert_refused(ToldToWait, 30)
+        self.assert_refused(BackingOff, 30)
 
     def test_capped_at_an_hour(self) -> None:
         """Whatever C42 says, nobody waits longer than an hour for it."""
         self.event = lambda url: self.limit(url, "7200")
         self.assertEqual(503, self.status(self.events.reply("tea")))
         self.now = NOW + 3600 - 0.001
-        self.assert_refused(ToldToWait, 1)
+        self.assert_refused(BackingOff, 1)
         self.now = NOW + 3600
         self.assert_permitted()
 
@@ -492,18 +486,21 @@ class FetchTest(GuardTest):
 
         self.page = page
         reply = self.events.reply("tea")
-        self.assertIsInstance(reply.result, ToldToWait)
+        assert isinstance(reply, Failed)
+        self.assertIsInstance(reply.problem, BackingOff)
         self.assertEqual([], [url for url in self.calls if "tea" in url and "offset=0" not in url])
-        self.assertEqual("c42-proxy; detail=told-to-wait", reply.cache_status)
+        self.assertEqual("c42-proxy; detail=told-to-wait", cache_status(reply))
 
     def test_no_further_page_after_another_process_was_told(self) -> None:
         """The same where it was another process that was told: it stands in the store."""
-        elsewhere = self.new_guard()
+        elsewhere = self.new_breaker()
 
         def page(_url: str) -> Answer:
-            elsewhere.note_wait(RateLimited(30, 429))
+            elsewhere.begin_back_off(RateLimited(30, 429))
             return self.full_page("tea")
 
         self.page = page
-        self.assertIsInstance(self.events.reply("tea").result, ToldToWait)
+        reply = self.events.reply("tea")
+        assert isinstance(reply, Failed)
+        self.assertIsInstance(reply.problem, BackingOff)
         self.assertEqual([], [url for url in self.calls if "offset" in url and "offset=0" not in url])

@@ -1,4 +1,4 @@
-"""The cache, its guard and its stores, driven at random, keep to the rules as `tests.caching.model` tells them.
+"""The use case, its circuit breaker and its stores, driven at random, keep to the rules of `tests.caching.model`.
 
 `C42_MODEL_EXAMPLES` says how many runs there are to be; beyond the usual number they differ each time.
 """
@@ -19,22 +19,25 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from c42_proxy.caching.cache import Cache, Fetched
-from c42_proxy.caching.circuit_breaker import Guard
+from c42_proxy.caching.circuit_breaker import CircuitBreaker
+from c42_proxy.caching.freshness import Freshness
 from c42_proxy.errors import (
     InvalidAnswer,
     RateLimited,
     StoreError,
     TokenRefused,
-    UpstreamDown,
     UpstreamError,
     UpstreamTimeout,
+    UpstreamUnavailable,
 )
+from c42_proxy.events import Events
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.sqlite import SqliteStore
-from c42_proxy.stores.tiered import SteadyStore
+from c42_proxy.stores.tiered import TieredStore
+from c42_proxy.upstream.combine import Combined
+from c42_proxy.web.responses import cache_status
 
 from .model import TRIAL, Process, Rules
 
@@ -54,8 +57,8 @@ FETCHES_TAKE = (0.0, 0.0, 0.0, 0.25, 3.5, -0.5, -5.0, 260.0)
 PROCESSES = (0, 1)
 
 FAILURES: dict[str, Callable[[], UpstreamError]] = {
-    "down": lambda: UpstreamDown(500),
-    "unreachable": lambda: UpstreamDown(None),
+    "down": lambda: UpstreamUnavailable(500),
+    "unreachable": lambda: UpstreamUnavailable(None),
     "silent": UpstreamTimeout,
     "nonsense": lambda: InvalidAnswer("nonsense", 200),
     "refuses": lambda: TokenRefused(401),
@@ -84,11 +87,11 @@ class FaultyStore:
             self.written.append((event_id, entry))
         return held
 
-    def read_note(self, name: str) -> str | None:
-        return self._try("breaks").read_note(name)
+    def read_state(self, name: str) -> str | None:
+        return self._try("breaks").read_state(name)
 
-    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
-        return self._try("breaks", "is read-only").change_note(name, change, lifetime)
+    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+        return self._try("breaks", "is read-only").change_state(name, change, lifetime)
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
         return self._try("breaks").lease(event_id)
@@ -103,17 +106,27 @@ class FaultyStore:
         return self._store
 
 
+class Upstream:
+    """What C42 says: the next `fetch`."""
+
+    fetch: Callable[[], Combined]
+
+    def combined(self, _event_id: str, /) -> Combined:
+        return self.fetch()
+
+
 @dataclass
 class Running:
     """A process: the real thing, and what the rules say that it knows."""
 
-    cache: Cache
-    guard: Guard
+    events: Events
+    upstream: "Upstream"
+    breaker: CircuitBreaker
     store: FaultyStore
     knows: Process
 
     def close(self) -> None:
-        self.cache.close()
+        self.events.close()
         self.store.close()
 
 
@@ -160,19 +173,19 @@ class CacheMachine(RuleBasedStateMachine):
         )
         faulty = FaultyStore(shared, lambda: self.store_is)
         metrics = Metrics()
-        steady = SteadyStore(faulty, memory, metrics=metrics, monotonic=lambda: self.elapsed)
-        guard = Guard(steady, clock=clock, threshold=self.model.threshold, trial_seconds=TRIAL, metrics=metrics)
-        cache = Cache(
-            memory,
-            steady,
-            guard,
-            metrics=metrics,
-            clock=clock,
-            ttl=TTL,
-            stale_if_error=self.model.window,
-            budget=PATIENCE,
+        tiered = TieredStore(memory, faulty, clock=clock, metrics=metrics, monotonic=lambda: self.elapsed)
+        breaker = CircuitBreaker(
+            tiered, clock=clock, threshold=self.model.threshold, probe_seconds=TRIAL, metrics=metrics
         )
-        return Running(cache, guard, faulty, Process())
+        upstream = Upstream()
+        events = Events(
+            *(upstream, tiered, breaker),
+            freshness=Freshness(TTL, self.model.window),
+            budget=PATIENCE,
+            clock=clock,
+            metrics=metrics,
+        )
+        return Running(events, upstream, breaker, faulty, Process())
 
     def move(self, step: float) -> None:
         self.now += step
@@ -259,21 +272,22 @@ class CacheMachine(RuleBasedStateMachine):
         running.store.failed = False
         running.store.written.clear()
 
-        def fetch() -> Fetched:
+        def fetch() -> Combined:
             assert not view.forbidden, f"C42 was asked although {view.forbidden}"
             assert not outcomes, "C42 was asked twice"
             outcomes.append(self.c42_says(event, seconds))
             outcome = outcomes[0]
             if isinstance(outcome, RateLimited):
-                # As the calls to C42 do (see `Events`), whatever comes of the fetch.
-                running.guard.note_wait(outcome)
+                # As the calls to C42 do (see `Combiner`), whatever comes of the fetch.
+                running.breaker.begin_back_off(outcome)
             if isinstance(outcome, UpstreamError):
                 raise outcome
-            return Fetched(outcome, outcome.status)
+            return Combined(outcome, outcome.status)
 
-        reply = running.cache.reply(event, fetch)
+        running.upstream.fetch = fetch
+        reply = running.events.reply(event)
         outcome = outcomes[0] if outcomes else None
-        assert outcome is not None or not view.demanded, f"C42 was not asked: {reply.cache_status}"
+        assert outcome is not None or not view.demanded, f"C42 was not asked: {cache_status(reply)}"
         kept = self.model.learn(running.knows, event, view, began, outcome)
         self.model.check(running.knows, event, view, reply, outcome=outcome, kept=kept)
         self.see_store(running, sure=view.sure)
@@ -308,10 +322,10 @@ class CacheMachine(RuleBasedStateMachine):
         for running in self.processes:
             for event in self.events:
                 own = running.knows.own.get(event)
-                reply = running.cache.hit(event)
+                reply = running.events.hit(event)
                 if reply is not None:
                     status = self.model.check_hit(running.knows, event, own, reply)
-                    assert reply.cache_status == "; ".join(["c42-proxy", *status])
+                    assert cache_status(reply) == "; ".join(["c42-proxy", *status])
                 else:
                     assert own is None or not self.model.fresh(own), "a fresh answer is forgotten"
 

@@ -1,137 +1,56 @@
-"""Within one process an event is fetched once at a time, and only so many events at once."""
+"""Within one process, one flight for all who ask for an event at the same time."""
 
-import threading
 import unittest
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
 
-from c42_proxy.caching.single_flight import Flights, Turns
-from c42_proxy.errors import Busy
-from c42_proxy.observability.metrics import Metrics
-
-PATIENCE = 5.0
-"""No test waits longer for another thread."""
+from c42_proxy.caching.single_flight import SingleFlight
+from c42_proxy.errors import Overloaded
 
 
-class FlightsTest(unittest.TestCase):
+class SingleFlightTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.flights: Flights[str] = self.enterContext(closing(Flights()))
-        self.landing = threading.Event()
-        self.addCleanup(self.landing.set)
-
-    def fly(self) -> str:
-        self.assertTrue(self.landing.wait(PATIENCE))
-        return "landed"
-
-    def not_twice(self) -> str:
-        raise AssertionError("begun a second time")
+        self.flights: SingleFlight[str] = SingleFlight(2)
 
     def test_joined(self) -> None:
-        """Who comes while an event is fetched waits for that very fetch, and is told that it is not theirs."""
-        first, own = self.flights.join("tea", self.fly)
-        self.assertTrue(own)
+        """Whoever comes while an event has a flight joins that one; the first to come leads it."""
+        first, leads = self.flights.join("tea")
+        self.assertTrue(leads)
         for _ in range(3):
-            self.assertEqual((first, False), self.flights.join("tea", self.not_twice))
-        self.landing.set()
-        self.assertEqual("landed", first.result(PATIENCE))
+            self.assertEqual((first, False), self.flights.join("tea"))
+        self.assertFalse(first.done())
+        self.flights.land("tea", "landed")
+        self.assertEqual("landed", first.result(0))
 
     def test_events_apart(self) -> None:
-        """One event does not wait for another."""
-        self.flights.join("tea", self.fly)
-        coffee, own = self.flights.join("coffee", lambda: "coffee")
-        self.assertTrue(own)
-        self.assertEqual("coffee", coffee.result(PATIENCE))
+        """Each event has a flight of its own."""
+        tea, _ = self.flights.join("tea")
+        coffee, leads = self.flights.join("coffee")
+        self.assertTrue(leads)
+        self.flights.land("coffee", "coffee")
+        self.assertEqual("coffee", coffee.result(0))
+        self.assertFalse(tea.done())
 
-    def test_failure_is_shared(self) -> None:
-        """A failure is told to all who waited, and leaves no flight behind."""
-
-        def crash() -> str:
-            self.fly()
-            raise Busy
-
-        flights = [self.flights.join("tea", crash)[0] for _ in range(3)]
-        self.landing.set()
+    def test_crash_is_shared(self) -> None:
+        """All who joined a flight raise what it crashed with, and none of it is left."""
+        flights = [self.flights.join("tea")[0] for _ in range(3)]
+        self.flights.crash("tea", ZeroDivisionError())
         for flight in flights:
-            self.assertIsInstance(flight.exception(PATIENCE), Busy)
-        self.assertEqual("again", self.flights.join("tea", lambda: "again")[0].result(PATIENCE))
+            self.assertIsInstance(flight.exception(0), ZeroDivisionError)
+        self.assertTrue(self.flights.join("tea")[1])
 
     def test_begun_anew(self) -> None:
-        """After a flight has ended, the next one to ask begins another."""
-        self.landing.set()
-        self.flights.join("tea", self.fly)[0].result(PATIENCE)
-        again, own = self.flights.join("tea", lambda: "again")
-        self.assertEqual(("again", True), (again.result(PATIENCE), own))
+        """After a flight has landed, the next to come leads another one, and does not see the result of the first."""
+        self.flights.join("tea")
+        self.flights.land("tea", "old")
+        again, leads = self.flights.join("tea")
+        self.assertTrue(leads)
+        self.assertFalse(again.done())
 
-    def test_giving_up(self) -> None:
-        """Who gives up does not end the flight."""
-        flight, _ = self.flights.join("tea", self.fly)
-        with self.assertRaises(TimeoutError):
-            flight.result(0)
-        self.landing.set()
-        self.assertEqual("landed", flight.result(PATIENCE))
-
-
-class TurnsTest(unittest.TestCase):
-    def setUp(self) -> None:
-        self.others = self.enterContext(ThreadPoolExecutor(4))
-        self.held = self.enterContext(ExitStack())
-
-    def hold(self, turns: Turns, number: int) -> None:
-        for _ in range(number):
-            self.held.enter_context(turns.turn(0))
-
-    def take(self, turns: Turns, patience: float = PATIENCE) -> str:
-        with turns.turn(patience):
-            return "had a turn"
-
-    def test_at_once(self) -> None:
-        """As many as may have a turn at once have one without waiting; one more waits in vain."""
-        turns = Turns(Metrics(), at_once=3, waiting=1)
-        self.hold(turns, 3)
-        with self.assertRaises(Busy):
-            self.take(turns, 0.01)
-
-    def test_given_back(self) -> None:
-        """A turn that has ended, well or not, is the next one's."""
-        turns = Turns(Metrics(), at_once=1, waiting=0)
-        for _ in range(2):
-            with self.assertRaises(ZeroDivisionError), turns.turn(0):
-                raise ZeroDivisionError
-        self.assertEqual("had a turn", self.take(turns, 0))
-
-    def test_waited_for(self) -> None:
-        """Who waits has a turn as soon as somebody gives one back."""
-        turns = Turns(Metrics(), at_once=1, waiting=2)
-        self.hold(turns, 1)
-        waiting = [self.others.submit(self.take, turns) for _ in range(2)]
-        self.held.close()
-        self.assertEqual(["had a turn"] * 2, [one.result(PATIENCE) for one in waiting])
-
-    def test_too_many_waiting(self) -> None:
-        """Beyond those who may wait, one is sent away at once, and only that one."""
-        turns = Turns(Metrics(), at_once=1, waiting=2)
-        self.hold(turns, 1)
-        ended = threading.Semaphore(0)
-        waiting = [self.others.submit(self.take, turns) for _ in range(3)]
-        for one in waiting:
-            one.add_done_callback(lambda _: ended.release())
-        self.assertTrue(ended.acquire(timeout=PATIENCE))
-        self.assertEqual([Busy], [type(one.exception()) for one in waiting if one.done()])
-        self.held.close()
-        self.assertEqual(2, sum(one.exception(PATIENCE) is None for one in waiting))
-
-    def test_place_given_back(self) -> None:
-        """Who waited in vain, or had a turn, takes no place among the waiting any more."""
-        turns = Turns(Metrics(), at_once=1, waiting=1)
-        self.hold(turns, 1)
-        for _ in range(3):
-            with self.assertRaises(Busy):
-                self.take(turns, 0.001)
-        waiting = self.others.submit(self.take, turns)
-        self.held.close()
-        self.assertEqual("had a turn", waiting.result(PATIENCE))
-
-    def test_what_the_client_is_told(self) -> None:
-        """Being busy is a 503 with `Retry-After: 1`, and no reason to hide a copy that has expired."""
-        busy = Busy()
-        self.assertEqual((503, 1, True), (busy.status, busy.retry_after, busy.may_be_hidden))
+    def test_too_many(self) -> None:
+        """Beyond the limit nobody leads a flight, but whoever asks for one of those under way joins it."""
+        for event_id in ("tea", "coffee"):
+            self.flights.join(event_id)
+        with self.assertRaises(Overloaded):
+            self.flights.join("milk")
+        self.assertFalse(self.flights.join("tea")[1])
+        self.flights.land("tea", "landed")
+        self.assertTrue(self.flights.join("milk")[1])

@@ -12,12 +12,11 @@ from unittest.mock import patch
 
 from click.testing import Result
 
-from c42_proxy import create_app
+from c42_proxy.app import build
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry, SharedStore
 from c42_proxy.stores.opening import open_shared
 from c42_proxy.stores.records import fingerprint, to_bytes
-from harness.apps import running
 from harness.needs import needs
 from harness.processes import C42_PROXY, clean_environ
 from harness.redis_server import RedisServer
@@ -116,8 +115,8 @@ class TellingTest(CacheTest):
                 held = entry("a", NOW - age) if status == 200 else Entry(404, b"", NOW - age)
                 self.store_of(url).put("a", held, NOW)
                 told = json.loads(cache(url, "--json", C42_STALE_IF_ERROR=f"{stale}").stdout)[0]
-                app = self.enterContext(running(create_app(settings_of(url, stale_if_error=stale), clock=lambda: NOW)))
-                answer = app.test_client().get("/events-with-subscriptions/a/")
+                proxy = self.enterContext(closing(build(settings_of(url, stale_if_error=stale), clock=lambda: NOW)))
+                answer = proxy.flask.test_client().get("/events-with-subscriptions/a/")
                 used = "fresh" if answer.status_code == status and "Expires" in answer.headers else "stale"
                 expected = {used} if answer.status_code == status else {"expired", "ahead"}
                 self.assertIn(told["state"], expected)

@@ -286,7 +286,7 @@ class UsingTheStoreTest(OnlineTest):
         store = open_shared(settings, time.time)
         assert store is not None
         self.addCleanup(store.close)
-        store.change_note("kept", lambda _held: "x", 60)
+        store.change_state("kept", lambda _held: "x", 60)
         with patch("c42_proxy.stores.sqlite.SqliteStore.lease", autospec=True, side_effect=type(store).lease) as lease:
             self.assert_store(self.url, f"works  {self.url}: can be read and written, and gives leases")
         self.assertEqual(1, lease.call_count)
@@ -296,7 +296,7 @@ class UsingTheStoreTest(OnlineTest):
 
     def test_forgetful(self) -> None:
         """A store that takes what it is given and does not have it afterwards fails, and so does one without leases."""
-        for method, says in (("read_note", "what was written is not what is read"), ("lease", "a lease .* not given")):
+        for method, says in (("read_state", "what was written is not what is read"), ("lease", "a lease .* not given")):
             with self.subTest(method), patch(f"c42_proxy.stores.sqlite.SqliteStore.{method}", return_value=None):
                 self.assert_store(self.url, f"FAILS  sqlite:///.*: {says}")
 

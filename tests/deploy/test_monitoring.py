@@ -9,7 +9,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from c42_proxy.caching.circuit_breaker import PAUSE_SECONDS
+from c42_proxy.caching.circuit_breaker import OPEN_SECONDS
 from c42_proxy.observability.metrics import RESULTS, Metrics
 from c42_proxy.settings import Settings
 from harness.processes import ROOT
@@ -66,10 +66,10 @@ class MonitoringTest(unittest.TestCase):
         """While C42 is down, the rule for that holds at every moment, between scrapes and while a trial goes on."""
         (slack,) = map(float, re.findall(r"> time\(\) - ([0-9]+)$", self.alerts["C42Down"]["expr"]))
         scrape, trial, until_somebody_asks = 15.0, Settings(api_token=SecretStr("x")).timeout, 2.0
-        paused_until = seen = PAUSE_SECONDS
+        paused_until = seen = OPEN_SECONDS
         for now in range(600):
             if now >= paused_until + until_somebody_asks + trial:
-                paused_until = now + PAUSE_SECONDS
+                paused_until = now + OPEN_SECONDS
             if now % scrape == 0:
                 seen = paused_until
             self.assertGreater(seen, now - slack, now)

@@ -8,12 +8,12 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
-from c42_proxy import create_app
+from c42_proxy.app import build
 from c42_proxy.sandbox.events import BASEBALL, COFFEE
 from c42_proxy.settings import Settings
-from harness.apps import running
 from harness.needs import needs
 from harness.processes import (
     until,
@@ -162,7 +162,7 @@ class AddressTest(StackTest):
     def test_as_the_proxy_says_it(self) -> None:
         """What nginx says in the proxy's place is what the proxy would say: addresses, methods, the slash."""
         settings = Settings.from_env({"C42_API_TOKEN": "none", "C42_CACHE_URL": "memory://"})
-        app = self.enterContext(running(create_app(settings))).test_client()
+        app = self.enterContext(closing(build(settings))).flask.test_client()
         for method, target in (
             *(("GET", "/x"), ("POST", "/x"), ("POST", f"/{PATH}"), ("GET", PATH[:-1]), ("HEAD", PATH[:-1])),
             *(("POST", PATH), ("OPTIONS", PATH[:-1]), ("PROPFIND", PATH), ("DELETE", f"{PATH}?a=b")),

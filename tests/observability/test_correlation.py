@@ -12,11 +12,9 @@ import responses
 from pydantic import SecretStr
 from werkzeug.test import Client
 
-from c42_proxy import create_app
+from c42_proxy.app import build
 from c42_proxy.observability import logs
 from c42_proxy.settings import Settings
-from c42_proxy.web.asgi import Front
-from harness.apps import running
 from harness.as_wsgi import AsWsgi
 
 API_URL = "http://c42.example/api/v2/"
@@ -35,9 +33,9 @@ class CorrelationTest(unittest.TestCase):
         )
 
     def clients(self) -> list[Client]:
-        alone, behind = (self.enterContext(running(create_app(self.settings))) for _ in range(2))
-        front = self.enterContext(closing(AsWsgi(Front(behind))))
-        return [alone.test_client(), Client(front)]
+        alone, behind = (self.enterContext(closing(build(self.settings))) for _ in range(2))
+        asgi = self.enterContext(closing(AsWsgi(behind.asgi)))
+        return [alone.flask.test_client(), Client(asgi)]
 
     def knows_tea(self) -> None:
         events = {"data": [{"id": "tea", "title": None}]}

@@ -9,13 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from werkzeug.test import Client
 
-from c42_proxy import create_app
-from c42_proxy.app import OPS
-from c42_proxy.observability.metrics import Metrics
+from c42_proxy.app import build
 from c42_proxy.settings import Settings
-from c42_proxy.web.asgi import Front
-from c42_proxy.web.routes import METRICS
-from harness.apps import running
 from harness.as_wsgi import AsWsgi
 
 API_URL = "http://c42.example/api/v2/"
@@ -27,10 +22,10 @@ class MetricsTest(unittest.TestCase):
         self.now = 1_475_000_000.0
         self.c42 = self.enterContext(responses.RequestsMock(assert_all_requests_are_fired=False))
         settings = Settings(api_token=SecretStr("x"), api_url=API_URL, cache_url="memory://", breaker_threshold=1)
-        self.app = self.enterContext(running(create_app(settings, clock=lambda: self.now)))
-        self.ops = self.app.extensions[OPS].test_client()
-        front = self.enterContext(closing(AsWsgi(Front(self.app))))
-        self.clients = {"flask": self.app.test_client(), "front": Client(front)}
+        self.proxy = self.enterContext(closing(build(settings, clock=lambda: self.now)))
+        self.ops = self.proxy.ops.test_client()
+        front = self.enterContext(closing(AsWsgi(self.proxy.asgi)))
+        self.clients = {"flask": self.proxy.flask.test_client(), "front": Client(front)}
 
     def c42_answers(self, status: int = 200) -> None:
         self.c42.reset()
@@ -115,8 +110,7 @@ class MetricsTest(unittest.TestCase):
 
     def test_turns(self) -> None:
         """Fetches in flight are those that run now."""
-        metrics: Metrics = self.app.extensions[METRICS]
-        with metrics.fetches_in_flight.track_inprogress():
+        with self.proxy.metrics.fetches_in_flight.track_inprogress():
             self.assertEqual(self.samples()["c42_proxy_fetches_in_flight"], 1)
         self.assertEqual(self.samples()["c42_proxy_fetches_in_flight"], 0)
 

@@ -108,7 +108,7 @@ def _do(store: Store, leases: dict[str, AbstractContextManager[None]], what: str
             return store.get(name) == entry(name)
         case "count":
             for _ in range(times):
-                note = store.change_note(name, lambda held: str(int(held or 0) + 1), 3600)
+                note = store.change_state(name, lambda held: str(int(held or 0) + 1), 3600)
             return note
         case "lease":
             lease = store.lease(name)

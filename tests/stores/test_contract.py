@@ -1,5 +1,6 @@
 """What holds for every store, and for every store that several processes share."""
 
+import dataclasses
 import json
 import tempfile
 import threading
@@ -14,15 +15,16 @@ from typing import ClassVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from c42_proxy.errors import StoreError
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry, Listed, SharedStore, Store
 from c42_proxy.stores.memory import MemoryStore
-from c42_proxy.stores.opening import default_file, open_store
+from c42_proxy.stores.opening import default_file, open_shared
 from c42_proxy.stores.records import fingerprint, from_bytes, to_bytes
 from c42_proxy.stores.redis import RedisStore
 from c42_proxy.stores.sqlite import SqliteStore
-from c42_proxy.stores.tiered import SteadyStore
+from c42_proxy.stores.tiered import TieredStore
 from harness.needs import needs
 from harness.redis_server import RedisServer
 
@@ -64,13 +66,10 @@ GARBAGE: dict[str, bytes] = {
 
 class EntryTest(unittest.TestCase):
     def test_what_is_made_of_it(self) -> None:
-        """What is made of an entry once is no part of it: not compared, not shown, not given from outside."""
-        used = entry("a")
-        used.keep_ready(b"head", b"body")
+        """What is prepared for hits is no part of an entry: not compared, not shown."""
+        used = dataclasses.replace(entry("a"), prepared=(b"head", b"body"))
         self.assertEqual(entry("a"), used)
         self.assertEqual(repr(entry("a")), repr(used))
-        with self.assertRaises(TypeError):
-            Entry(200, b"", NOW, (b"head", b"body"))  # type: ignore[call-arg]  # that is the point
 
 
 def needed(value: Entry | None) -> bytes:
@@ -152,23 +151,23 @@ class Contract(unittest.TestCase):
 
             return change
 
-        self.assertIsNone(self.store.read_note("down"))
+        self.assertIsNone(self.store.read_state("down"))
         for text in ("one ☕", "", "two", None, None):
-            self.assertEqual(text, self.store.change_note("down", to(text), 60))
-            self.assertEqual(text, self.store.read_note("down"))
+            self.assertEqual(text, self.store.change_state("down", to(text), 60))
+            self.assertEqual(text, self.store.read_state("down"))
         self.assertEqual([None, "one ☕", "", "two", None], seen)
-        self.assertIsNone(self.store.read_note("Down"))
+        self.assertIsNone(self.store.read_state("Down"))
 
     def test_notes_are_no_entries(self) -> None:
         """A note and an entry of the same name know nothing of each other, nor of a lease."""
         self.store.put("a", entry("a"), NOW)
-        self.assertIsNone(self.store.read_note("a"))
-        self.store.change_note("a", lambda _held: "note", 60)
+        self.assertIsNone(self.store.read_state("a"))
+        self.store.change_state("a", lambda _held: "note", 60)
         self.assertEqual(entry("a"), self.store.get("a"))
         lease = self.store.lease("a")
         assert lease is not None
         with lease:
-            self.assertEqual("note", self.store.read_note("a"))
+            self.assertEqual("note", self.store.read_state("a"))
             self.assertEqual(entry("a"), self.store.get("a"))
 
     def test_a_change_that_fails(self) -> None:
@@ -177,22 +176,22 @@ class Contract(unittest.TestCase):
         def change(_held: str | None) -> str | None:
             raise ZeroDivisionError
 
-        self.store.change_note("a", lambda _held: "held", 60)
+        self.store.change_state("a", lambda _held: "held", 60)
         with self.assertRaises(ZeroDivisionError):
-            self.store.change_note("a", change, 60)
-        self.assertEqual("held", self.store.read_note("a"))
-        self.assertEqual("new", self.store.change_note("a", lambda _held: "new", 60))
+            self.store.change_state("a", change, 60)
+        self.assertEqual("held", self.store.read_state("a"))
+        self.assertEqual("new", self.store.change_state("a", lambda _held: "new", 60))
 
     def test_no_change_is_lost(self) -> None:
         """Eight threads that count in one note 25 times each come to 200."""
 
         def count(_thread: int) -> None:
             for _ in range(25):
-                self.store.change_note("count", lambda held: str(int(held or 0) + 1), 60)
+                self.store.change_state("count", lambda held: str(int(held or 0) + 1), 60)
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(count, range(8)))
-        self.assertEqual("200", self.store.read_note("count"))
+        self.assertEqual("200", self.store.read_state("count"))
 
     def test_threads(self) -> None:
         """Eight threads that put and get the same events find entries of those events, and the newest at the end."""
@@ -256,21 +255,21 @@ class SharedContract(Contract):
     def test_kept(self) -> None:
         """What is put is there for whoever opens the store later, notes too."""
         self.store.put("a", entry("a"), NOW)
-        self.store.change_note("wait", lambda _held: "until then", 60)
+        self.store.change_state("wait", lambda _held: "until then", 60)
         later = self.open()
         self.assertEqual(entry("a"), later.get("a"))
-        self.assertEqual("until then", later.read_note("wait"))
+        self.assertEqual("until then", later.read_state("wait"))
 
     def test_namespaces(self) -> None:
         """Entries, notes and leases of another namespace are not seen."""
         other = self.open("m")
         self.store.put("a", entry("a"), NOW)
-        self.store.change_note("a", lambda _held: "note", 60)
+        self.store.change_state("a", lambda _held: "note", 60)
         lease = self.store.lease("a")
         assert lease is not None
         with lease:
             self.assertIsNone(other.get("a"))
-            self.assertIsNone(other.read_note("a"))
+            self.assertIsNone(other.read_state("a"))
             other_lease = other.lease("a")
             assert other_lease is not None
             with other_lease:
@@ -297,7 +296,7 @@ class SharedContract(Contract):
         self.store.put("a", entry("a"), NOW)
         for namespace in ("m", "nn", "o"):
             self.open(namespace).put("b", entry("b"), NOW)
-        self.store.change_note("c", lambda _held: "note", 60)
+        self.store.change_state("c", lambda _held: "note", 60)
         lease = self.store.lease("d")
         assert lease is not None
         with lease:
@@ -378,10 +377,10 @@ class SharedContract(Contract):
         for neighbour in neighbours:
             neighbour.tell("count", "number", 100)
         for _ in range(100):
-            self.store.change_note("number", lambda held: str(int(held or 0) + 1), 60)
+            self.store.change_state("number", lambda held: str(int(held or 0) + 1), 60)
         for neighbour in neighbours:
             neighbour.answer()
-        self.assertEqual("300", self.store.read_note("number"))
+        self.assertEqual("300", self.store.read_state("number"))
 
 
 class MemoryContractTest(Contract):
@@ -440,23 +439,38 @@ class RedisContractTest(SharedContract):
         self.redis.command("SET", f"c42-proxy:{NAMESPACE}:event:{key}", record)
 
 
-class SteadyMemoryContractTest(MemoryContractTest):
-    def open(self, namespace: str = NAMESPACE) -> Store:
-        return SteadyStore(super().open(namespace), MemoryStore(10_000_000), metrics=Metrics())
+class Tiered:
+    """A tiered store as the contract sees one: what is kept is what all who share it find."""
+
+    def __init__(self, shared: Store) -> None:
+        self._tiered = TieredStore(MemoryStore(10_000_000), shared, clock=lambda: NOW, metrics=Metrics())
+        self.get = self._tiered.get
+        self.read_state = self._tiered.read_state
+        self.change_state = self._tiered.change_state
+        self.lease = self._tiered.lease
+        self.close = shared.close
+
+    def put(self, event_id: str, entry: Entry, now: float) -> bool:
+        return self._tiered.put(event_id, entry, now).shared
 
 
-class SteadySqliteContractTest(SqliteContractTest):
+class TieredMemoryContractTest(MemoryContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
-        return SteadyStore(super().open(namespace), MemoryStore(10_000_000), metrics=Metrics())
+        return Tiered(super().open(namespace))
+
+
+class TieredSqliteContractTest(SqliteContractTest):
+    def open(self, namespace: str = NAMESPACE) -> Store:
+        return Tiered(super().open(namespace))
 
     def write_raw(self, key: str, record: bytes) -> None:
         SqliteContractTest.write_raw(_Plain(self.url), key, record)
 
 
 @needs("redis-server")
-class SteadyRedisContractTest(RedisContractTest):
+class TieredRedisContractTest(RedisContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
-        return SteadyStore(super().open(namespace), MemoryStore(10_000_000), metrics=Metrics())
+        return Tiered(super().open(namespace))
 
 
 class _Plain(SqliteContractTest):
@@ -526,18 +540,14 @@ class OpeningTest(unittest.TestCase):
     def settings(self, **values: object) -> Settings:
         return Settings.model_validate({"api_token": "secret", **values})
 
-    def open(self, **values: object) -> Store:
-        return open_store(self.settings(**values), MemoryStore(1000), lambda: NOW, Metrics())
-
-    def shared(self, **values: object) -> Store:
-        store = self.open(**values)
-        assert isinstance(store, SteadyStore)
-        return store._shared
+    def open(self, **values: object) -> SharedStore:
+        store = open_shared(self.settings(**values), lambda: NOW)
+        assert store is not None
+        return store
 
     def test_memory(self) -> None:
-        """memory:// is the memory store itself."""
-        memory = MemoryStore(1000)
-        self.assertIs(memory, open_store(self.settings(cache_url="memory://"), memory, lambda: NOW, Metrics()))
+        """With memory:// nothing is shared."""
+        self.assertIsNone(open_shared(self.settings(cache_url="memory://"), lambda: NOW))
 
     def test_sqlite(self) -> None:
         """Three slashes make a path from here, four one from the root; nothing is opened yet."""
@@ -545,7 +555,7 @@ class OpeningTest(unittest.TestCase):
             ("sqlite:///x/c.db", Path.cwd() / "x/c.db"),
             ("sqlite:////x/c.db", Path("/x/c.db")),
         ):
-            store = self.shared(cache_url=url)
+            store = self.open(cache_url=url)
             assert isinstance(store, SqliteStore)
             self.assertEqual(path, store._path)
             self.assertFalse(path.parent.exists())
@@ -553,9 +563,9 @@ class OpeningTest(unittest.TestCase):
     def test_redis(self) -> None:
         """A Redis that is not there is no reason not to start; the connection is encrypted with rediss://."""
         for url in ("redis://u:p@127.0.0.1:1/3", "rediss://127.0.0.1:1"):
-            self.assertIsInstance(self.shared(cache_url=url), RedisStore)
-            with self.assertLogs("c42_proxy.stores", "WARNING"):
-                self.assertIsNone(self.open(cache_url=url).get("a"))
+            self.assertIsInstance(self.open(cache_url=url), RedisStore)
+            with self.assertRaises(StoreError):
+                self.open(cache_url=url).get("a")
 
     def test_default(self) -> None:
         """Without a setting it is a file in the user's cache folder, wherever that is."""
@@ -567,7 +577,7 @@ class OpeningTest(unittest.TestCase):
         ):
             with unittest.mock.patch.dict("os.environ", environ, clear=True):
                 self.assertEqual(Path(file), default_file())
-                store = self.shared()
+                store = self.open()
             assert isinstance(store, SqliteStore)
             self.assertEqual(Path(file), store._path)
 
@@ -592,7 +602,7 @@ class OpeningTest(unittest.TestCase):
 
     def test_lifetime(self) -> None:
         """What is kept is kept for as long as it may be served: while fresh, and stale after that."""
-        store = self.shared(cache_url="sqlite:///x/c.db", cache_ttl=10, stale_if_error=5)
+        store = self.open(cache_url="sqlite:///x/c.db", cache_ttl=10, stale_if_error=5)
         assert isinstance(store, SqliteStore)
         self.assertEqual(15, store._lifetime)
 

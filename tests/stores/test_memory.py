@@ -155,7 +155,9 @@ class OverheadTest(unittest.TestCase):
     def test_overhead_is_an_upper_bound(self) -> None:
         """10,000 small entries take no more memory than they count for, and at least half of it."""
         count = 10_000
-        store = MemoryStore(count * 2 * ENTRY_OVERHEAD)
+        # As `responses.prepared` makes them: the head of the response, as it is sent, and the body itself.
+        prepare = lambda event_id, entry: (HEAD + event_id[:32].encode(), entry.body)  # noqa: E731
+        store = MemoryStore(count * 2 * ENTRY_OVERHEAD, prepare=prepare)
         bodies = 0
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
@@ -166,8 +168,6 @@ class OverheadTest(unittest.TestCase):
             body = f"body {number}".encode()
             bodies += len(body)
             held = Entry(200, body, NOW + number / 7)
-            # What a hit keeps with its entry: the head of the response, as it is sent.
-            held.keep_ready(HEAD + b"%032x" % number, body)
             store.put(event_id, held, NOW + number)
         after, _peak = tracemalloc.get_traced_memory()
         self.assertEqual(len(event_id), 47)
@@ -182,17 +182,17 @@ class NotesTest(unittest.TestCase):
         """All notes have 4 MiB, each with the overhead: a longer one is not held, nor is what was there before it."""
         store = MemoryStore(1)
         longest = "x" * (4_194_304 - ENTRY_OVERHEAD)
-        self.assertEqual(store.change_note("a", lambda _held: longest, 60), longest)
-        self.assertEqual(store.read_note("a"), longest)
-        self.assertEqual(store.change_note("a", lambda held: f"{held}x", 60), f"{longest}x")
-        self.assertIsNone(store.read_note("a"))
+        self.assertEqual(store.change_state("a", lambda _held: longest, 60), longest)
+        self.assertEqual(store.read_state("a"), longest)
+        self.assertEqual(store.change_state("a", lambda held: f"{held}x", 60), f"{longest}x")
+        self.assertIsNone(store.read_state("a"))
 
     def test_least_recently_used(self) -> None:
         """Where there is no room for all notes, the one that was used least recently is forgotten."""
         store = MemoryStore(1)
         half = "x" * (4_194_304 // 2 - ENTRY_OVERHEAD)
         for name in ("a", "b"):
-            store.change_note(name, lambda _held: half, 60)
-        self.assertEqual(store.read_note("a"), half)
-        store.change_note("c", lambda _held: "", 60)
-        self.assertEqual([store.read_note(name) is not None for name in "abc"], [True, False, True])
+            store.change_state(name, lambda _held: half, 60)
+        self.assertEqual(store.read_state("a"), half)
+        store.change_state("c", lambda _held: "", 60)
+        self.assertEqual([store.read_state(name) is not None for name in "abc"], [True, False, True])

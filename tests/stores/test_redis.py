@@ -18,7 +18,7 @@ from c42_proxy.stores.contract import STORE_SECONDS
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.records import to_bytes
 from c42_proxy.stores.redis import LEASE_SECONDS, RedisStore
-from c42_proxy.stores.tiered import RETRY_SECONDS, SteadyStore
+from c42_proxy.stores.tiered import RETRY_SECONDS, TieredStore
 from harness.needs import needs
 from harness.redis_server import RedisServer
 
@@ -54,8 +54,8 @@ class RedisTest(unittest.TestCase):
         uses: list[Callable[[], object]] = [
             lambda: store.get("a"),
             lambda: store.put("a", entry("a"), NOW),
-            lambda: store.read_note("a"),
-            lambda: store.change_note("a", lambda _held: "x", 60),
+            lambda: store.read_state("a"),
+            lambda: store.change_state("a", lambda _held: "x", 60),
             lambda: store.lease("a"),
             lambda: list(store.listed()),
         ]
@@ -77,7 +77,7 @@ class KeysTest(RedisTest):
     def test_lifetimes(self) -> None:
         """All that is kept is kept for a time, whatever instant our clocks say."""
         self.store.put("a", entry("a", 1.0), 1.0)
-        self.store.change_note("a", lambda _held: "x", 60.5)
+        self.store.change_state("a", lambda _held: "x", 60.5)
         lease = self.store.lease("a")
         assert lease is not None
         with lease:
@@ -86,12 +86,12 @@ class KeysTest(RedisTest):
 
     def test_a_short_lifetime(self) -> None:
         """A note of no lifetime at all is an error of nobody."""
-        self.assertEqual("x", self.store.change_note("a", lambda _held: "x", 0))
+        self.assertEqual("x", self.store.change_state("a", lambda _held: "x", 0))
 
     def test_prefix(self) -> None:
         """Every key says whose it is."""
         self.assert_works(self.store)
-        self.store.change_note("a", lambda _held: "x", 60)
+        self.store.change_state("a", lambda _held: "x", 60)
         self.store.lease("a")
         keys = self.redis.command("KEYS", "*").split(b"\r\n")[2::2]
         self.assertEqual(3, len(keys))
@@ -117,17 +117,17 @@ class KeysTest(RedisTest):
                     self.redis.command("DEL", self.key(kind, "a"))
                     self.redis.command(command[0], self.key(kind, "a"), *command[1:])
                 self.assertIsNone(self.store.get("a"))
-                self.assertIsNone(self.store.read_note("a"))
+                self.assertIsNone(self.store.read_state("a"))
                 self.assertTrue(self.store.put("a", entry("a"), NOW))
-                self.assertEqual("x", self.store.change_note("a", lambda held: "y" if held else "x", 60))
+                self.assertEqual("x", self.store.change_state("a", lambda held: "y" if held else "x", 60))
                 self.assertEqual(entry("a"), self.store.get("a"))
-                self.assertEqual("x", self.store.read_note("a"))
+                self.assertEqual("x", self.store.read_state("a"))
 
     def test_notes_that_are_no_text(self) -> None:
         """What somebody else left in place of a note is none, and gives way to one."""
         self.redis.command("SET", self.key("note", "a"), b"\xff\xfe")
-        self.assertIsNone(self.store.read_note("a"))
-        self.assertEqual("x", self.store.change_note("a", lambda held: "y" if held else "x", 60))
+        self.assertIsNone(self.store.read_state("a"))
+        self.assertEqual("x", self.store.change_state("a", lambda held: "y" if held else "x", 60))
 
     def test_another_puts_in_between(self) -> None:
         """A newer entry that another host puts while we compare stays."""
@@ -150,7 +150,7 @@ class KeysTest(RedisTest):
 
             def count(_thread: int) -> None:
                 for _ in range(25):
-                    store.change_note("count", lambda held: str(int(held or 0) + 1), 60)
+                    store.change_state("count", lambda held: str(int(held or 0) + 1), 60)
 
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(count, range(8)))
@@ -165,7 +165,7 @@ class KeysTest(RedisTest):
             return "x"
 
         with patch("c42_proxy.stores.redis.MAX_CHANGES", 5), self.assertRaises(StoreError):
-            self.store.change_note("a", change, 60)
+            self.store.change_state("a", change, 60)
         self.assertEqual(5, next(calls))
 
 
@@ -317,8 +317,11 @@ class FailureTest(RedisTest):
         """Of a Redis that hangs one call takes notice, the others do not wait; when it goes on, it is taken back."""
         with RedisServer() as server:
             seconds = 100.0
-            store = SteadyStore(
-                self.open_at(server.url), MemoryStore(1_000_000), metrics=Metrics(), monotonic=lambda: seconds
+            store = TieredStore(
+                *(MemoryStore(1_000_000), self.open_at(server.url)),
+                clock=lambda: NOW + 99,
+                metrics=Metrics(),
+                monotonic=lambda: seconds,
             )
             store.put("a", entry("a"), NOW)
             server.hang()
@@ -328,7 +331,7 @@ class FailureTest(RedisTest):
                 self.assertLess(time.monotonic() - started, IN_TIME)
                 started = time.monotonic()
                 for number in range(100):
-                    self.assertTrue(store.put("b", entry("b", NOW + number), NOW + number))
+                    self.assertTrue(store.put("b", entry("b", NOW + number), NOW + number).in_memory)
                     self.assertEqual(entry("b", NOW + number), store.get("b"))
                     self.assertIsNotNone(store.lease("b"))
                 self.assertLess(time.monotonic() - started, STORE_SECONDS)

@@ -51,15 +51,15 @@ class SqliteTest(unittest.TestCase):
     def assert_works(self, store: SqliteStore, event_id: str = "works") -> None:
         self.assertTrue(store.put(event_id, entry(event_id), NOW))
         self.assertEqual(entry(event_id), store.get(event_id))
-        self.assertEqual("x", store.change_note(event_id, lambda _held: "x", 60))
+        self.assertEqual("x", store.change_state(event_id, lambda _held: "x", 60))
 
     def assert_fails(self, store: SqliteStore) -> None:
         """Everything but the lease fails with a StoreError that names the file."""
         for use in (
             lambda: store.get("a"),
             lambda: store.put("a", entry("a"), NOW),
-            lambda: store.read_note("a"),
-            lambda: store.change_note("a", lambda _held: "x", 60),
+            lambda: store.read_state("a"),
+            lambda: store.change_state("a", lambda _held: "x", 60),
         ):
             with self.assertRaises(StoreError) as caught:
                 use()
@@ -161,8 +161,8 @@ class FileTest(SqliteTest):
 
         def child() -> None:
             with ThreadPoolExecutor(8) as threads:
-                list(threads.map(lambda _thread: self.store.change_note("count", one_more, 60), range(8)))
-            self.assertEqual("8", self.store.read_note("count"))
+                list(threads.map(lambda _thread: self.store.change_state("count", one_more, 60), range(8)))
+            self.assertEqual("8", self.store.read_state("count"))
 
         self.assert_works(self.store)
         self.in_child(child)
@@ -365,7 +365,7 @@ class BoundTest(SqliteTest):
         store = self.open(max_bytes=1)
         self.assertFalse(store.put("a", entry("a"), NOW))
         self.assertIsNone(store.get("a"))
-        self.assertEqual("x", store.change_note("a", lambda _held: "x", 60))
+        self.assertEqual("x", store.change_state("a", lambda _held: "x", 60))
         self.assertIsNotNone(store.lease("a"))
 
     def test_pruned(self) -> None:
@@ -393,13 +393,13 @@ class BoundTest(SqliteTest):
 
     def test_notes_are_pruned(self) -> None:
         """A note is gone after its lifetime, and with the next change no longer in the file."""
-        self.store.change_note("short", lambda _held: "x", 2)
-        self.store.change_note("long", lambda _held: "x", 3)
+        self.store.change_state("short", lambda _held: "x", 2)
+        self.store.change_state("long", lambda _held: "x", 3)
         self.now = NOW + 1.9
-        self.assertEqual("x", self.store.read_note("short"))
+        self.assertEqual("x", self.store.read_state("short"))
         self.now = NOW + 2
-        self.assertIsNone(self.store.read_note("short"))
-        self.store.change_note("other", lambda _held: None, 2)
+        self.assertIsNone(self.store.read_state("short"))
+        self.store.change_state("other", lambda _held: None, 2)
         self.assertEqual([(f"{NAMESPACE}:long",)], self.stranger().execute("SELECT key FROM notes_1").fetchall())
 
     def test_records_that_are_no_bytes(self) -> None:
@@ -413,12 +413,12 @@ class BoundTest(SqliteTest):
     def test_notes_that_are_no_text(self) -> None:
         """What somebody else left in place of a note is none, and gives way to one."""
         for value in (b"\xff\xfe", 7, 1.5):
-            self.store.read_note("a")
+            self.store.read_state("a")
             self.stranger().execute("REPLACE INTO notes_1 VALUES (?, 9e9, ?)", (f"{NAMESPACE}:a", value))
-            self.assertIn(self.store.read_note("a"), {None, "7", "1.5"})
+            self.assertIn(self.store.read_state("a"), {None, "7", "1.5"})
             self.stranger().execute("REPLACE INTO notes_1 VALUES (?, 9e9, CAST(x'fffe' AS TEXT))", (f"{NAMESPACE}:a",))
-            self.assertIsNone(self.store.read_note("a"))
-            self.assertEqual("x", self.store.change_note("a", lambda held: "y" if held else "x", 60))
+            self.assertIsNone(self.store.read_state("a"))
+            self.assertEqual("x", self.store.change_state("a", lambda held: "y" if held else "x", 60))
 
 
 class CorruptTest(SqliteTest):
@@ -726,7 +726,7 @@ class FailureTest(SqliteTest):
                 os.setuid(NOBODY)
             for path in (self.path, nothing):
                 store = self.open(path=path)
-                for use in (store.get, store.lease, store.read_note):
+                for use in (store.get, store.lease, store.read_state):
                     with self.assertRaises(StoreError):
                         use("a")
 
@@ -750,7 +750,7 @@ class FailureTest(SqliteTest):
         with self.assertRaises(StoreError):
             self.store.put("a", entry("a"), NOW)
         with self.assertRaises(StoreError):
-            self.store.change_note("a", lambda _held: "x", 60)
+            self.store.change_state("a", lambda _held: "x", 60)
         self.assertEqual(entry("works"), self.store.get("works"))
 
 

@@ -10,13 +10,13 @@ from c42_proxy.errors import StoreError
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry
 from c42_proxy.stores.memory import MemoryStore
-from c42_proxy.stores.tiered import RETRY_SECONDS, SteadyStore
+from c42_proxy.stores.tiered import RETRY_SECONDS, TieredStore
 
 from .neighbour import NOW, entry
 
 LOGGER = "c42_proxy.stores.tiered"
-USES = ("get", "put", "read_note", "change_note", "lease")
-READING, WRITING, LEASING = {"get", "read_note"}, {"put", "change_note"}, {"lease"}
+USES = ("get", "put", "read_state", "change_state", "lease")
+READING, WRITING, LEASING = {"get", "read_state"}, {"put", "change_state"}, {"lease"}
 
 
 class Shared(MemoryStore):
@@ -41,26 +41,28 @@ class Shared(MemoryStore):
         self._asked("put")
         return super().put(event_id, entry, now)
 
-    def read_note(self, name: str) -> str | None:
-        self._asked("read_note")
-        return super().read_note(name)
+    def read_state(self, name: str) -> str | None:
+        self._asked("read_state")
+        return super().read_state(name)
 
-    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
-        self._asked("change_note")
-        return super().change_note(name, change, lifetime)
+    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+        self._asked("change_state")
+        return super().change_state(name, change, lifetime)
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # as the contract has it
         self._asked("lease")
         return self.granted
 
 
-class SteadyTest(unittest.TestCase):
+class TieredTest(unittest.TestCase):
     def setUp(self) -> None:
         self.seconds = 100.0
         self.shared = Shared()
-        self.local = MemoryStore(1_000_000)
+        self.memory = MemoryStore(1_000_000)
         self.metrics = Metrics()
-        self.store = SteadyStore(self.shared, self.local, metrics=self.metrics, monotonic=lambda: self.seconds)
+        self.store = TieredStore(
+            self.memory, self.shared, clock=lambda: NOW, metrics=self.metrics, monotonic=lambda: self.seconds
+        )
 
     def use(self, *names: str) -> list[str]:
         """Use the store in these ways, and tell which of them came to the shared one."""
@@ -70,11 +72,11 @@ class SteadyTest(unittest.TestCase):
                 case "get":
                     self.store.get("a")
                 case "put":
-                    self.assertTrue(self.store.put("a", entry("a"), NOW))
-                case "read_note":
-                    self.store.read_note("n")
-                case "change_note":
-                    self.assertEqual("x", self.store.change_note("n", lambda _held: "x", 60))
+                    self.assertTrue(self.store.put("a", entry("a"), NOW).shared)
+                case "read_state":
+                    self.store.read_state("n")
+                case "change_state":
+                    self.assertEqual("x", self.store.change_state("n", lambda _held: "x", 60))
                 case "lease":
                     self.assertIsNotNone(self.store.lease("a"))
         return self.shared.asked
@@ -84,7 +86,7 @@ class SteadyTest(unittest.TestCase):
         self.shared.broken = set(uses)
 
 
-class WorkingTest(SteadyTest):
+class WorkingTest(TieredTest):
     def test_uses_the_shared_one(self) -> None:
         """As long as all works, the shared store answers."""
         self.assertEqual(list(USES), self.use(*USES))
@@ -99,23 +101,23 @@ class WorkingTest(SteadyTest):
         self.assertFalse(self.store.failed)
 
     def test_what_is_newer_elsewhere(self) -> None:
-        """What the shared store has something newer for is not held here either."""
+        """An entry older than that of the shared tier is not shared, and is not the one that is found from then on."""
         self.shared.put("a", entry("a", NOW), NOW)
-        self.assertFalse(self.store.put("a", entry("a", NOW - 1), NOW))
-        self.assertIsNone(self.local.get("a"))
+        self.assertFalse(self.store.put("a", entry("a", NOW - 1), NOW).shared)
+        self.assertEqual(entry("a", NOW), self.store.get("a"))
 
     def test_remembers_for_a_failure(self) -> None:
         """Entries and notes that this process put, and notes that it read, outlive the shared store."""
-        self.use("put", "change_note")
-        self.shared.change_note("theirs", lambda _held: "y", 60)
-        self.store.read_note("theirs")
+        self.use("put", "change_state")
+        self.shared.change_state("theirs", lambda _held: "y", 60)
+        self.store.read_state("theirs")
         self.breaks(*USES)
         with self.assertLogs(LOGGER):
             self.assertEqual(entry("a"), self.store.get("a"))
-        self.assertEqual("x", self.store.read_note("n"))
-        self.assertEqual("y", self.store.read_note("theirs"))
-        self.assertEqual("xz", self.store.change_note("n", lambda held: f"{held}z", 60))
-        self.assertEqual("xz", self.store.read_note("n"))
+        self.assertEqual("x", self.store.read_state("n"))
+        self.assertEqual("y", self.store.read_state("theirs"))
+        self.assertEqual("xz", self.store.change_state("n", lambda held: f"{held}z", 60))
+        self.assertEqual("xz", self.store.read_state("n"))
 
     def test_what_a_change_raises(self) -> None:
         """An error of a change is no failure of the store."""
@@ -124,11 +126,11 @@ class WorkingTest(SteadyTest):
             raise ZeroDivisionError
 
         with self.assertRaises(ZeroDivisionError):
-            self.store.change_note("n", change, 60)
+            self.store.change_state("n", change, 60)
         self.assertFalse(self.store.failed)
 
 
-class FailingTest(SteadyTest):
+class FailingTest(TieredTest):
     def test_one_warning(self) -> None:
         """However much is asked, and however often it is tried again: one warning, and one line when it is back."""
         self.breaks(*USES)
@@ -174,13 +176,13 @@ class FailingTest(SteadyTest):
         """A store that is full is still read, and still has its leases; it is written again when that works."""
         self.breaks(*WRITING)
         with self.assertLogs(LOGGER, "INFO") as logs:
-            self.assertEqual(["put", "get", "lease"], self.use("put", "get", "lease", "change_note", "put"))
+            self.assertEqual(["put", "get", "lease"], self.use("put", "get", "lease", "change_state", "put"))
             self.seconds += RETRY_SECONDS
-            self.assertEqual(["get", "lease", "put"], self.use("get", "lease", "put", "change_note"))
+            self.assertEqual(["get", "lease", "put"], self.use("get", "lease", "put", "change_state"))
             self.assertTrue(self.store.failed)
             self.breaks()
             self.seconds += RETRY_SECONDS
-            self.assertEqual(["get", "put", "change_note"], self.use("get", "put", "change_note"))
+            self.assertEqual(["get", "put", "change_state"], self.use("get", "put", "change_state"))
         self.assertEqual(2, len(logs.records), logs.output)
 
     def test_readable_first(self) -> None:
@@ -196,11 +198,11 @@ class FailingTest(SteadyTest):
 
     def test_notes_of_an_unwritable_store(self) -> None:
         """While notes cannot be changed there, the ones here count: they are newer."""
-        self.store.change_note("n", lambda _held: "old", 60)
+        self.store.change_state("n", lambda _held: "old", 60)
         self.breaks(*WRITING)
         with self.assertLogs(LOGGER):
-            self.store.change_note("n", lambda held: f"{held} and new", 60)
-        self.assertEqual("old and new", self.store.read_note("n"))
+            self.store.change_state("n", lambda held: f"{held} and new", 60)
+        self.assertEqual("old and new", self.store.read_state("n"))
 
     def test_no_leases(self) -> None:
         """Where leases alone fail, entries and notes are still shared."""
@@ -286,4 +288,4 @@ class FailingTest(SteadyTest):
         self.assertEqual(1, len(logs.records))
 
 
-del SteadyTest
+del TieredTest

@@ -23,12 +23,12 @@ from c42_proxy.errors import (
     InvalidAnswer,
     RateLimited,
     TokenRefused,
-    UpstreamDown,
     UpstreamError,
     UpstreamTimeout,
+    UpstreamUnavailable,
 )
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.upstream.client import C42, Event, Page, Subscription
+from c42_proxy.upstream.client import C42Client, Event, Page, Subscription
 from c42_proxy.upstream.transport import new_session
 from harness.wire import (
     BROKEN,
@@ -92,7 +92,7 @@ Fault = tuple[str, Behaviour, type[UpstreamError]]
 def faults() -> Iterator[Fault]:
     """What may be wrong with any call, and the error it ends in."""
     yield from ((name, behaviour, UpstreamTimeout) for name, behaviour in DAWDLING.items())
-    yield from ((name, behaviour, UpstreamDown) for name, behaviour in BROKEN.items())
+    yield from ((name, behaviour, UpstreamUnavailable) for name, behaviour in BROKEN.items())
     yield from ((name, behaviour, InvalidAnswer) for name, behaviour in UNUSABLE.items())
     yield "429", says({}, "429 Too Many"), RateLimited
     yield "503 with Retry-After", says({}, "503 Unavailable", "Retry-After: 7"), RateLimited
@@ -121,7 +121,9 @@ class C42Test(unittest.TestCase):
     def setUp(self) -> None:
         self.wire = self.enterContext(Wire())
         self.session = self.enterContext(new_session(8))
-        self.client = C42(self.wire.url, SecretStr(TOKEN), session=self.session, clock=lambda: NOW, metrics=Metrics())
+        self.client = C42Client(
+            self.wire.url, SecretStr(TOKEN), session=self.session, clock=lambda: NOW, metrics=Metrics()
+        )
         self.records: list[logging.LogRecord] = []
         handler = logging.Handler(logging.DEBUG)
         handler.emit = self.records.append  # type: ignore[assignment, method-assign]
@@ -301,10 +303,10 @@ class SizeTest(C42Test):
 
     def test_refused(self) -> None:
         """Where nobody listens, C42 is down."""
-        client = C42(
+        client = C42Client(
             "http://127.0.0.1:1/", SecretStr(TOKEN), session=self.session, clock=lambda: NOW, metrics=Metrics()
         )
-        with self.assertRaises(UpstreamDown):
+        with self.assertRaises(UpstreamUnavailable):
             client.event(EVENT_ID, Deadline(PLENTY))
 
 
@@ -314,11 +316,11 @@ class TransportTest(C42Test):
         raised: dict[Exception, type[UpstreamError]] = {
             requests.ReadTimeout(): UpstreamTimeout,
             TimeoutError(): UpstreamTimeout,
-            requests.RequestException(): UpstreamDown,
-            urllib3.exceptions.HTTPError(): UpstreamDown,
-            http.client.HTTPException(): UpstreamDown,
-            OSError(): UpstreamDown,
-            ValueError(): UpstreamDown,
+            requests.RequestException(): UpstreamUnavailable,
+            urllib3.exceptions.HTTPError(): UpstreamUnavailable,
+            http.client.HTTPException(): UpstreamUnavailable,
+            OSError(): UpstreamUnavailable,
+            ValueError(): UpstreamUnavailable,
         }
         for error, expected in raised.items():
 
@@ -386,12 +388,16 @@ class RetryAfterTest(C42Test):
         unavailable = "503 Service Unavailable"
         self.assertEqual(7, self.wait("Retry-After: 7", status=unavailable))
         self.assertEqual(30, self.wait("Retry-After: soon", status=unavailable))
-        with self.assertRaises(UpstreamDown):
+        with self.assertRaises(UpstreamUnavailable):
             self.event(says({}, unavailable))
 
     def test_others(self) -> None:
         """With any other status a Retry-After means nothing."""
-        for status, expected in {"500 Oops": UpstreamDown, "403 No": TokenRefused, "301 x": InvalidAnswer}.items():
+        for status, expected in {
+            "500 Oops": UpstreamUnavailable,
+            "403 No": TokenRefused,
+            "301 x": InvalidAnswer,
+        }.items():
             with self.assertRaises(expected):
                 self.event(says({}, status, "Retry-After: 7"))
 
@@ -519,7 +525,7 @@ class TokenTest(C42Test):
             connection.close()
 
         for call in (self.event, self.page):
-            with self.assertRaises(UpstreamDown) as raised:
+            with self.assertRaises(UpstreamUnavailable) as raised:
                 call(behave)
             self.assert_hidden(raised.exception)
 

@@ -9,6 +9,7 @@ import os
 import time
 import unittest
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from itertools import takewhile
 from typing import Any
 
@@ -17,13 +18,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from werkzeug.test import Client, TestResponse
 
-from c42_proxy import create_app
+from c42_proxy.app import CALLS_AT_ONCE, build
 from c42_proxy.errors import UpstreamError
-from c42_proxy.events import CALLS_AT_ONCE
 from c42_proxy.settings import Settings
 from c42_proxy.upstream.client import Event, Page
 from c42_proxy.upstream.transport import new_session
-from harness.apps import running
 from harness.wire import (
     EVENT_ID,
     PAGE,
@@ -172,7 +171,9 @@ class ProxyTest(C42Test):
             breaker_threshold=0,
         )
         session = self.enterContext(new_session(CALLS_AT_ONCE))
-        return self.enterContext(running(create_app(configured, session=session, clock=lambda: self.now))).test_client()
+        return self.enterContext(
+            closing(build(configured, session=session, clock=lambda: self.now))
+        ).flask.test_client()
 
     def ask(self, behaviour: Behaviour, budget: float = PLENTY) -> TestResponse:
         """One request; its answer is described in `openapi.yaml`, comes in time and keeps the token to itself."""

@@ -1,4 +1,4 @@
-"""The ASGI front says what the Flask app says, and says it without a thread for each who waits."""
+"""The ASGI app says what the Flask app says, and says it without a thread for each who waits."""
 
 import asyncio
 import json
@@ -11,18 +11,15 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import responses
-from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from requests import PreparedRequest
 from werkzeug.test import Client, TestResponse
 
-from c42_proxy import create_app
+from c42_proxy.app import Proxy, build
 from c42_proxy.settings import Settings
-from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, Front
-from c42_proxy.web.routes import EVENTS
-from harness.apps import running
+from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE
 from harness.as_wsgi import AsWsgi
 
 API_URL = "http://c42.example/api/v2/"
@@ -91,9 +88,9 @@ class Clock:
         return self.now
 
 
-def proxy(clock: Clock, **options: Any) -> Flask:
+def new_proxy(clock: Clock, **options: Any) -> Proxy:
     settings_ = Settings(api_token=SecretStr("x"), api_url=API_URL, cache_url="memory://", **options)
-    return create_app(settings_, clock=clock)
+    return build(settings_, clock=clock)
 
 
 def essence(response: TestResponse) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -102,46 +99,43 @@ def essence(response: TestResponse) -> tuple[int, list[tuple[str, str]], bytes]:
     return response.status_code, sorted(kept), response.data
 
 
-class FrontTest(unittest.TestCase):
-    def proxy(self, clock: Clock, **options: Any) -> Flask:
-        return self.enterContext(running(proxy(clock, **options)))
+class AsgiTest(unittest.TestCase):
+    def proxy(self, clock: Clock, **options: Any) -> Proxy:
+        return self.enterContext(closing(new_proxy(clock, **options)))
 
-    def front(self, app: Flask) -> Front:
-        return self.enterContext(closing(Front(app)))
-
-    def as_wsgi(self, app: Flask) -> AsWsgi:
-        return self.enterContext(closing(AsWsgi(Front(app))))
+    def as_wsgi(self, proxy: Proxy) -> AsWsgi:
+        return self.enterContext(closing(AsWsgi(proxy.asgi)))
 
 
-class SameAnswersTest(FrontTest):
+class SameAnswersTest(AsgiTest):
     @given(visits)
     @settings(max_examples=150, deadline=None, derandomize=True)
     def test_same_as_flask(self, visits: list[tuple[float, str, str, dict[str, str]]]) -> None:
-        """Whatever is requested, however, and whenever: the front's answer is Flask's."""
+        """Whatever is requested, however, and whenever: the ASGI app's answer is Flask's."""
         clock = Clock()
         tag = ""
         with (
             fake_c42(),
-            running(proxy(clock)) as app,
-            running(proxy(clock)) as behind_front,
-            running(proxy(clock)) as behind_messages,
-            closing(AsWsgi(Front(behind_front))) as front,
-            closing(AsWsgi(Front(behind_messages), whole=False)) as in_messages,
+            closing(new_proxy(clock)) as alone,
+            closing(new_proxy(clock)) as behind_whole,
+            closing(new_proxy(clock)) as behind_messages,
+            closing(AsWsgi(behind_whole.asgi)) as whole,
+            closing(AsWsgi(behind_messages.asgi, whole=False)) as in_messages,
         ):
-            clients = [Client(app), Client(front), Client(in_messages)]
+            clients = [Client(alone.flask), Client(whole), Client(in_messages)]
             for moment, method, path, headers in visits:
                 clock.now += moment
                 sent = {name: value.replace("TAG", tag) for name, value in headers.items()}
                 sent["X-Request-ID"] = "the-same"
                 by_flask, *others = (client.open(path, method=method, headers=sent) for client in clients)
-                for by_front in others:
-                    self.assertEqual(essence(by_flask), essence(by_front), (method, path, sent))
+                for by_asgi in others:
+                    self.assertEqual(essence(by_flask), essence(by_asgi), (method, path, sent))
                 tag = by_flask.headers.get("ETag", tag).strip('"')
 
     def test_conditional_hit(self) -> None:
         """A hit that the client has already is a 304 from memory, like Flask's."""
-        front = self.as_wsgi(self.proxy(Clock()))
-        client = Client(front)
+        asgi = self.as_wsgi(self.proxy(Clock()))
+        client = Client(asgi)
         with fake_c42():
             first = client.get(f"{PREFIX}tea/")
         again = client.get(f"{PREFIX}tea/", headers={"If-None-Match": f"W/{first.headers['ETag']}"})
@@ -150,7 +144,7 @@ class SameAnswersTest(FrontTest):
 
     def test_in_one_piece(self) -> None:
         """Every answer for an event leaves in one write: whoever dies before or after it leaves no half of one."""
-        front = self.front(self.proxy(Clock()))
+        asgi = self.proxy(Clock()).asgi
         pieces: list[bytes] = []
 
         def send_whole(_scope: Any, head: bytes, _body: bytes) -> bool:
@@ -162,7 +156,7 @@ class SameAnswersTest(FrontTest):
 
         async def ask(event_id: str, method: str = "GET", *headers: tuple[bytes, bytes]) -> None:
             scope = {"type": "http", "method": method, "path": f"{PREFIX}{event_id}/", "headers": headers}
-            await front({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
+            await asgi({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
 
         async def ask_all() -> None:
             for event_id in ("tea", "tea", "gone", "sick"):
@@ -176,7 +170,7 @@ class SameAnswersTest(FrontTest):
 
     def test_head_of_a_304(self) -> None:
         """A 304 says nothing of a body: it has none."""
-        front = self.front(self.proxy(Clock()))
+        asgi = self.proxy(Clock()).asgi
         heads: list[bytes] = []
 
         def send_whole(_scope: Any, head: bytes, _body: bytes) -> bool:
@@ -189,7 +183,7 @@ class SameAnswersTest(FrontTest):
         async def ask_twice() -> None:
             for headers in ([], [(b"if-none-match", b"*")]):
                 scope = {"type": "http", "method": "GET", "path": f"{PREFIX}tea/", "headers": headers}
-                await front({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
+                await asgi({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
 
         with fake_c42():
             asyncio.run(ask_twice())
@@ -200,18 +194,20 @@ class SameAnswersTest(FrontTest):
 
     def test_made_once(self) -> None:
         """What all are sent who may reuse an answer is made once, and kept with it."""
-        app = self.proxy(Clock())
-        front = self.as_wsgi(app)
+        running = self.proxy(Clock())
+        asgi = self.as_wsgi(running)
         with fake_c42():
-            Client(front).get(f"{PREFIX}tea/")
-        hit = app.extensions[EVENTS].hit("tea")
-        self.assertIn(b'{"id":"tea"', hit.result.ready[1])
+            Client(asgi).get(f"{PREFIX}tea/")
+        hit = running.events.hit("tea")
+        assert hit is not None
+        assert hit.entry.prepared is not None
+        self.assertIn(b'{"id":"tea"', hit.entry.prepared[1])
 
     def test_duration(self) -> None:
         """The log says how many milliseconds the request took, and how many of them C42."""
-        front = self.as_wsgi(self.proxy(Clock()))
+        asgi = self.as_wsgi(self.proxy(Clock()))
         with fake_c42(), self.assertLogs("c42_proxy", "INFO") as logs:
-            Client(front).get(f"{PREFIX}tea/")
+            Client(asgi).get(f"{PREFIX}tea/")
         (line,) = (vars(record) for record in logs.records if record.msg == "request")
         self.assertTrue(0 <= line["c42_ms"] <= line["ms"] < 10_000, line)
 
@@ -222,9 +218,9 @@ class SameAnswersTest(FrontTest):
             def __call__(self) -> float:
                 raise ZeroDivisionError("inner detail")
 
-        front = self.as_wsgi(self.proxy(BrokenClock()))
+        asgi = self.as_wsgi(self.proxy(BrokenClock()))
         with self.assertLogs("c42_proxy", "ERROR") as logs:
-            answer = Client(front).get(f"{PREFIX}tea/")
+            answer = Client(asgi).get(f"{PREFIX}tea/")
         self.assertEqual(answer.status_code, 500)
         self.assertNotIn("inner detail", answer.text)
         self.assertEqual(json.loads(answer.text)["request_id"], answer.headers["X-Request-ID"])
@@ -236,10 +232,10 @@ class SameAnswersTest(FrontTest):
         async def nothing(*_: Any) -> Any:
             self.fail("neither read nor answered")
 
-        asyncio.run(self.front(self.proxy(Clock()))({"type": "websocket", "path": f"{PREFIX}tea/"}, nothing, nothing))
+        asyncio.run(self.proxy(Clock()).asgi({"type": "websocket", "path": f"{PREFIX}tea/"}, nothing, nothing))
 
 
-class WaitingTest(FrontTest):
+class WaitingTest(AsgiTest):
     def test_many_wait_without_threads(self) -> None:
         """Two thousand who wait for one event take no thread each, and a hit is answered meanwhile."""
         released = threading.Event()
@@ -250,7 +246,7 @@ class WaitingTest(FrontTest):
                 released.wait(10)
             return answer_of_c42(request)
 
-        front = self.front(self.proxy(Clock()))
+        asgi = self.proxy(Clock()).asgi
         calls = []
 
         async def ask(event_id: str) -> int:
@@ -260,7 +256,7 @@ class WaitingTest(FrontTest):
                 answered.append(message)
 
             scope = {"type": "http", "method": "GET", "path": f"{PREFIX}{event_id}/", "headers": []}
-            await front(scope, send, send)  # type: ignore[arg-type]  # it does not read
+            await asgi(scope, send, send)  # type: ignore[arg-type]  # it does not read
             return int(answered[0]["status"])
 
         async def run() -> None:
@@ -289,11 +285,11 @@ class WaitingTest(FrontTest):
             released.wait(10)
             return answer_of_c42(request)
 
-        front = self.as_wsgi(self.proxy(Clock(), timeout=0.1))
+        asgi = self.as_wsgi(self.proxy(Clock(), timeout=0.1))
         with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
             wire.add_callback("GET", re.compile(re.escape(API_URL)), silent)
             start = time.monotonic()
-            answer = Client(front).get(f"{PREFIX}tea/")
+            answer = Client(asgi).get(f"{PREFIX}tea/")
             self.assertEqual(answer.status_code, 504)
             self.assertLess(time.monotonic() - start, 1)
             released.set()
@@ -312,6 +308,6 @@ class WaitingTest(FrontTest):
 
         scope = {"type": "http", "method": "GET", "path": f"{PREFIX}tea/", "headers": []}
         with fake_c42(), asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(self.front(self.proxy(Clock()))(scope, send, send))  # type: ignore[arg-type]  # it does not read
+            runner.run(self.proxy(Clock()).asgi(scope, send, send))  # type: ignore[arg-type]  # it does not read
         self.assertTrue(timers)
         self.assertTrue(all(timer.cancelled() for timer in timers))

@@ -10,6 +10,7 @@ import tomllib
 import unittest
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from unittest import mock
 from urllib.parse import quote
@@ -29,25 +30,27 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from c42_proxy import __version__, create_app
+from c42_proxy import __version__
+from c42_proxy.app import build
+from c42_proxy.caching.reply import Hit
 from c42_proxy.errors import (
-    Busy,
-    C42Down,
-    EventNotFound,
+    BackingOff,
+    CircuitOpen,
     InvalidAnswer,
     NotAsked,
+    Overloaded,
     Problem,
     RateLimited,
     TokenRefused,
-    ToldToWait,
-    UpstreamDown,
     UpstreamTimeout,
+    UpstreamUnavailable,
 )
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.events import SAMPLES
 from c42_proxy.settings import Settings
+from c42_proxy.stores.contract import Entry
+from c42_proxy.web.responses import response_to
 from c42_proxy.web.routes import EVENT_ID, PREFIX
-from harness.apps import running
 from harness.cluster import Cluster, Host
 from harness.processes import ROOT
 from harness.sandbox import Sandbox
@@ -104,7 +107,7 @@ class DescriptionTest(unittest.TestCase):
         of_errors = {vars(error)["status"] for error in subclasses(Problem) if "status" in vars(error)}
         for method in ("get", "head"):
             for address, expected in (
-                (ADDRESS, {200, 304, 405, 500} | of_errors),
+                (ADDRESS, {200, 304, 404, 405, 500} | of_errors),
                 (ADDRESS[:-1], {308, 404, 405, 500}),
             ):
                 with self.subTest(address, method=method):
@@ -124,13 +127,21 @@ class DescriptionTest(unittest.TestCase):
     def test_problems(self) -> None:
         """The problems among the examples are the proxy's own, word for word."""
         client = self.enterContext(
-            running(create_app(Settings(api_token=SecretStr("-"), cache_url="memory://")))
-        ).test_client()
-        refused = [client.get("/").get_json(), client.post(f"{PREFIX}x/").get_json()]
+            closing(build(Settings(api_token=SecretStr("-"), cache_url="memory://")))
+        ).flask.test_client()
+        not_found = Hit(Entry(404, b"", 0.0), 0.0, 0)
+        gone = json.loads(response_to("d6e6_14752373875438", not_found).body)
+        refused = [gone, client.get("/").get_json(), client.post(f"{PREFIX}x/").get_json()]
         errors: list[Problem] = [
-            *(EventNotFound("d6e6_14752373875438"), TokenRefused(401), UpstreamTimeout(), UpstreamDown(500)),
-            *(UpstreamDown(), InvalidAnswer("it is not JSON", 200), RateLimited(30, 429), ToldToWait(30), C42Down(5)),
-            Busy(),
+            *(TokenRefused(401), UpstreamTimeout(), UpstreamUnavailable(500)),
+            *(
+                UpstreamUnavailable(),
+                InvalidAnswer("it is not JSON", 200),
+                RateLimited(30, 429),
+                BackingOff(30),
+                CircuitOpen(5),
+            ),
+            Overloaded(),
         ]
         said = {(error.status, error.detail) for error in errors}
         said |= {(problem["status"], problem["detail"]) for problem in refused}

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import unittest
+from contextlib import closing
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -14,12 +15,11 @@ from flask import abort
 from pydantic import SecretStr
 from werkzeug.test import Client, TestResponse
 
-from c42_proxy import create_app
+from c42_proxy.app import build
 from c42_proxy.observability import correlation
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
-from harness.apps import running
 
 NOW = 1_700_000_000.9
 TTL = 252
@@ -39,7 +39,7 @@ class RoutesTest(unittest.TestCase):
 
     def proxy(self, *, ttl: float = TTL, store: Store | None = None) -> Client:
         settings = Settings(api_token=SecretStr("right"), api_url=C42, cache_ttl=ttl, cache_url="memory://")
-        client = self.enterContext(running(create_app(settings, clock=lambda: self.now, store=store))).test_client()
+        client = self.enterContext(closing(build(settings, clock=lambda: self.now, store=store))).flask.test_client()
         client.environ_base["HTTP_X_REQUEST_ID"] = "the-same"
         return client
 
@@ -460,7 +460,7 @@ class AddressTest(RoutesTest):
 
     def test_refused_by_flask(self) -> None:
         """What Flask refuses by itself, for a reason of its own, is a problem with the status that it gives."""
-        app = self.enterContext(running(create_app(Settings(api_token=SecretStr("right"), cache_url="memory://"))))
+        app = self.enterContext(closing(build(Settings(api_token=SecretStr("right"), cache_url="memory://")))).flask
         app.add_url_rule("/teapot", view_func=lambda: abort(418))
         self.assert_problem(app.test_client().get("/teapot"), 418, "I'm a Teapot", "cannot be answered")
 

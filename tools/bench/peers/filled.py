@@ -10,10 +10,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from c42_proxy.app import create_app
+from c42_proxy.app import build
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry
-from c42_proxy.web.asgi import Front
+from c42_proxy.web.asgi import AsgiApp
 
 CACHED = int(os.environ["BENCH_CACHED"])
 AT_ONCE = 64
@@ -33,10 +33,10 @@ class EveryEvent:
     def put(self, event_id: str, entry: Entry, now: float) -> bool:  # noqa: ARG002  # the contract's
         return False
 
-    def read_note(self, name: str) -> str | None:  # noqa: ARG002  # the contract's
+    def read_state(self, name: str) -> str | None:  # noqa: ARG002  # the contract's
         return None
 
-    def change_note(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:  # noqa: ARG002  # the contract's
+    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:  # noqa: ARG002  # the contract's
         return None
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # the contract's
@@ -46,7 +46,7 @@ class EveryEvent:
         pass
 
 
-async def _fill(front: Front) -> None:
+async def _fill(front: AsgiApp) -> None:
     async def answer_some(first: int) -> None:
         for number in range(first, CACHED, AT_ONCE):
             path = f"/events-with-subscriptions/1-{number}/"
@@ -63,8 +63,8 @@ async def _nobody(_message: object) -> None:
     return None
 
 
-def app() -> Front:
+def app() -> AsgiApp:
     """For gunicorn's `module:app()`, called in the worker."""
-    front = Front(create_app(Settings.from_env(), store=EveryEvent()))
+    front = build(Settings.from_env(), store=EveryEvent()).asgi
     asyncio.run(_fill(front))
     return front

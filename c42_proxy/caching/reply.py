@@ -1,0 +1,135 @@
+"""What the use case comes to: a hit, a fetched answer, a stale one, or a failure."""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Literal
+
+from ..errors import Problem
+from ..stores.contract import Entry
+from .freshness import Freshness
+
+
+class Forward(Enum):
+    """Why C42 was asked (RFC 9211, section 2.2)."""
+
+    URI_MISS = "uri-miss"
+    STALE = "stale"
+
+    @classmethod
+    def because_of(cls, cached: Entry | None) -> "Forward":
+        """The reason, from the entry that was not fresh or not there."""
+        return cls.URI_MISS if cached is None else cls.STALE
+
+
+@dataclass(frozen=True, slots=True)
+class FlightResult:
+    """What one flight came to, for all who waited for it.
+
+    `cached` is the entry that was there before. `forward` is None where C42 was not asked; `elsewhere` means that
+    another process asked it. `upstream_seconds` is how long C42 took.
+    """
+
+    result: Entry | Problem
+    cached: Entry | None = None
+    forward: Forward | None = None
+    upstream_status: int | None = None
+    stored: bool = False
+    elsewhere: bool = False
+    upstream_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How C42 was asked for a reply.
+
+    `forward` is None where it was not asked; `collapsed` means that another request asked; `upstream_status` is the
+    status of the call that decided. `upstream_seconds` is how long C42 took, None for those who only waited.
+    """
+
+    forward: Forward | None
+    collapsed: bool
+    upstream_status: int | None
+    upstream_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A fresh entry. Anybody may reuse it until `expiry`, which is `ttl` seconds away, rounded down."""
+
+    entry: Entry
+    expiry: float
+    ttl: int
+    outcome: ClassVar[Literal["hit"]] = "hit"
+    upstream_seconds: ClassVar[None] = None
+
+    @classmethod
+    def of(cls, entry: Entry, freshness: Freshness, now: float) -> "Hit":
+        """The hit that a fresh entry is at the instant `now`."""
+        expiry = freshness.expiry(entry.fetched_at)
+        return cls(entry, expiry, math.floor(expiry - now))
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A new answer of C42. Anybody may reuse it until `expiry`; None where it came too late for that."""
+
+    entry: Entry
+    expiry: float | None
+    stored: bool
+    asked: Asked
+
+    @property
+    def outcome(self) -> Literal["collapsed", "miss"]:
+        return "collapsed" if self.asked.collapsed else "miss"
+
+    @property
+    def upstream_seconds(self) -> float | None:
+        return self.asked.upstream_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class StaleIfError:
+    """An entry that expired `-ttl` seconds ago, served because C42 cannot be asked, or fails (RFC 5861)."""
+
+    entry: Entry
+    ttl: int
+    asked: Asked
+    outcome: ClassVar[Literal["stale"]] = "stale"
+
+    @property
+    def upstream_seconds(self) -> float | None:
+        return self.asked.upstream_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No answer, and why."""
+
+    problem: Problem
+    asked: Asked
+    outcome: ClassVar[Literal["error"]] = "error"
+
+    @property
+    def upstream_seconds(self) -> float | None:
+        return self.asked.upstream_seconds
+
+
+Reply = Hit | Fetched | StaleIfError | Failed
+
+
+def reply_of(flown: FlightResult, *, leads: bool, freshness: Freshness, now: float) -> Reply:
+    """The reply to one of the requests that waited for a flight; `leads` is for the request that began it."""
+    collapsed = flown.elsewhere or (flown.forward is not None and not leads)
+    asked = Asked(flown.forward, collapsed, flown.upstream_status, None if collapsed else flown.upstream_seconds)
+    result, cached = flown.result, flown.cached
+    if isinstance(result, Problem):
+        if cached is not None and result.allows_stale and freshness.replaces_failure(cached, now):
+            return StaleIfError(cached, math.floor(freshness.expiry(cached.fetched_at) - now), asked)
+        return Failed(result, asked)
+    if not freshness.is_fresh(result, now):
+        return Fetched(result, None, stored=False, asked=asked)
+    if flown.forward is None:
+        return Hit.of(result, freshness, now)
+    stored = flown.stored and not collapsed
+    return Fetched(result, freshness.expiry(result.fetched_at), stored, asked)
