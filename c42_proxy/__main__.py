@@ -71,12 +71,12 @@ def check(online: bool) -> None:
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     if online:
-        from .commands.check import try_all  # noqa: PLC0415  # what it takes to ask C42 takes a while to import
+        from .commands.check import check_online  # noqa: PLC0415  # what it takes to ask C42 takes a while to import
 
         failures = 0
-        for finding in try_all(settings, time.time):
-            click.echo(f"{finding.what:<22} {'works' if finding.works else 'FAILS'}  {finding.text}")
-            failures += not finding.works
+        for result in check_online(settings, time.time):
+            click.echo(f"{result.what:<22} {'works' if result.works else 'FAILS'}  {result.text}")
+            failures += not result.works
         if failures:
             raise click.exceptions.Exit(1)
 
@@ -121,7 +121,7 @@ def healthcheck() -> None:
     The exit status is 0 if a worker answers within 2 seconds, and 1 if not. C42 is not asked, and no other setting
     matters. Where C42_BIND is 0.0.0.0 or [::], the loopback address is asked.
     """
-    from .commands.check import check_health  # noqa: PLC0415  # as above
+    from .commands.healthcheck import check_health  # noqa: PLC0415  # as above
 
     click.echo(check_health(os.environ))
 

@@ -1,8 +1,9 @@
-"""Threads for work that goes on although its client has gone."""
+"""Threads: for work that goes on although its client has gone, and for work that knows no time-out."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from threading import Thread
 from typing import TypeVar
 
 R = TypeVar("R")
@@ -21,3 +22,20 @@ class Threads:
     def close(self) -> None:
         """Wait for the work under way, and end the threads. Nothing may be started any more."""
         self._pool.shutdown()
+
+
+def result_within(seconds: float, work: Callable[..., R], /, *args: object) -> R:
+    """What `work` returns or raises; TimeoutError where it takes longer than `seconds`. Its thread then goes on alone.
+
+    For what knows no time-out of its own: the resolution of a name, for one.
+    """
+    outcome: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work(*args))
+        except BaseException as exc:  # noqa: BLE001  # it is raised by the thread that waits
+            outcome.set_exception(exc)
+
+    Thread(target=run, name="c42-bounded", daemon=True).start()
+    return outcome.result(seconds)

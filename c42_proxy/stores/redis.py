@@ -17,7 +17,7 @@ import redis
 from ..errors import StoreError
 from .contract import STORE_SECONDS, Entry, Listed
 from .forks import after_fork
-from .gate import Gate
+from .limit import StoreLimit
 from .records import from_bytes, to_bytes
 
 COMMANDS_AT_ONCE = 16
@@ -91,8 +91,8 @@ class RedisStore:
         self._any_lease = Event()
         self._renewal: Thread | None = None
         self._closed = Event()
-        self._commands = Gate(COMMANDS_AT_ONCE)
-        self._state_changes = Gate(1)
+        self._commands = StoreLimit(COMMANDS_AT_ONCE)
+        self._state_changes = StoreLimit(1)
 
     def close(self) -> None:
         """As in the contract; leases that are still held end by themselves."""
@@ -128,7 +128,7 @@ class RedisStore:
             return None if note is None else note.encode()
 
         # Threads that change the same note wait for each other, instead of trying again.
-        with self._state_changes.turn():
+        with self._state_changes.slot():
             return _text(self._change(self._key("note", name), change_bytes, lifetime))
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
@@ -193,7 +193,7 @@ class RedisStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        with self._commands.turn():
+        with self._commands.slot():
             try:
                 yield
             except (redis.RedisError, OSError) as exc:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from ..errors import StoreError
 from .contract import CLOCK_SKEW, STORE_SECONDS, Entry, Listed
 from .forks import after_fork
-from .gate import Gate
+from .limit import StoreLimit
 from .locks import FileLocks, HeldLock
 from .records import from_bytes, to_bytes
 
@@ -82,7 +82,7 @@ class SqliteStore:
         self._inherited: list[sqlite3.Connection] = []
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._gate = Gate(1)
+        self._limit = StoreLimit(1)
         after_fork(self._forget)
 
     def _forget(self) -> None:
@@ -90,11 +90,11 @@ class SqliteStore:
         if self._connection is not None:
             self._inherited.append(self._connection)
         self._connection = None
-        self._gate = Gate(1)
+        self._limit = StoreLimit(1)
 
     def close(self) -> None:
         """As in the contract. The file of the leases stays open: closing it would drop the locks of other stores."""
-        with self._gate.turn():
+        with self._limit.slot():
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
@@ -213,7 +213,7 @@ class SqliteStore:
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something with the database, and with a new one if it turns out to be corrupt."""
-        with self._gate.turn():
+        with self._limit.slot():
             give_up = time.monotonic() + STORE_SECONDS
             try:
                 try:

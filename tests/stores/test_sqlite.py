@@ -149,7 +149,7 @@ class FileTest(SqliteTest):
     def test_fork_in_the_middle(self) -> None:
         """A child need not wait for what a thread of its parent was at when it was forked: that thread is not there."""
         self.assert_works(self.store, "a")
-        with self.store._gate.turn():
+        with self.store._limit.slot():
             self.in_child(partial(self.assert_works, self.store, "b"))
 
     def test_threads_of_a_child(self) -> None:
@@ -549,7 +549,7 @@ class FailureTest(SqliteTest):
     def test_hung(self) -> None:
         """While one thread is stuck in the database (a disk that hangs), the others have failed in time."""
         self.assert_works(self.store)
-        with self.store._gate.turn():
+        with self.store._limit.slot():
             started = time.monotonic()
             with self.assertRaises(StoreError):
                 self.store.get("a")

@@ -7,20 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 from c42_proxy.errors import StoreError
 from c42_proxy.stores.contract import STORE_SECONDS
-from c42_proxy.stores.gate import Gate
+from c42_proxy.stores.limit import StoreLimit
 
 PATIENCE = 5
 
 
-class GateTest(unittest.TestCase):
+class StoreLimitTest(unittest.TestCase):
     def test_burst(self) -> None:
         """Those who wait longer than one operation may take still get their turn, as long as others get on."""
-        gate = Gate(2)
+        limit = StoreLimit(2)
         lock, inside, most = threading.Lock(), 0, 0
 
         def operation(_number: int) -> None:
             nonlocal inside, most
-            with gate.turn():
+            with limit.slot():
                 with lock:
                     inside += 1
                     most = max(most, inside)
@@ -36,13 +36,13 @@ class GateTest(unittest.TestCase):
 
     def test_long_burst(self) -> None:
         """A burst keeps nobody waiting for more than two seconds, however well the others get on."""
-        gate = Gate(1)
+        limit = StoreLimit(1)
 
         def wait(_number: int) -> float | None:
             """Seconds until it was sent away; None for who had its turn."""
             started = time.monotonic()
             try:
-                with gate.turn():
+                with limit.slot():
                     time.sleep(0.1)
             except StoreError:
                 return time.monotonic() - started
@@ -55,12 +55,12 @@ class GateTest(unittest.TestCase):
 
     def test_failure_is_everybodys(self) -> None:
         """When the store fails for one, those who wait behind do not try: they have failed at once."""
-        gate = Gate(1)
+        limit = StoreLimit(1)
         tried = []
 
         def operation(number: int) -> bool:
             try:
-                with gate.turn():
+                with limit.slot():
                     tried.append(number)
                     time.sleep(0.1)
                     raise StoreError("gone")
@@ -75,23 +75,23 @@ class GateTest(unittest.TestCase):
 
     def test_no_progress(self) -> None:
         """Behind one who is stuck, nobody waits for long."""
-        gate = Gate(1)
-        with gate.turn(), ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(lambda: gate.turn().__enter__())
+        limit = StoreLimit(1)
+        with limit.slot(), ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(lambda: limit.slot().__enter__())
             self.assertIsInstance(waiting.exception(PATIENCE), StoreError)
 
     def test_works_again(self) -> None:
         """After a failure the next one tries."""
-        gate = Gate(1)
-        with self.assertRaises(StoreError), gate.turn():
+        limit = StoreLimit(1)
+        with self.assertRaises(StoreError), limit.slot():
             raise StoreError("gone")
-        with gate.turn():
+        with limit.slot():
             pass
 
     def test_other_errors(self) -> None:
         """What is no failure of the store is none for others."""
-        gate = Gate(1)
-        with self.assertRaises(ZeroDivisionError), gate.turn():
+        limit = StoreLimit(1)
+        with self.assertRaises(ZeroDivisionError), limit.slot():
             raise ZeroDivisionError
-        with gate.turn():
+        with limit.slot():
             pass

@@ -1,0 +1,57 @@
+"""`c42-proxy healthcheck`: whether a worker of the proxy answers."""
+
+import http.client
+import ipaddress
+from collections.abc import Mapping
+from contextlib import suppress
+
+import click
+
+from ..settings import Settings
+from ..threads import result_within
+from ..web.routes import PREFIX
+
+HEALTH_SECONDS = 2.0
+MAX_PROBLEM_BYTES = 65_536
+
+
+def check_health(environ: Mapping[str, str]) -> str:
+    """Ask the proxy at `C42_BIND` for an address that never reaches C42; the line that tells where it answers.
+
+    Raises SettingsError for a wrong `C42_BIND`, the one variable that is looked at, and else ClickException.
+    """
+    # A token, so that none is missed, and no other address that could be in the way of this one.
+    only_bind = {"C42_BIND": environ.get("C42_BIND", ""), "C42_API_TOKEN": "-", "C42_OPS_BIND": ""}
+    bind = Settings.from_env(only_bind).bind
+    try:
+        status, content_type, body = result_within(HEALTH_SECONDS, _ask_for_nothing, *_reachable(bind))
+    except TimeoutError as exc:
+        raise click.ClickException(f"{bind}: no answer within {HEALTH_SECONDS:g} s.") from exc
+    except (OSError, ValueError) as exc:  # a ValueError is for a name that cannot be one
+        raise click.ClickException(f"{bind}: no answer ({getattr(exc, 'strerror', None) or exc}).") from exc
+    except http.client.HTTPException as exc:
+        raise click.ClickException(f"{bind}: what answers there speaks no HTTP.") from exc
+    if status != 404 or not content_type.startswith("application/problem+json") or PREFIX.encode() not in body:
+        raise click.ClickException(f"{bind}: what answers there (status {status}) is no c42-proxy.")
+    return f"{bind}: a worker answers."
+
+
+def _reachable(bind: str) -> tuple[str, int]:
+    """Host and port to connect to; an address that stands for all of this machine's is its loopback one."""
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+    return host, int(port)
+
+
+def _ask_for_nothing(host: str, port: int) -> tuple[int, str, bytes]:
+    connection = http.client.HTTPConnection(host, port, timeout=HEALTH_SECONDS)
+    try:
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        return response.status, response.headers.get("Content-Type", ""), response.read(MAX_PROBLEM_BYTES)
+    finally:
+        connection.close()
