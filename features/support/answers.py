@@ -1,58 +1,136 @@
-"""What an app was told: the problems of the domain, and how each looks to it."""
+"""What an app was told, in the words of the scenarios, and how each of the problems looks to it."""
 
+import re
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 from werkzeug.test import TestResponse
+
+from features.support.expectations import expect, expect_same, lasting, listed
+
+SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A status, and words that a client's developer finds in the detail."""
+    """`name` is what the scenarios call it; in its detail, an app's developer finds `words`, which are a pattern."""
 
+    name: str
     status: int
     words: str
 
 
 PROBLEMS = {
-    "there is no such event": Problem(404, "C42 has no event"),
-    "there is no such address": Problem(404, "There is only /events-with-subscriptions/<event_id>/"),
-    "this address can only be read": Problem(405, "knows GET and HEAD"),
-    "C42 refuses the proxy's token": Problem(502, "refuses the token of this proxy"),
-    "C42's answer cannot be used": Problem(502, "gave an answer that cannot be used"),
-    "C42 cannot be reached or is broken": Problem(502, "C42 "),
-    "C42 did not answer in time": Problem(504, "no complete answer in time"),
-    "C42 is down": Problem(503, "C42 is down and left alone"),
-    "C42 asks to wait": Problem(503, "asks us to wait"),
-    "the proxy made a mistake": Problem(500, "The proxy made a mistake"),
-}
-
-
-def assert_problem(answer: TestResponse, problem: Problem) -> None:
-    """The answer is this problem, in the form of RFC 9457."""
-    body = answer.get_json(force=True)
-    assert answer.content_type == "application/problem+json", answer.content_type
-    assert {"type", "title", "status", "detail"} <= set(body) <= {"type", "title", "status", "detail", "request_id"}, (
-        body
+    problem.name: problem
+    for problem in (
+        Problem("there is no such event", 404, r"C42 has no event"),
+        Problem("there is no such address", 404, r"There is only /events-with-subscriptions/<event_id>/"),
+        Problem("this address can only be read", 405, r"knows GET and HEAD"),
+        Problem("C42 refuses the proxy's token", 502, r"refuses the token of this proxy"),
+        Problem("C42's answer cannot be used", 502, r"gave an answer that cannot be used"),
+        Problem("C42 cannot be reached or is broken", 502, r"C42 (cannot be reached or broke off|answered 5\d\d)"),
+        Problem("C42 did not answer in time", 504, r"no complete answer in time"),
+        Problem("C42 is down", 503, r"C42 is down"),
+        Problem("C42 asks to wait", 503, r"asks us to wait"),
+        Problem("the proxy made a mistake", 500, r"The proxy made a mistake"),
     )
-    assert body.get("request_id", answer.headers["X-Request-ID"]) == answer.headers["X-Request-ID"], answer.headers
-    assert (answer.status_code, body["status"]) == (problem.status, problem.status), body
-    assert problem.words in body["detail"], body
-    assert "cannot be used" not in body["detail"] or "cannot be used" in problem.words, body
+}
+MEMBERS = {"type", "title", "status", "detail"}
+"""What a problem consists of (RFC 9457). A `request_id` comes with it where it is told to nobody else."""
+
+ORIGINS = {
+    r"hit; ttl=(\d+)": "a remembered answer, valid for another {mark}",
+    r"hit; ttl=-(\d+); detail=stale-if-error": "an answer that expired {mark} ago, without asking C42",
+    r"fwd=stale;(?: fwd-status=\d+;)? detail=stale-if-error": "an answer that has expired, after asking C42",
+    r"fwd=uri-miss; stored; fwd-status=200": "an answer of C42, now remembered",
+    r"fwd=stale; stored; fwd-status=200": "an answer of C42, now remembered in place of an expired one",
+    r"fwd=uri-miss; fwd-status=200; detail=past-expiry": "an answer of C42 that came too late to be remembered",
+}
+"""What the marks say. The first number in a mark is a time in seconds."""
 
 
-def assert_names(answer: TestResponse, names: list[str]) -> None:
-    """The answer is an event with these names."""
-    assert answer.status_code == 200, answer.text
-    assert answer.get_json()["names"] == names, answer.text
+def told(answer: TestResponse) -> str:
+    """All that the app can see in the answer's status and body."""
+    body = _body(answer)
+    if answer.status_code == 200 and {"title", "names"} <= body.keys():
+        title = "without a title" if body["title"] is None else f'"{body["title"]}"'
+        return f"the event {title} with {listed(body['names'])}"
+    if problem := problem_of(answer):
+        wait = answer.headers.get("Retry-After")
+        return f"that {problem.name}" + (
+            f", and to try again in {lasting(timedelta(seconds=int(wait)))}" if wait else ""
+        )
+    if answer.status_code == 304:
+        return "that its answer is still valid"
+    if answer.status_code == 308:
+        return f"to go to {answer.headers['Location']}"
+    text = answer.text if len(answer.text) <= SHOWN_CHARACTERS else f"{answer.text[:SHOWN_CHARACTERS]}…"
+    return f"status {answer.status_code} with {text or 'nothing'}"
 
 
-def assert_not_to_be_kept(answer: TestResponse) -> None:
-    assert answer.headers["Cache-Control"] == "no-store", answer.headers
-    assert "Expires" not in answer.headers, answer.headers
+def problem_of(answer: TestResponse) -> Problem | None:
+    """Which of the problems the answer is."""
+    detail = str(_body(answer).get("detail"))
+    return next(
+        (
+            problem
+            for problem in PROBLEMS.values()
+            if answer.status_code == problem.status and re.search(problem.words, detail)
+        ),
+        None,
+    )
 
 
-def cache_status(answer: TestResponse) -> dict[str, str]:
-    """The parameters of `Cache-Status` (RFC 9211), which must be of our cache alone."""
-    name, *parameters = answer.headers["Cache-Status"].split("; ")
-    assert name == "c42-proxy", name
-    return {key: value for key, _, value in (parameter.partition("=") for parameter in parameters)}
+def expect_problem(answer: TestResponse, problem: Problem, wait: timedelta | None = None) -> None:
+    """The answer is this problem, in the form of RFC 9457, with the time to wait where one is expected."""
+    got = told(answer) if wait else told(answer).partition(", and to try again in ")[0]
+    expect_same(f"that {problem.name}" + (f", and to try again in {lasting(wait)}" if wait else ""), got)
+    body = _body(answer)
+    form = f"{answer.content_type} with {', '.join(sorted(body))}"
+    expect(answer.content_type == "application/problem+json", "application/problem+json", form)
+    expect(body.keys() - {"request_id"} == MEMBERS, f"a problem with {', '.join(sorted(MEMBERS))}", form)
+    expect_same(f"status {problem.status} in the problem", f"status {body['status']} in the problem")
+    request_id = answer.headers["X-Request-ID"]
+    expect_same(f"the request id {request_id}", f"the request id {body.get('request_id', request_id)}")
+
+
+def expect_names(answer: TestResponse, names: list[str]) -> None:
+    """The answer is an event with these names, in this order."""
+    got = _body(answer).get("names") if answer.status_code == 200 else None
+    if got != names:
+        expect_same(f"an event with {listed(names)}", told(answer))
+        different = next(
+            place for place, (one, other) in enumerate(zip(names, got or [], strict=False)) if one != other
+        )
+        expect_same(f"{names[different]} in place {different + 1}", f"{(got or [])[different]}")
+
+
+def title_of(answer: TestResponse) -> str:
+    """The title of the event that the answer is, in quotes if it has one."""
+    body = _body(answer)
+    if answer.status_code != 200 or "title" not in body:
+        return told(answer)
+    return "no title" if body["title"] is None else f'the title "{body["title"]}"'
+
+
+def expect_not_to_be_kept(answer: TestResponse) -> None:
+    headers = answer.headers
+    kept = ", ".join(f"{name}: {headers[name]}" for name in ("Cache-Control", "Expires") if name in headers)
+    expect_same("an answer that nobody may keep (Cache-Control: no-store)", f"an answer that nobody may keep ({kept})")
+
+
+def origin(answer: TestResponse) -> str:
+    """Where the answer comes from, as it is marked (`Cache-Status`, RFC 9211)."""
+    mark = answer.headers.get("Cache-Status", "no mark at all")
+    where = "an answer marked {mark}"
+    for pattern, words in ORIGINS.items():
+        if found := re.fullmatch(f"c42-proxy; {pattern}", mark):
+            where, mark = words, lasting(timedelta(seconds=int(found[1]))) if found.groups() else mark
+    return where.format(mark=mark)
+
+
+def _body(answer: TestResponse) -> dict[str, Any]:
+    """The answer's JSON object, empty if it is none."""
+    body = answer.get_json(force=True, silent=True)
+    return body if isinstance(body, dict) else {}

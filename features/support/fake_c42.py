@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,12 +16,17 @@ from urllib.parse import parse_qs, urlsplit
 from c42_proxy.sandbox.api import Sandbox
 from c42_proxy.sandbox.events import Sample, sample
 from c42_proxy.sandbox.shapes import Person, removed, subscription
+from features.support.expectations import SHOWN, expect, times
 
 TOKEN = "the-token-of-the-proxy"
 
 _numbers = count(1)
 
 CallName = Literal["event", "subscribers"]
+CALL_NAMES: tuple[CallName, ...] = ("event", "subscribers")
+
+PAGE = 100
+"""So many subscribers are on a page at the most."""
 
 
 class Failure(Enum):
@@ -55,7 +61,15 @@ class FakeC42:
         # Each has an address of its own: what a scenario leaves under way, or in a store, is not for the next one.
         self.path = f"/c42-{next(_numbers)}/api/v2/"
         self.calls: list[Call] = []
-        self.behaviours: dict[CallName, Behaviour] = {}
+        self.titles: dict[str, str | None] = {}
+        """Of the events that a scenario gives, by their ids."""
+        self.people_at_first: dict[str, list[str]] = {}
+        """Their subscribers' first names, before anything changed."""
+        self._behaviours: dict[CallName, Behaviour] = {}
+        self._happenings: list[tuple[CallName, Callable[[Call], None]]] = []
+        self._alterations: list[tuple[CallName, Callable[[Any], None]]] = []
+        self._in_vain: set[str] = set()
+        self._deleted: set[str] = set()
         self._now = now
         self._events: dict[str, Sample] = {}
         self._sandbox = Sandbox(token=TOKEN, events=self._events)
@@ -66,42 +80,121 @@ class FakeC42:
         call = _call(path, self._now())
         with self._lock:
             self.calls.append(call)
-        behaviour = self.behaviours.get(call.name)
+        for name, happen in self._happenings:
+            if name == call.name:
+                happen(call)
 
         def truth() -> Answer:
-            return self._truth(path, headers)
+            answer = self._truth(path, headers)
+            for name, change in self._alterations:
+                if name == call.name:
+                    answer = changed(answer, change)
+            return answer
 
-        return behaviour(call, truth) if behaviour else truth()
+        behaviour = self._behaviours.get(call.name)
+        answer = behaviour(call, truth) if behaviour else truth()
+        if isinstance(answer, Failure) or answer[0] != 200 or call.event_id in self._deleted:
+            with self._lock:
+                self._in_vain.add(call.event_id)
+        return answer
 
     def add(self, title: str | None, people: Sequence[Person | None]) -> str:
-        """Make an event known, or replace the one of that title; None stands for a removed subscription."""
+        """Make one more event known, and give its id; None stands for a removed subscription."""
         event_id = id_of(title)
+        assert event_id not in self._events, f'the scenario gives the event "{title}" twice'
+        self.titles[event_id] = title
         self._events[event_id] = sample(event_id, title, people)
+        self.people_at_first[event_id] = self.people(event_id)
         return event_id
-
-    def knows(self, title: str) -> bool:
-        return id_of(title) in self._events
 
     def rename(self, event_id: str, title: str) -> None:
         known = self._events[event_id]
         self._events[event_id] = Sample({**known.event, "title": title}, known.subscriptions)
 
     def delete(self, event_id: str) -> None:
+        self._deleted.add(event_id)
         self._events[event_id] = Sample(removed(event_id))
 
-    def join(self, event_id: str, person: Person) -> None:
-        """One more subscriber, at the top of the list: everybody else moves down by one."""
+    def join(self, event_id: str, person: Person | None, place: int = 0) -> None:
+        """One more subscriber, at this place of the list: everybody below moves down by one."""
         known = self._events[event_id]
         newcomer = subscription(event_id, len(known.subscriptions), person)
-        self._events[event_id] = Sample(known.event, (newcomer, *known.subscriptions))
+        above, below = known.subscriptions[:place], known.subscriptions[place:]
+        self._events[event_id] = Sample(known.event, (*above, newcomer, *below))
+
+    def people(self, event_id: str) -> list[str]:
+        """The first names of those who subscribed to it, in C42's order."""
+        return [each["subscriber"]["first_name"] for each in self._events[event_id].subscriptions]  # type: ignore[index]  # JSON
 
     def misbehave(self, behaviour: Behaviour, *names: CallName) -> None:
-        for name in names or ("event", "subscribers"):
-            self.behaviours[name] = behaviour
+        """From now on it does this when it is asked these questions, or either of them, in place of what it did."""
+        for name in names or CALL_NAMES:
+            self._behaviours[name] = behaviour
+
+    def recover(self) -> None:
+        """It no longer misbehaves. What else was said of it holds."""
+        self._behaviours.clear()
+
+    def when_asked(self, name: CallName, happen: Callable[[Call], None]) -> None:
+        """Let something more happen at each call of that name, before it is answered."""
+        self._happenings.append((name, happen))
+
+    def alter(self, name: CallName, change: Callable[[Any], None]) -> None:
+        """Change one thing more in what it knows, in its answers to one of the questions."""
+        self._alterations.append((name, change))
 
     def asked(self, name: CallName, event_id: str | None = None) -> int:
         """How often C42 received this call, for one event or for all."""
         return sum(call.name == name and event_id in {None, call.event_id} for call in self.calls)
+
+    def expect_asked(self, number: int, event_id: str | None = None) -> None:
+        """C42 was asked so often, for one event or for all: each time for the event, and for each page of the list.
+
+        Where there was no answer to be had, pages may have been left out: the event's failure decides alone.
+        """
+        asked = Counter(
+            (call.event_id, call.name, call.offset) for call in self.calls if event_id in {None, call.event_id}
+        )
+        events = {event: asked[event, "event", 0] for event, _, _ in asked}
+        wrong = sum(events.values()) != number
+        for event, each in events.items():
+            pages = {offset: asked[event, "subscribers", offset] for offset in range(0, self._length(event) or 1, PAGE)}
+            wrong |= sum(pages.values()) != sum(asked[key] for key in asked if key[:2] == (event, "subscribers"))
+            wrong |= any(page > each or (page < each and event not in self._in_vain) for page in pages.values())
+        whose = "" if event_id is None else f" for {self._called(event_id)}"
+        expect(not wrong, f"C42 has been asked {times(number)}{whose}, each time both questions", self.calls_in_words())
+
+    def expect_pages(self, event_id: str, number: int) -> None:
+        """It was asked for the first pages of the list, so many, and for each of them once."""
+        asked = Counter(call.offset for call in self.calls if (call.event_id, call.name) == (event_id, "subscribers"))
+        expect(
+            asked == dict.fromkeys(range(0, number * PAGE, PAGE), 1),
+            f"C42 has been asked for {number} pages of subscribers, each once",
+            self.calls_in_words(),
+        )
+
+    def calls_in_words(self) -> str:
+        """All that it has been asked."""
+        asked = Counter((call.event_id, call.name, call.offset) for call in self.calls)
+        return "C42 has been asked " + (
+            "; ".join(
+                f"{self._question(*question)} {times(number)}" for question, number in list(asked.items())[:SHOWN]
+            )
+            + (f"; and {len(asked) - SHOWN} more questions" if len(asked) > SHOWN else "")
+            or "for nothing"
+        )
+
+    def _question(self, event_id: str, name: CallName, offset: int) -> str:
+        of = self._called(event_id)
+        return f"for {of}" if name == "event" else f"for page {offset // PAGE + 1} of the subscribers of {of}"
+
+    def _called(self, event_id: str) -> str:
+        title = self.titles.get(event_id, event_id)
+        return f'"{title}"' if title else "the event without a title"
+
+    def _length(self, event_id: str) -> int:
+        """How many subscriptions the event has."""
+        return len(self._events[event_id].subscriptions) if event_id in self._events else 0
 
     def _truth(self, path: str, headers: Mapping[str, str]) -> Answer:
         target = path.replace(self.path, "/api/v2/")
@@ -132,17 +225,17 @@ def fails(failure: Failure) -> Behaviour:
 
 
 def altered(change: Callable[[Any], None]) -> Behaviour:
-    """C42 answers as it should, but for a change to the JSON."""
+    """C42 answers as it should, but for a change to the JSON of an event."""
+    return lambda call, truth: changed(truth(), change) if call.name == "event" else truth()
 
-    def behaviour(_call: Call, truth: Callable[[], Answer]) -> Answer:
-        told = truth()
-        assert not isinstance(told, Failure), told
-        status, headers, body = told
-        answer = json.loads(body)
-        change(answer)
-        return status, headers, json.dumps(answer)
 
-    return behaviour
+def changed(answer: Answer, change: Callable[[Any], None]) -> Answer:
+    """An answer but for a change to its JSON."""
+    assert not isinstance(answer, Failure), answer
+    status, headers, body = answer
+    content = json.loads(body)
+    change(content)
+    return status, headers, json.dumps(content)
 
 
 def only_at_offset(offset: int, behaviour: Behaviour) -> Behaviour:
@@ -165,7 +258,7 @@ MISBEHAVIOURS: dict[str, Behaviour] = {
     "does not answer": fails(Failure.SILENT),
     "answers nonsense": answers(200, "<html>Hello</html>"),
     "refuses the proxy's token": answers(401),
-    "does not let the proxy see the event": answers(403),
+    "does not let the proxy's token read anything": answers(403),
     "refers the proxy to another address": answers(302, Location="https://elsewhere.example/"),
     "says that there is no such thing": answers(404),
     "asks to wait without saying how long": answers(429),
@@ -174,5 +267,7 @@ MISBEHAVIOURS: dict[str, Behaviour] = {
     "answers with another event": altered(lambda answer: answer["data"][0].update(id="another")),
     "answers with two events": altered(lambda answer: answer["data"].append(answer["data"][0])),
     "answers with garbled text": altered(lambda answer: answer["data"][0].update(title="\ud83d")),
-    "answers with more than 4 megabytes": altered(lambda answer: answer.update(more=[{"blank": " " * 4_194_304}])),
+    "answers with more than 4 megabytes": lambda _call, truth: changed(
+        truth(), lambda answer: answer.update(more=[{"blank": " " * 4_194_304}])
+    ),
 }

@@ -1,40 +1,85 @@
-"""The words of the domain that stand in the steps, and what they mean."""
+"""The words that the steps know, and what they mean. `python -m features.support.parameters` lists them."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from behave import register_type
 from parse import with_pattern
 
+from c42_proxy.sandbox.shapes import Person
 from features.support.answers import PROBLEMS, Problem
 from features.support.fake_c42 import MISBEHAVIOURS, Behaviour, asks_to_wait, asks_to_wait_until
 
 UNITS = {"day": "days", "hour": "hours", "minute": "minutes", "s": "seconds"}
-AMOUNT = r"[0-9.]+ (?:days?|hours?|minutes?|s)"
+AMOUNT = r"[0-9]+(?:\.[0-9]+)? (?:days?|hours?|minutes?|s)"
+NAME = r"(?!nobody\b|and\b)[^\s,\"]+"
+
+SUBSCRIBERS: dict[str, Person | None] = {
+    "whose subscription was removed": None,
+    "without a first name": Person(None),
+    "whose first name is empty": Person(""),
+    "whose first name is all spaces": Person(" \u2003\t"),
+}
+CHARACTERS = {
+    "a comma": ",",
+    "a closing bracket": "]",
+    "a slash": "%2f",
+    "a space": "%20",
+    "a line break": "%0d%0a",
+    "an unprintable character": "%00",
+    "the letter é": "%C3%A9",
+}
+ATTEMPTS = {
+    "change the event": ("PUT", "/events-with-subscriptions/{}/"),
+    "delete the event": ("DELETE", "/events-with-subscriptions/{}/"),
+    "ask what the address can do": ("OPTIONS", "/events-with-subscriptions/{}/"),
+    "read the list of all events": ("GET", "/events-with-subscriptions/"),
+    "read the event at an address almost like it": ("GET", "//events-with-subscriptions/{}/"),
+}
+TIMES = {"once": 1, "twice": 2}
+QUESTIONS = ("the event", "the subscribers", "the second page")
+
+
+def _one_of(*words: str) -> str:
+    return "|".join(map(re.escape, words))
 
 
 @with_pattern(rf"{AMOUNT}(?: {AMOUNT})*")
 def duration(text: str) -> timedelta:
-    """`4 minutes 11.9 s`"""
+    """A time: `4 minutes 11.9 s`, `1 hour`, `2 days`"""
     parts = re.findall(r"([0-9.]+) ([a-z]+)", text)
     return timedelta(**{UNITS[unit if unit == "s" else unit.rstrip("s")]: float(amount) for amount, unit in parts})
 
 
-@with_pattern(r"once|twice")
+@with_pattern(_one_of(*TIMES) + r"|[0-9]+ times")
 def times(text: str) -> int:
-    """`once`, `twice`"""
-    return {"once": 1, "twice": 2}[text]
+    """How often: `once`, `twice`, `60 times`"""
+    return TIMES[text] if text in TIMES else int(text.removesuffix(" times"))
 
 
 @with_pattern(r"[^\"]+")
+def title(text: str) -> str:
+    """The title of an event: anything in which no quotation mark is"""
+    return text
+
+
+@with_pattern(NAME)
+def name(text: str) -> str:
+    """A first name of one word"""
+    return text
+
+
+@with_pattern(rf"{NAME}(?:, {NAME})*(?:,? and {NAME})?")
 def names(text: str) -> list[str]:
-    """`Arthur, Ford and Zaphod`"""
-    return re.split(r", | and ", text)
+    """First names of one word each: `Arthur`, `Arthur and Ford`, `Arthur, Ford and Zaphod`"""
+    return re.split(r",? and |, ", text)
 
 
 @with_pattern(r"no number|the number [0-9]+")
 def count(text: str) -> int | None:
-    """`no number`, `the number 250`"""
+    """What C42 says is the number of subscribers: `no number`, `the number 250`"""
     return None if text == "no number" else int(text.removeprefix("the number "))
 
 
@@ -44,12 +89,9 @@ def pages(text: str) -> int:
     return int(text.split(maxsplit=1)[0])
 
 
-@with_pattern(
-    rf"asks to wait {AMOUNT}|asks to wait until {AMOUNT} from now|"
-    + "|".join(re.escape(words) for words in MISBEHAVIOURS)
-)
+@with_pattern(rf"asks to wait {AMOUNT}|asks to wait until {AMOUNT} from now|" + _one_of(*MISBEHAVIOURS))
 def behaviour(text: str) -> Behaviour:
-    """`is broken`, `asks to wait 7 s`, `asks to wait until 90 s from now`"""
+    """What C42 does instead of answering: `asks to wait 7 s`, `asks to wait until 90 s from now`, or"""
     if text in MISBEHAVIOURS:
         return MISBEHAVIOURS[text]
     wait = text.removeprefix("asks to wait ")
@@ -58,27 +100,73 @@ def behaviour(text: str) -> Behaviour:
     return asks_to_wait(str(round(duration(wait).total_seconds())))
 
 
-@with_pattern(r"the event|the subscribers|the second page")
+@with_pattern(_one_of(*QUESTIONS))
 def question(text: str) -> str:
-    """What C42 may be asked for."""
+    """What C42 may be asked for:"""
     return text
 
 
-@with_pattern("|".join(re.escape(words) for words in PROBLEMS))
+@with_pattern(_one_of(*PROBLEMS))
 def problem(text: str) -> Problem:
-    """`there is no such event`"""
+    """What an app may be told instead of an event:"""
     return PROBLEMS[text]
+
+
+@with_pattern(_one_of(*SUBSCRIBERS))
+def subscriber(text: str) -> Person | None:
+    """A subscriber who is not named:"""
+    return SUBSCRIBERS[text]
+
+
+@with_pattern(_one_of(*CHARACTERS))
+def character(text: str) -> str:
+    """A character, as it stands in an address:"""
+    return CHARACTERS[text]
+
+
+@with_pattern(_one_of(*ATTEMPTS))
+def attempt(text: str) -> tuple[str, str]:
+    """What an app may try in vain; a method and an address:"""
+    return ATTEMPTS[text]
+
+
+TYPES: dict[str, Callable[[str], Any]] = {
+    "Duration": duration,
+    "Times": times,
+    "Title": title,
+    "Name": name,
+    "Names": names,
+    "Count": count,
+    "Pages": pages,
+    "Behaviour": behaviour,
+    "Question": question,
+    "Problem": problem,
+    "Subscriber": subscriber,
+    "Character": character,
+    "Attempt": attempt,
+}
+KNOWN = {
+    "Behaviour": MISBEHAVIOURS,
+    "Question": QUESTIONS,
+    "Problem": PROBLEMS,
+    "Subscriber": SUBSCRIBERS,
+    "Character": CHARACTERS,
+    "Attempt": ATTEMPTS,
+}
 
 
 def register() -> None:
     """Make the words known to behave."""
-    register_type(
-        Duration=duration,
-        Times=times,
-        Names=names,
-        Count=count,
-        Pages=pages,
-        Behaviour=behaviour,
-        Question=question,
-        Problem=problem,
-    )
+    register_type(**TYPES)
+
+
+def main() -> None:
+    """List the words, type by type."""
+    for name, convert in TYPES.items():
+        print(f"{{{name}}}  {convert.__doc__}")
+        for words in KNOWN.get(name, ()):
+            print(f"    {words}")
+
+
+if __name__ == "__main__":
+    main()

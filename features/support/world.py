@@ -1,10 +1,10 @@
 """What a scenario acts on: the proxy, C42, the time, and what happened so far."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime, timedelta
-from itertools import count
 from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,7 @@ from werkzeug.test import Client, TestResponse
 
 from c42_proxy.sandbox.shapes import Person
 from features.drivers.driver import START, Driver, pass_time
-from features.support.fake_c42 import TOKEN, Answer, Call, FakeC42, id_of
+from features.support.fake_c42 import TOKEN, FakeC42, id_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -29,17 +29,15 @@ class World:
         self._running = ExitStack()
         self._proxy: WSGIApplication | None = None
         self._answer: TestResponse | None = None
-        self._others = count(1)
+        self._others: deque[str] = deque()
         driver.set_clock(START)
         self._said_before = len(driver.output())
         self.c42 = FakeC42(lambda: driver.now)
         host = self._running.enter_context(driver.wire(self.c42.receive))
-        self.settings = {"C42_API_URL": f"{host}{self.c42.path}", "C42_API_TOKEN": TOKEN}
-        self.has_bug = False
-        self.event_id = ""
+        self._settings = {"C42_API_URL": f"{host}{self.c42.path}", "C42_API_TOKEN": TOKEN}
+        self._has_bug = False
+        self._event_id: str | None = None
         self._answers: list[TestResponse] = []
-        self.people: list[Person] = []
-        """The subscribers of an event that a scenario gives by their number."""
 
     def close(self) -> None:
         self._running.close()
@@ -48,18 +46,24 @@ class World:
         """What the proxy has said meanwhile (see `Driver.output`)."""
         return self._driver.output()[self._said_before :]
 
-    def request(self, event_id: str | None = None, *, address: str = PATH + "{}/", **options: Any) -> None:
-        """An app asks for an event; the one that is meant by "it", where none is given."""
-        self.send(address.format(event_id or self.event_id), **options)
+    def request(self, **options: Any) -> None:
+        """An app asks for the event that is meant by "it"."""
+        self.send(PATH + self.event_id + "/", **options)
+
+    def set_up(self, *, bug: bool = False, **settings: str) -> None:
+        """Change how the proxy is set up, which must not run yet."""
+        assert self._proxy is None, "the proxy runs already: its settings no longer change anything"
+        self._settings.update(settings)
+        self._has_bug |= bug
 
     def send(self, address: str, method: str = "GET", **options: Any) -> None:
-        """An app sends any request. The proxy starts at the first one: until then its settings may change."""
+        """An app sends any request. The proxy starts at the first one."""
         self._answer = self.start().open(address, method=method, **options)
 
     def start(self) -> Client:
         """An app's view of the proxy, which is started if it was not."""
         if self._proxy is None:
-            self._proxy = self._running.enter_context(self._driver.proxy(self.settings, has_bug=self.has_bug))
+            self._proxy = self._running.enter_context(self._driver.proxy(self._settings, has_bug=self._has_bug))
         return Client(self._proxy)
 
     def request_every(self, pause: timedelta, duration: timedelta) -> None:
@@ -75,18 +79,13 @@ class World:
         self.start()
         asked = Barrier(number, timeout=PATIENCE_SECONDS)
         all_asked = Event()
-        behaviour = self.c42.behaviours.get("event")
-
-        def patiently(call: Call, truth: Callable[[], Answer]) -> Answer:
-            all_asked.wait(PATIENCE_SECONDS)
-            return behaviour(call, truth) if behaviour else truth()
 
         def ask(_: int) -> TestResponse:
             asked.wait()
             all_asked.set()
             return self.start().get(PATH + self.event_id + "/")
 
-        self.c42.misbehave(patiently, "event")
+        self.c42.when_asked("event", lambda _call: _wait(all_asked))
         with ThreadPoolExecutor(number) as apps:
             self._answers = list(apps.map(ask, range(number)))
         self._answer = self._answers[0]
@@ -111,14 +110,39 @@ class World:
         """Let time go on, or (negative) set the clock back."""
         pass_time(self._driver, duration)
 
-    def choose(self, title: str) -> str:
-        """From now on the event of that title, with somebody in it, is the one that is meant by "it"."""
-        self.event_id = id_of(title) if self.c42.knows(title) else self.c42.add(title, [Person("Arthur")])
-        return self.event_id
+    @property
+    def event_id(self) -> str:
+        """Of the event that is meant by "it": the last one that was named."""
+        assert self._event_id is not None, 'nothing says which event is meant by "it"'
+        return self._event_id
 
-    def choose_another(self) -> str:
+    @event_id.setter
+    def event_id(self, event_id: str) -> None:
+        self._event_id = event_id
+
+    def give(self, title: str | None, people: Sequence[Person | None]) -> None:
+        """C42 has one more event, which is meant by "it" if it is the only one."""
+        self._event_id = self.c42.add(title, people)
+        if len(self.c42.titles) > 1:
+            self._event_id = None
+
+    def give_others(self, number: int, people: Sequence[Person]) -> None:
+        """C42 has so many more events, for those who request another one."""
+        self._others.extend(self.c42.add(f"Other event {place}", people) for place in range(1, number + 1))
+
+    def choose(self, title: str) -> None:
+        """From now on the event of that title is meant by "it"."""
+        self.event_id = id_of(title)
+        assert self.event_id in self.c42.titles, f'the scenario does not give the event "{title}"'
+
+    def choose_another(self) -> None:
         """The same with an event that nobody has asked for so far."""
-        return self.choose(f"Event {next(self._others)}")
+        assert self._others, "the scenario gives no other event that nobody has requested yet"
+        self.event_id = self._others.popleft()
+
+
+def _wait(event: Event) -> None:
+    assert event.wait(PATIENCE_SECONDS), f"what C42 waited for did not come within {PATIENCE_SECONDS} s"
 
 
 class Context(Protocol):

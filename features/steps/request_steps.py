@@ -1,0 +1,112 @@
+"""Requests: what apps ask the proxy for."""
+
+from datetime import timedelta
+
+from behave import given, step, when
+
+from features.support.world import PATH, Context
+
+
+@given('"{title:Title}" has been requested')
+@when('"{title:Title}" is requested')
+def request_event_titled(context: Context, title: str) -> None:
+    context.world.choose(title)
+    context.world.request()
+
+
+@when('"{title:Title}" is requested {wait:Duration} later')
+def request_event_titled_later(context: Context, title: str, wait: timedelta) -> None:
+    context.world.pass_time(wait)
+    request_event_titled(context, title)
+
+
+@when("it is requested")
+@given("it has been requested")
+def request_it(context: Context) -> None:
+    context.world.request()
+
+
+@step("it is requested again {wait:Duration} later")
+@given("it has been requested again {wait:Duration} later")
+@given("the last of them has been requested again {wait:Duration} later")
+def request_it_again_later(context: Context, wait: timedelta) -> None:
+    context.world.pass_time(wait)
+    context.world.request()
+
+
+@given('"{title:Title}" has been requested {number:d} times, {pause:Duration} apart')
+def request_event_titled_repeatedly(context: Context, title: str, number: int, pause: timedelta) -> None:
+    request_event_titled(context, title)
+    for _ in range(number - 1):
+        request_it_again_later(context, pause)
+
+
+@when('"{title:Title}" is requested every {pause:Duration} for {duration:Duration}')
+def request_event_titled_at_intervals(context: Context, title: str, pause: timedelta, duration: timedelta) -> None:
+    context.world.choose(title)
+    context.world.request_every(pause, duration)
+
+
+@when('"{title:Title}" is requested by {number:d} people at once')
+@when("it is requested by {number:d} people at once, {wait:Duration} later")
+def request_by_many_at_once(
+    context: Context, number: int, title: str | None = None, wait: timedelta = timedelta()
+) -> None:
+    context.world.pass_time(wait)
+    if title is not None:
+        context.world.choose(title)
+    context.world.request_by(number)
+
+
+@given("{number:d} other events have been requested")
+def request_a_number_of_other_events(context: Context, number: int) -> None:
+    for _ in range(number):
+        request_another_event(context)
+
+
+@when("another event is requested")
+@when("another event is requested {wait:Duration} later")
+@given("another event has been requested {wait:Duration} later")
+def request_another_event(context: Context, wait: timedelta = timedelta()) -> None:
+    context.world.pass_time(wait)
+    context.world.choose_another()
+    context.world.request()
+
+
+@when("it is requested again {wait:Duration} after C42 was asked")
+def request_it_again_after_c42_was_asked(context: Context, wait: timedelta) -> None:
+    context.world.pass_time(context.world.c42.calls[0].at + wait - context.world.now)
+    context.world.request()
+
+
+@when("the app asks {wait:Duration} later whether its answer is still valid")
+def ask_whether_the_answer_is_still_valid(context: Context, wait: timedelta) -> None:
+    context.world.pass_time(wait)
+    context.world.request(headers={"If-None-Match": context.world.answer.headers["ETag"]})
+
+
+@when("an event is requested by an id with {character:Character} in it")
+def request_an_id_with_a_character(context: Context, character: str) -> None:
+    context.world.send(f"{PATH}a{character}/")
+
+
+@when("the event with the same id in capitals is requested")
+def request_the_id_in_capitals(context: Context) -> None:
+    assert context.world.event_id != context.world.event_id.upper(), "the id has no letters"
+    context.world.send(f"{PATH}{context.world.event_id.upper()}/")
+
+
+@when("it is requested with an unknown addition to the address")
+def request_it_with_an_addition(context: Context) -> None:
+    context.world.send(f"{PATH}{context.world.event_id}/?limit=1&names=none")
+
+
+@when("it is requested without the closing slash")
+def request_it_without_the_slash(context: Context) -> None:
+    context.world.send(f"{PATH}{context.world.event_id}", query_string={"a": "b"})
+
+
+@when("an app tries to {attempt:Attempt}")
+def try_something_else(context: Context, attempt: tuple[str, str]) -> None:
+    method, address = attempt
+    context.world.send(address.format(context.world.event_id), method)
