@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features spec fuzz soak mutants unit bench image pins clean docs/specification.png
+.PHONY: help run test check live features words spec fuzz soak mutants unit bench image pins clean docs/specification.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,13 +28,13 @@ check: .venv/installed-dev ## format, lint, types, import contract and features,
 	$(BIN)/lint-imports --no-cache
 	@rm -f .coverage .coverage.*
 	$(BIN)/behave --dry-run --format steps.usage --no-summary | (! grep -E 'UN(USED|DEFINED) STEP')
-	$(COVERAGE) -m behave --format progress
-	$(COVERAGE) -m behave --format progress -D driver=asgi
+	$(COVERAGE) -m behave --format failures
+	$(COVERAGE) -m behave --format failures -D driver=asgi
 
 live: .venv/installed-dev ## the features again, told by gunicorn's workers with each store
-	$(BIN)/behave --format progress -D driver=live -D store=memory
-	$(BIN)/behave --format progress -D driver=live -D store=sqlite
-	$(BIN)/behave --format progress -D driver=live -D store=redis
+	$(BIN)/python -m behave --format failures -D driver=live -D store=memory
+	$(BIN)/python -m behave --format failures -D driver=live -D store=sqlite
+	$(BIN)/python -m behave --format failures -D driver=live -D store=redis
 
 unit: .venv/installed-dev ## the unit tests, with real servers where it takes them
 	$(COVERAGE) -m unittest discover --start-directory tests --top-level-directory .
@@ -43,9 +43,12 @@ unit: .venv/installed-dev ## the unit tests, with real servers where it takes th
 features: .venv/installed-dev ## the specification, told scenario by scenario
 	$(BIN)/behave
 
+words: .venv/installed-dev ## the words that the steps of the specification know
+	@$(BIN)/python -m features.support.parameters
+
 spec: .venv/installed-dev ## write the specification as a page for the product owner
 	@mkdir -p build; rm -f $(SPECIFICATION)
-	@$(BIN)/python -m behave --format tools.spec_page:PageFormatter --outfile $(SPECIFICATION); status=$$?; \
+	@$(BIN)/python -m behave --format page --outfile $(SPECIFICATION); status=$$?; \
 		test ! -f $(SPECIFICATION) || echo 'The page: file://$(CURDIR)/$(SPECIFICATION)'; exit $$status
 
 docs/specification.png: spec # the picture in the README (chromium, fonts-noto-core)

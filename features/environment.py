@@ -2,14 +2,17 @@
 
 import os
 import shutil
+import sys
+from pathlib import Path
 
 from behave.model import Feature, Scenario
 from behave.runner import Context
 from behave.tag_matcher import ActiveTagMatcher
 
-from features.drivers.asgi import asgi
-from features.drivers.driver import Driver
-from features.drivers.flask import flask
+# behave makes the folder importable from which it was started, which may be this one or any other.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from features import drivers
 from features.support import parameters
 from features.support.world import World
 from harness.needs import REQUIRE_ALL
@@ -17,14 +20,26 @@ from harness.needs import REQUIRE_ALL
 parameters.register()
 
 
+def _duration(feature: Feature) -> float:
+    return sum((scenario.duration for scenario in feature.walk_scenarios()), 0.0)
+
+
+# behave 1.3 leaves out the scenarios that stand in a rule, and would say that nothing took any time.
+Feature.duration = property(_duration)
+
+
 def before_all(context: Context) -> None:
-    userdata = context.config.userdata
-    store = userdata.get("store", "memory")
+    name, store = context.config.userdata.get("driver", "flask"), context.config.userdata.get("store", "memory")
     context.lacks = "redis-server" if store == "redis" and shutil.which("redis-server") is None else None
     if context.lacks:
         assert os.environ.get(REQUIRE_ALL) != "1", f"{context.lacks} is not there, and {REQUIRE_ALL}=1"
         return
-    context.driver = _driver(userdata.get("driver", "flask"), store)
+    try:
+        context.driver = drivers.started(name, store)
+    except LookupError:
+        # Nothing is run, and there is nothing to sum up: behave says what the error says, and no more.
+        context.config.reporters.clear()
+        raise
     context.add_cleanup(context.driver.close)
     context.tags_of_driver = ActiveTagMatcher({"store": store})
 
@@ -45,12 +60,3 @@ def before_scenario(context: Context, scenario: Scenario) -> None:
 def after_scenario(context: Context, scenario: Scenario) -> None:
     if scenario.status.has_failed() and "world" in context:
         print(context.world.output())
-
-
-def _driver(name: str, store: str) -> Driver:
-    if name == "live":
-        # Not imported for the others: it starts gunicorn.
-        from features.drivers.live import Live  # noqa: PLC0415
-
-        return Live(store)
-    return {"flask": flask, "asgi": asgi}[name]()

@@ -26,8 +26,9 @@ class InProcess:
         self._serve = serve
         self._running = ExitStack()
         forbid_connections()
-        # Frozen once for all: it takes longer than a scenario. asyncio needs a clock that goes on.
-        self._clock = self._running.enter_context(freeze_time(START, real_asyncio=True))
+        # Frozen once for all: it takes longer than a scenario. asyncio needs a clock that goes on, and so does behave,
+        # which measures how long a scenario takes.
+        self._clock = self._running.enter_context(freeze_time(START, real_asyncio=True, ignore=["behave"]))
 
     @property
     def now(self) -> datetime:

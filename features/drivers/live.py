@@ -134,7 +134,7 @@ def _opened(store: str, folder: Path, running: ExitStack) -> str:
             return f"sqlite:///{folder}/store.sqlite3"
         case "redis":
             return running.enter_context(RedisServer()).url
-    raise ValueError(f"-D store={store}: it is one of memory, sqlite and redis")
+    raise AssertionError(f"no store {store}")
 
 
 class _ByScenario:

@@ -4,5 +4,6 @@ python -m behave --format tools.spec_page:PageFormatter --outfile build/specific
 """
 
 from .formatter import PageFormatter
+from .progress import FailuresFormatter
 
-__all__ = ["PageFormatter"]
+__all__ = ["FailuresFormatter", "PageFormatter"]

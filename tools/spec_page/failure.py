@@ -20,11 +20,12 @@ UNDEFINED = "Nobody has written down how to try this step."
 
 @dataclass(frozen=True)
 class Failure:
-    """`step` is the sentence that broke, if it was one."""
+    """`step` is the sentence that broke, if it was one. `explained`: the message needs no traceback."""
 
     message: str
     traceback: str = ""
     step: str = ""
+    explained: bool = False
 
 
 def failures_of_scenario(scenario: Scenario) -> list[Failure]:
@@ -59,7 +60,8 @@ def _of_exception(element: Feature | Rule | Scenario | Step, sentence: str = "")
     if not message or not isinstance(error, AssertionError):
         message = f"{type(error).__name__}: {message}".removesuffix(": ")
     lines = traceback.format_exception(type(error), error, _behind_behave(element.exc_traceback))
-    return Failure(without_places(message), without_places("".join(lines)).rstrip(), sentence)
+    explained = isinstance(error, AssertionError) and bool(str(error))
+    return Failure(without_places(message), without_places("".join(lines)).rstrip(), sentence, explained)
 
 
 def _behind_behave(trace: TracebackType | None) -> TracebackType | None:
