@@ -41,12 +41,6 @@ def answer_names(context: Context, names: list[str]) -> None:
 def each_answer_names(context: Context, names: list[str]) -> None:
     for answer in context.world.answers:
         expect_names(answer, names)
-    each_answer_is_the_same(context)
-
-
-@then("all of them are told the same")
-def each_answer_is_the_same(context: Context) -> None:
-    for answer in context.world.answers:
         expect_same(context.world.answers[0].text, answer.text)
 
 

@@ -64,8 +64,6 @@ def request_a_number_of_other_events(context: Context, number: int) -> None:
         request_another_event(context)
 
 
-@when("another event is requested")
-@when("another event is requested {wait:Duration} later")
 @given("another event has been requested {wait:Duration} later")
 def request_another_event(context: Context, wait: timedelta = timedelta()) -> None:
     context.world.pass_time(wait)
