@@ -1,6 +1,9 @@
 """The end of a time budget."""
 
+import contextlib
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 
 class Deadline:
@@ -19,3 +22,21 @@ class Deadline:
     @property
     def passed(self) -> bool:
         return time.monotonic() >= self._at
+
+
+_in_force: ContextVar[Deadline] = ContextVar("deadline")
+
+
+@contextlib.contextmanager
+def ends_at(deadline: Deadline) -> Iterator[None]:
+    """Within this block, what the thread reads from a session of `transport.new_session` ends at `deadline`."""
+    token = _in_force.set(deadline)
+    try:
+        yield
+    finally:
+        _in_force.reset(token)
+
+
+def deadline_in_force() -> Deadline:
+    """The deadline of the block around this; LookupError where there is none."""
+    return _in_force.get()

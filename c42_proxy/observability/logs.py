@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import structlog
-from gunicorn.glogging import Logger as GunicornLogger
 
 from ..settings import Settings
 from . import correlation
@@ -100,14 +99,3 @@ class _Masker:
         for spelling in self._spellings:
             text = text.replace(spelling, MASK)
         return text
-
-
-class GunicornLines(GunicornLogger):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's own lines, through our handler."""
-
-    def setup(self, cfg: Any) -> None:
-        """Leave the handlers to the root logger, unless the operator asked gunicorn for files of its own."""
-        super().setup(cfg)
-        if cfg.errorlog == "-":
-            self.error_log.handlers.clear()
-            self.error_log.propagate = True

@@ -7,6 +7,7 @@ import resource
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,18 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.util import parse_address
 from gunicorn.workers.base import Worker as AnyWorker
 from gunicorn.workers.gasgi import ASGIWorker
-from prometheus_client import values
 from prometheus_client.multiprocess import mark_process_dead
-from prometheus_client.values import MultiProcessValue
 from uvicorn_worker import UvicornWorker
 
 from ..app import build
-from ..observability.logs import GunicornLines, configure_logs
-from ..observability.metrics import FOLDER_VARIABLE
+from ..observability.logs import configure_logs
+from ..observability.multiprocess import can_count_together, count_in
 from ..settings import Settings
+from ..stores.opening import open_shared
+from ..upstream.transport import adapter_class
 from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
-from .worker import Worker
+from .gunicorn_lines import GunicornLines
+from .worker import Worker, http_and_server
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         """As gunicorn does, and the ops port besides wherever that made it listen."""
         super().load_config()
         if self._ops_bind is not None:
-            self.cfg.set("bind", [*self.cfg.settings["bind"].get(), self._ops_bind])
+            self.cfg.set("bind", [*self.cfg.bind, self._ops_bind])
 
     def load(self) -> Callable[..., Any]:
         """The app, made in each worker after the fork: threads and connections do not survive one."""
@@ -106,7 +108,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         return _wsgi_by_port(proxy.flask, proxy.ops, self._ops_port)
 
     def _make_folder(self, _arbiter: Arbiter) -> None:
-        if self._ops_bind is None:
+        if self._ops_bind is None or not can_count_together():
             return
         parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
         name = f"c42-proxy-{os.getuid()}-"
@@ -126,8 +128,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
     def _count_in_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
         slot = self._slots[worker]
         if self._folder is not None:
-            os.environ[FOLDER_VARIABLE] = str(self._folder)
-            values.ValueClass = MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]  # the library lacks it
+            count_in(self._folder, slot)
 
     def _free_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
         slot = self._slots.pop(worker, None)
@@ -144,8 +145,16 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_logs(settings)
     settings.log_warnings()
+    _check_libraries(settings)
     _allow_many_connections()
     Server(settings, ops=settings.ops_bind is not None and _is_free(settings.ops_bind)).run()
+
+
+def _check_libraries(settings: Settings) -> None:
+    """Look here whether libraries have changed inside: it is told once, and not by each worker."""
+    http_and_server()
+    adapter_class()
+    open_shared(settings, time.time)
 
 
 def _allow_many_connections() -> None:

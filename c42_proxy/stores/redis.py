@@ -1,10 +1,8 @@
 """A store in Redis: for the processes of several hosts."""
 
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from math import ceil
 from threading import Event, Lock, Thread
@@ -19,6 +17,7 @@ from .contract import STORE_SECONDS, Entry, Listed
 from .forks import after_fork
 from .limit import StoreLimit
 from .records import from_bytes, to_bytes
+from .redis_connection import connection_class
 
 COMMANDS_AT_ONCE = 16
 """More would not make Redis faster, and their threads would hold up those that answer."""
@@ -68,7 +67,7 @@ class RedisStore:
         self._lifetime = lifetime
         pool = redis.BlockingConnectionPool.from_url(
             url,
-            connection_class=_TlsConnection if address.scheme == "rediss" else _Connection,
+            connection_class=connection_class(tls=address.scheme == "rediss"),
             max_connections=COMMANDS_AT_ONCE + SPARE_CONNECTIONS,
             timeout=STORE_SECONDS,
             socket_timeout=STORE_SECONDS,
@@ -244,39 +243,6 @@ class _Lease:
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self._store.release(self._key)
-
-
-class _Connection(redis.Connection):
-    def _connect(self) -> socket.socket:
-        return _in_time(super()._connect)
-
-
-class _TlsConnection(redis.SSLConnection):
-    def _connect(self) -> socket.socket:
-        return _in_time(super()._connect)
-
-
-def _in_time(connect: Callable[[], socket.socket]) -> socket.socket:
-    """Connect within STORE_SECONDS: redis-py's time-outs know nothing of names that do not resolve."""
-    connected: Future[socket.socket] = Future()
-
-    def call() -> None:
-        try:
-            connected.set_result(connect())
-        except BaseException as exc:  # noqa: BLE001  # it is raised by the thread that waits
-            connected.set_exception(exc)
-
-    Thread(target=call, name="c42-redis", daemon=True).start()
-    try:
-        return connected.result(STORE_SECONDS)
-    except TimeoutError:
-        connected.add_done_callback(_close)
-        raise
-
-
-def _close(connected: Future[socket.socket]) -> None:
-    with suppress(Exception):
-        connected.result().close()
 
 
 def _argument(value: bytes | None) -> bytes:

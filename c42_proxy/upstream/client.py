@@ -15,12 +15,11 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from requests.auth import AuthBase
 from werkzeug.http import parse_date
 
-from ..deadline import Deadline
+from ..deadline import Deadline, ends_at
 from ..errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from ..observability import correlation
 from ..observability.metrics import Metrics
 from ..version import __version__
-from .transport import ends_at
 
 PAGE_LIMIT = 100
 MAX_BODY_BYTES = 4_194_304

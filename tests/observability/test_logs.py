@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
-from c42_proxy.observability.logs import MASK, GunicornLines, configure_logs
+from c42_proxy.observability.logs import MASK, configure_logs
 from c42_proxy.settings import Settings
 
 TOKEN = "s3kr3t-t0k3n"
@@ -183,54 +183,6 @@ class TokenTest(LogsTest):
         self.configure("json")
         logging.getLogger("c42_proxy").info(f"before {TOKEN} after {TOKEN[:-1]}")
         self.assertEqual(self.objects[0]["event"], f"before {MASK} after {TOKEN[:-1]}")
-
-
-class GunicornTest(LogsTest):
-    def gunicorn(self, **options: str) -> GunicornLines:
-        from gunicorn.config import Config  # noqa: PLC0415  # as in the command line: it takes a while
-
-        config = Config()
-        for name, value in options.items():
-            config.set(name, value)
-        loggers = [logging.getLogger(name) for name in ("gunicorn.error", "gunicorn.access")]
-        states = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
-
-        def restore() -> None:
-            for logger, handlers, level, propagate in states:
-                logger.handlers[:] = handlers
-                logger.setLevel(level)
-                logger.propagate = propagate
-
-        self.addCleanup(restore)
-        with redirect_stderr(self.stderr):
-            return GunicornLines(config)
-
-    def test_same_format(self) -> None:
-        """gunicorn's lines look like ours, and come once."""
-        self.configure("json")
-        self.gunicorn().info("Listening at: %s", TOKEN)
-        (line,) = self.objects
-        self.assertEqual((line["event"], line["logger"]), (f"Listening at: {MASK}", "gunicorn.error"))
-
-    def test_traceback(self) -> None:
-        """An exception in gunicorn is one object, too."""
-        self.configure("json")
-        lines = self.gunicorn()
-        try:
-            raise LookupError(TOKEN)
-        except LookupError:
-            lines.exception("Error handling request")
-        (line,) = self.objects
-        self.assertIn(f"LookupError: {MASK}", line["exception"])
-
-    def test_its_own_level(self) -> None:
-        """gunicorn's own level, which its command line may set, holds for its lines alone."""
-        self.configure("json")
-        lines = self.gunicorn(loglevel="error")
-        lines.warning("not this")
-        lines.error("but this")
-        logging.getLogger("c42_proxy").info("and ours")
-        self.assertEqual([line["event"] for line in self.objects], ["but this", "and ours"])
 
 
 def flat(value: object) -> list[object]:

@@ -9,8 +9,9 @@ from unittest.mock import patch
 
 import requests
 
-from c42_proxy.deadline import Deadline
-from c42_proxy.upstream.transport import _HTTPConnection, ends_at, new_session
+from c42_proxy.deadline import Deadline, ends_at
+from c42_proxy.upstream.deadline_connection import _HTTPConnection
+from c42_proxy.upstream.transport import new_session
 from harness.wire import Behaviour, Connection, Wire, answer, closes, sends, sends_and_resets, sends_without_end
 
 

@@ -1,0 +1,86 @@
+"""The only module that uses a name of redis-py which it does not promise to keep: `_connect`.
+
+It is checked at the start. Without it, redis-py's own connections are used, whose time-outs know nothing of names that
+do not resolve.
+"""
+
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import cache
+from threading import Thread
+
+import redis
+
+from ..private_names import private_or_public
+from .contract import STORE_SECONDS
+
+NOBODY = {"host": "127.0.0.1", "port": 1, "socket_connect_timeout": STORE_SECONDS}
+"""Where redis-py goes its own way in the check, nobody answers there."""
+
+
+@cache
+def connection_class(*, tls: bool) -> type[redis.Connection]:
+    """redis-py's connection, with a bound on all that it takes to connect."""
+    public = redis.SSLConnection if tls else redis.Connection
+
+    def private() -> type[redis.Connection]:
+        check(public)
+        return _in_time(public)
+
+    return private_or_public(
+        "redis",
+        private,
+        public,
+        lost="where the name of C42_CACHE_URL's host does not resolve, answers wait for that.",
+    )
+
+
+def check(base: type[redis.Connection]) -> None:
+    """Connect, up to the first thing that waits. Raises where redis-py has changed."""
+
+    class Reached(Exception):
+        pass
+
+    class Connection(base):  # type: ignore[valid-type, misc]  # a class like any other
+        def _connect(self) -> socket.socket:
+            raise Reached
+
+    if not hasattr(base, "_connect"):
+        raise LookupError("it has no _connect")
+    with suppress(Reached):
+        Connection(**NOBODY).connect()
+        raise LookupError("_connect is not what connects")
+
+
+def _in_time(base: type[redis.Connection]) -> type[redis.Connection]:
+    class Connection(base):  # type: ignore[valid-type, misc]  # a class like any other
+        # Without the name, connecting would be redis-py's affair from the name's resolution to the first command.
+        def _connect(self) -> socket.socket:
+            return _within_store_seconds(super()._connect)
+
+    return Connection
+
+
+def _within_store_seconds(connect: Callable[[], socket.socket]) -> socket.socket:
+    """Connect within STORE_SECONDS, whatever it is that takes longer."""
+    connected: Future[socket.socket] = Future()
+
+    def call() -> None:
+        try:
+            connected.set_result(connect())
+        except BaseException as exc:  # noqa: BLE001  # it is raised by the thread that waits
+            connected.set_exception(exc)
+
+    Thread(target=call, name="c42-redis", daemon=True).start()
+    try:
+        return connected.result(STORE_SECONDS)
+    except TimeoutError:
+        connected.add_done_callback(_close)
+        raise
+
+
+def _close(connected: Future[socket.socket]) -> None:
+    with suppress(Exception):
+        connected.result().close()

@@ -1,0 +1,201 @@
+"""The only module that uses names of urllib3 and http.client which they do not promise to keep.
+
+Time-outs of requests and urllib3 are for each socket operation: an upstream that sends a byte a second never
+meets them. Here every operation gets what is left of one budget, and no more.
+
+The names are checked at the start (`check`). Without them, the session uses requests' own adapter, with what that loses
+(`transport.adapter_class`).
+"""
+
+import http.client
+import io
+import socket
+from contextlib import suppress
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3 import PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
+from urllib3.response import BaseHTTPResponse, HTTPResponse
+
+from ..deadline import Deadline, deadline_in_force, ends_at
+
+LINE_TOO_LONG = http.client.LineTooLong
+"""Without the name, lines that do not end would count as a broken answer, and not as one that comes too late."""
+
+CHECK_SECONDS = 1.0
+NOBODY = "127.0.0.1:1"
+"""Where urllib3 goes its own way in the check, nobody answers there."""
+
+
+class _DeadlineReader(io.RawIOBase):
+    """A socket's bytes; each read waits no longer than the deadline that is in force."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock = sock
+        self._raw = raw
+        self.ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(deadline_in_force().remaining())
+        received = self._raw.readinto(buffer)
+        self.ended = received == 0
+        return received
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    # Private are: `fp`, the buffered socket, without which there is nothing to put the deadline on; `begin`, for being
+    # called, without which early hints and half a head pass for the answer; and `msg` and `headers` for being empty
+    # before the head is read, without which nothing is read behind early hints.
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._reader = _DeadlineReader(sock, self.fp.detach())
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        self._read_head()
+        while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            # An interim answer (103, say): the one that counts is still to come (RFC 9110, section 15.2).
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first
+            self.status = 0  # where nothing is read in spite of that, this is no interim answer for ever
+            self._read_head()
+        if self._reader.ended:
+            # Python takes the end of the connection for the end of the headers: half a 404 would pass for a whole one.
+            raise http.client.HTTPException
+        # urllib3 logs what is no header, and it may be an echo of our own request.
+        self.msg.defects = []
+        self.msg.set_payload("")
+
+    def _read_head(self) -> None:
+        try:
+            super().begin()
+        except http.client.HTTPException as exc:
+            # Python's parser gives up on lines or headers that do not end: no complete answer would have come.
+            if isinstance(exc, LINE_TOO_LONG) or type(exc) is http.client.HTTPException:
+                raise TimeoutError from exc
+            raise
+
+
+class _HTTPConnection(HTTPConnection):
+    """Reads by the deadline, and tries a kept-alive connection that the upstream had closed once more, on a fresh one.
+
+    The upstream may close an idle connection at the very moment at which we use it; a GET may then be sent again
+    (RFC 9112, section 9.3.1).
+    """
+
+    # Without the name, Python's own class would read what comes.
+    response_class = _Response
+    _used = False
+
+    def connect(self) -> None:
+        self._used = False
+        # Without the name, a connection that is tried once more may take longer than what is left.
+        self.timeout = deadline_in_force().remaining()
+        super().connect()
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._request = (args, kwargs)
+        try:
+            super().request(*args, **kwargs)
+        except ConnectionError:
+            # On a used connection, the lack of an answer will show it again.
+            if not self._used:
+                raise
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3's own class
+        try:
+            response = super().getresponse()
+        except ConnectionError:
+            if not self._used:
+                raise
+            self.close()
+            args, kwargs = self._request
+            self.request(*args, **kwargs)
+            response = super().getresponse()
+        self._used = True
+        return response
+
+
+class _HTTPSConnection(_HTTPConnection, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    # Without this name and the one below, urllib3 would make connections of its own.
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """What carries the calls of a requests session."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+def check() -> None:
+    """Read an answer from ourselves, over a pair of sockets. Raises where one of the libraries has changed."""
+    manager = DeadlineAdapter().poolmanager
+    _expect(isinstance(manager.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session has pools of its own")
+    _expect(hasattr(HTTPConnectionPool, "ConnectionCls"), "a pool has connections of its own")
+    pool, theirs = _pool_to_ourselves(manager)
+    with theirs:
+        theirs.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12")
+        response = _get(pool)
+        _expect(response.status == http.HTTPStatus.OK, "early hints pass for the answer")
+        # All is there, but the time is over.
+        theirs.sendall(b"34")
+        with ends_at(Deadline(0)), suppress(ReadTimeoutError):
+            response.read()
+            raise LookupError("a read knows no deadline")
+        response.close()
+    pool, theirs = _pool_to_ourselves(manager)
+    with theirs:
+        theirs.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Type")
+        theirs.shutdown(socket.SHUT_WR)
+        with suppress(ProtocolError):
+            _get(pool)
+            raise LookupError("half a head passes for a whole one")
+    _expect("timeout" in vars(_HTTPConnection("127.0.0.1")), "a connection keeps its time-out elsewhere")
+
+
+def _pool_to_ourselves(manager: PoolManager) -> tuple[HTTPConnectionPool, socket.socket]:
+    """A pool as the adapter has it, but for where its connection leads to; and the other end of that."""
+    ours, theirs = socket.socketpair()
+
+    class Connection(_HTTPConnection):
+        def connect(self) -> None:
+            self.sock = ours
+
+    class Pool(_HTTPPool):
+        ConnectionCls = Connection
+
+    manager.pool_classes_by_scheme = {"http": Pool}
+    manager.clear()
+    pool = manager.connection_from_url(f"http://{NOBODY}/")
+    _expect(isinstance(pool, Pool), "a session has pools of its own")
+    return pool, theirs
+
+
+def _get(pool: HTTPConnectionPool) -> BaseHTTPResponse:
+    with ends_at(Deadline(CHECK_SECONDS)):
+        return pool.urlopen("GET", "/", retries=False, timeout=CHECK_SECONDS, preload_content=False)
+
+
+def _expect(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise LookupError(otherwise)
