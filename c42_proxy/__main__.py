@@ -51,16 +51,16 @@ def serve() -> None:
 @main.command(short_help="Check the settings; with --online store and C42, too.")
 @click.option("--online", is_flag=True, help="Try the store and C42 as well.")
 def check(online: bool) -> None:
-    """Check the settings: all that is wrong at once, or what is in force and where it comes from.
+    """Check the settings: everything that is wrong, or each setting with its value and where it comes from.
 
     \b
     Examples:
       C42_API_TOKEN=... c42-proxy check
       c42-proxy check --online
 
-    With --online, the store is read, written and leased from, and C42 asked once, with the token; nothing of that
-    stays behind. Run it as the user that the proxy runs as. The exit status is 2 where a setting is wrong, and 1 where
-    something does not work.
+    With --online, it also reads and writes the store, takes a lease in it, and asks C42 once, with the token. It leaves
+    nothing behind. Run it as the user that the proxy runs as. The exit status is 2 where a setting is wrong, and 1
+    where something does not work.
     """
     settings = Settings.from_env()
     rows = settings.explained()
@@ -71,7 +71,7 @@ def check(online: bool) -> None:
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     if online:
-        from .commands.check import check_online  # noqa: PLC0415  # what it takes to ask C42 takes a while to import
+        from .commands.check import check_online  # noqa: PLC0415  # requests and redis take a while to import
 
         failures = 0
         for result in check_online(settings, time.time):
@@ -84,7 +84,7 @@ def check(online: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, with seconds since the epoch.")
 def cache(as_json: bool) -> None:
-    """List what the store holds, the newest first.
+    """List the entries of the store, the newest first.
 
     \b
     Examples:
@@ -95,22 +95,22 @@ def cache(as_json: bool) -> None:
     \b
     The state of an answer:
       fresh    a hit
-      stale    expired, but told while C42 fails
-      expired  told no more
-      ahead    told no more: a clock was set back since
+      stale    expired, but served while C42 fails
+      expired  served no more
+      ahead    served no more: a clock was set back since
 
-    Only answers of this C42 and token are seen. Instants are in UTC, rounded down; bytes are those of the answer. Each
-    worker also has a memory of its own, where an answer may live on that the store has lost: with memory:// there is
-    nothing else, and the exit status is 1. Looking disturbs no worker.
+    The list has the entries of this C42 and this token alone. Instants are in UTC, rounded down; bytes are those of the
+    answer. Each worker also has a memory tier of its own, which may keep an entry that the store has lost. With memory://
+    there is no store to look into: the exit status is 1. The command disturbs no worker.
     """
-    from .commands.cache import print_held  # noqa: PLC0415  # as above
+    from .commands.cache import print_entries  # noqa: PLC0415  # as above
 
-    print_held(Settings.from_env(), time.time, as_json=as_json)
+    print_entries(Settings.from_env(), time.time, as_json=as_json)
 
 
 @main.command()
 def healthcheck() -> None:
-    """Ask whether the proxy answers at C42_BIND.
+    """Check whether the proxy answers at C42_BIND.
 
     \b
     Examples:
@@ -118,8 +118,8 @@ def healthcheck() -> None:
       C42_BIND=0.0.0.0:8080 c42-proxy healthcheck
       HEALTHCHECK CMD ["c42-proxy", "healthcheck"]
 
-    The exit status is 0 if a worker answers within 2 seconds, and 1 if not. C42 is not asked, and no other setting
-    matters. Where C42_BIND is 0.0.0.0 or [::], the loopback address is asked.
+    The exit status is 0 if a worker answers within 2 seconds, and 1 if not. It does not ask C42, and no other setting
+    matters. Where C42_BIND is 0.0.0.0 or [::], it asks the loopback address.
     """
     from .commands.healthcheck import check_health  # noqa: PLC0415  # as above
 

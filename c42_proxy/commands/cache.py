@@ -1,4 +1,4 @@
-"""`c42-proxy cache`: what the shared store holds, an answer a line, the newest first."""
+"""`c42-proxy cache`: the entries of the shared store, one a line, the newest first."""
 
 import json
 import math
@@ -23,11 +23,10 @@ HEADINGS = ("STATE", "STATUS", "FETCHED AT", "FRESH UNTIL", "STALE UNTIL", "BYTE
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One answer that is held; its instants are seconds since the epoch.
+    """One entry of the store; its instants are seconds since the epoch.
 
-    `state`: a `fresh` answer is a hit; a `stale` one is told while C42 fails; an `expired` one is told no more, and
-    neither is one that is `ahead`, from before a clock was set back. `stale_until` is None for what is never told
-    stale. `bytes` is the length of the answer; 0 for a 404, which is told in words of our own.
+    `stale_until` is None for an entry that is never served stale. `bytes` is the length of the answer; 0 for a 404,
+    whose text is our own.
     """
 
     event: str
@@ -39,12 +38,12 @@ class Row:
     bytes: int
 
 
-def print_held(settings: Settings, clock: Callable[[], float], *, as_json: bool) -> None:
-    """Tell what the store holds; where it is, and how many they are, goes to standard error. Raises ClickException."""
+def print_entries(settings: Settings, clock: Callable[[], float], *, as_json: bool) -> None:
+    """Print the entries of the store, and to standard error where it is and how many it has. Raises ClickException."""
     name = store_name(settings)
     store = open_shared(settings, clock)
     if store is None:
-        # Not an empty list: who asks what there is must not take "cannot be told" for "nothing".
+        # Not an empty list: an operator must not take "nobody can look" for "there is nothing".
         raise click.ClickException(f"{name}: each worker has a memory of its own, and nobody else can look into it.")
     counts: Counter[Age] = Counter()
     rows = _counted(_rows(store.listed(), clock(), settings), counts)

@@ -38,7 +38,7 @@ class CheckResult:
 
 
 def check_store(settings: Settings, clock: Callable[[], float]) -> CheckResult:
-    """Read, write and lease in the store itself. What is written is removed; what is broken is not mended."""
+    """Read and write the store, and take a lease in it. It removes what it wrote, and mends nothing that is broken."""
     name = store_name(settings)
     if settings.cache_url == MEMORY_URL:
         return CheckResult("store", True, f"{name}: each worker has its own, nothing to try")
@@ -49,7 +49,7 @@ def check_store(settings: Settings, clock: Callable[[], float]) -> CheckResult:
             return CheckResult("store", True, f"{name}: not there yet, and can be made")
         with closing(_shared(settings, clock)) as store:
             if file is not None:
-                # A corrupt file would be set aside by what follows, and the new one belong to whoever runs this.
+                # What follows would set a corrupt file aside, and the new one would belong to the user of this command.
                 next(store.listed(), None)
             _check(store, name)
     except StoreError as exc:
@@ -60,9 +60,9 @@ def check_store(settings: Settings, clock: Callable[[], float]) -> CheckResult:
 
 
 def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStates) -> CheckResult:
-    """One call, unless C42 has told all who share `states` to wait: for the subscriptions of a made-up event.
+    """One call to C42, for the subscriptions of a made-up event; none while there is a back-off in `states`.
 
-    The event itself would not do: any web server answers 404 to that, and only C42 has an empty list.
+    A call for the event itself would prove nothing: any web server answers 404 to that. Only C42 has an empty list.
     """
     metrics = Metrics()
     with new_session(1) as session:
@@ -99,7 +99,7 @@ def check_online(settings: Settings, clock: Callable[[], float]) -> Iterator[Che
 
 
 def _check_beside(file: Path, settings: Settings, clock: Callable[[], float]) -> None:
-    """Try a file in a folder of its own, there where `file` would be made: a worker may be about to make that."""
+    """Try another file beside the one that would be made: a worker may be about to make that one."""
     there = next(folder for folder in file.parents if folder.exists())
     with TemporaryDirectory(prefix=".c42-proxy-", dir=there) as folder:
         url = f"{SQLITE}{folder}/{file.name}"
@@ -118,7 +118,7 @@ def _check(store: SharedStore, its_name: str) -> None:
         raise StoreError(f"{its_name}: what was written is not what is read")
     lease = store.lease(name)
     if lease is None:
-        raise StoreError(f"{its_name}: a lease that nobody has is not given")
+        raise StoreError(f"{its_name}: a lease that nobody has is refused")
     with lease:
         pass
 
@@ -130,7 +130,7 @@ def _shared(settings: Settings, clock: Callable[[], float]) -> SharedStore:
 
 
 def _what(error: UpstreamError, settings: Settings) -> str:
-    """What went wrong, for the operator: the clients' `detail` would send them to the operator."""
+    """What went wrong, in words for the operator: the `detail` for clients would send them to the operator."""
     status = error.upstream_status
     if isinstance(error, TokenRefused):
         return f"refuses the token ({status})"
@@ -139,6 +139,6 @@ def _what(error: UpstreamError, settings: Settings) -> str:
     if isinstance(error, UpstreamTimeout):
         return f"no complete answer within {settings.timeout:g} s (C42_TIMEOUT)"
     if isinstance(error, InvalidAnswer):
-        told = "" if status is None else f" ({status})"
-        return f"what answers there does not answer as C42 does{told}: is C42_API_URL right?"
+        shown = "" if status is None else f" ({status})"
+        return f"what answers there does not answer as C42 does{shown}: is C42_API_URL right?"
     return "cannot be reached, or breaks off" if status is None else f"is broken ({status})"

@@ -16,11 +16,11 @@ MAX_PROBLEM_BYTES = 65_536
 
 
 def check_health(environ: Mapping[str, str]) -> str:
-    """Ask the proxy at `C42_BIND` for an address that never reaches C42; the line that tells where it answers.
+    """Ask the proxy at `C42_BIND` for an address that never reaches C42; returns a line that says where it answers.
 
-    Raises SettingsError for a wrong `C42_BIND`, the one variable that is looked at, and else ClickException.
+    Reads `C42_BIND` and no other variable. Raises SettingsError if it is wrong, and ClickException if nothing answers.
     """
-    # A token, so that none is missed, and no other address that could be in the way of this one.
+    # The other settings must not matter: a token that is there, and no second address that could clash with this one.
     only_bind = {"C42_BIND": environ.get("C42_BIND", ""), "C42_API_TOKEN": "-", "C42_OPS_BIND": ""}
     bind = Settings.from_env(only_bind).bind
     try:
@@ -37,7 +37,7 @@ def check_health(environ: Mapping[str, str]) -> str:
 
 
 def _reachable(bind: str) -> tuple[str, int]:
-    """Host and port to connect to; an address that stands for all of this machine's is its loopback one."""
+    """Host and port to connect to: for the address that means all interfaces, the loopback address."""
     host, _, port = bind.rpartition(":")
     host = host.strip("[]")
     with suppress(ValueError):

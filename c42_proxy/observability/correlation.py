@@ -1,11 +1,11 @@
-"""What ties a request to its log lines, to its calls to C42, and to the client's own records."""
+"""What connects a request with its log lines, its calls to C42, and the client's own records."""
 
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass
 from random import getrandbits
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -21,18 +21,18 @@ _current: ContextVar[Correlation | None] = ContextVar("correlation", default=Non
 
 
 def request_id(header: str | None) -> str:
-    """The id in a client's `X-Request-ID`, where it is a sane one, else a new one."""
-    return header if header is not None and _SANE_ID.fullmatch(header) else f"{getrandbits(128):032x}"
+    """The id in a client's `X-Request-ID`, where it is short and plain, else a new one."""
+    return header if header is not None and _PLAIN_ID.fullmatch(header) else f"{getrandbits(128):032x}"
 
 
 def begin(request_id_: str, traceparent: str | None) -> None:
-    """From here on, this task or thread works for that request."""
+    """From now on, this task or thread works for this request."""
     known = traceparent is not None and _TRACEPARENT.fullmatch(traceparent)
     _current.set(Correlation(request_id_, traceparent if known else None))
 
 
 def end() -> None:
-    """This task or thread no longer works for that request."""
+    """This task or thread no longer works for a request."""
     _current.set(None)
 
 

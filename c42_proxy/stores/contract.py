@@ -54,7 +54,7 @@ class SharedStates(Protocol):
         ...
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
-        """Replace a text by what `change` makes of it, with nobody else in between; None removes it.
+        """Replace a text by what `change` makes of it, with no other change in between; None removes it.
 
         `change` may be called more than once. The text may be forgotten after `lifetime` seconds. Returns the new one.
         """
@@ -77,7 +77,7 @@ class Store(SharedStates, Protocol):
         ...
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
-        """The right to fetch an event, until it is left or its holder dies; None while somebody else has it."""
+        """The right to fetch an event, until it is left or its holder dies; None while another holder has it."""
         ...
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class SharedStore(Store, Protocol):
     def listed(self) -> Iterator[Listed]:
         """All entries, fresh or not, the newest first.
 
-        This only looks: it makes nothing that is not there, mends nothing, and holds up nobody. Bodies are not kept in
-        memory. An entry that is replaced meanwhile may be missing. Raises StoreError, at any point of the iteration.
+        It only reads: it creates nothing, mends nothing, and delays no other process. It keeps no bodies in memory. An
+        entry that is replaced meanwhile may be missing. Raises StoreError, at any point of the iteration.
         """
         ...

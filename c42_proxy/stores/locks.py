@@ -22,7 +22,7 @@ class FileLocks:
 
     def take(self, number: int) -> "HeldLock | None":
         """The lock, or None while anybody else has it. Never waits. Raises OSError."""
-        with _open_files.guard:
+        with _open_files.mutex:
             file = _open_files.of(self._path)
             if number in file.held:
                 return None
@@ -48,7 +48,7 @@ class HeldLock:
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        with _open_files.guard:
+        with _open_files.mutex:
             self._file.held.discard(self._number)
             fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, self._number)
 
@@ -68,7 +68,7 @@ class _OpenFiles:
 
     def _forget(self) -> None:
         # The descriptors that a child inherits stay open: its parent's locks are not touched by that, nor are its own.
-        self.guard = Lock()
+        self.mutex = Lock()
         self._files: dict[tuple[int, int], _OpenFile] = {}
 
     def of(self, path: Path) -> _OpenFile:

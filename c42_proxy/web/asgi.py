@@ -22,7 +22,7 @@ from .responses import cache_status, response_to
 from .routes import EVENT_ID, PREFIX, internal_error
 
 FLASK_THREADS = 16
-"""For what is refused, redirected or wrong: no request that is left to the Flask app waits for C42."""
+"""For requests that are refused or redirected: none that is left to the Flask app waits for C42."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -106,7 +106,7 @@ class AsgiApp:
             )
 
     async def _wait(self, event_id: str) -> Reply:
-        """The reply of Flask, awaited without a thread."""
+        """The reply of `Events.reply`, awaited without a thread."""
         pending = self._events.join(event_id)
         loop = asyncio.get_running_loop()
         landed = loop.create_future()
@@ -116,7 +116,7 @@ class AsgiApp:
                 landed.set_result(None)
 
         def land(_flight: object) -> None:
-            # Where the loop has ended, nobody waits any more.
+            # RuntimeError: the loop has ended, and no request waits any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(wake)
 
@@ -141,14 +141,14 @@ def _status_head_body(event_id: str, reply: Reply, if_none_match: str | None) ->
 
 
 def _start(status: int, head: bytes) -> Message:
-    """The same as a message of ASGI, for servers that know nothing else."""
+    """The head as a message of ASGI, for servers without our extension."""
     _status_line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
     headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 def _sent(scope: Scope) -> tuple[str, str | None, str | None]:
-    """The request's id, `If-None-Match` and `traceparent`."""
+    """The request's id, and its `If-None-Match` and `traceparent`."""
     request_id = if_none_match = traceparent = None
     for name, value in scope["headers"]:
         if name == b"x-request-id":

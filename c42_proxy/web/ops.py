@@ -12,7 +12,7 @@ from ..stores.tiered import TieredStore
 
 
 def create_ops(metrics: Metrics, store: TieredStore, breaker: CircuitBreaker) -> Flask:
-    """`/metrics`, `/healthz` and `/readyz`, for whoever operates the proxy; never on the public port."""
+    """`/metrics`, `/healthz` and `/readyz`, for operators; never on the public port."""
     ops = Flask("c42_proxy.ops", static_folder=None)
 
     @ops.get("/metrics")
@@ -21,12 +21,12 @@ def create_ops(metrics: Metrics, store: TieredStore, breaker: CircuitBreaker) ->
 
     @ops.get("/healthz")
     def alive() -> Response:
-        """That this is answered says it all: a worker runs. Neither store nor C42 is touched."""
+        """Any answer says that a worker runs. It asks neither the store nor C42."""
         return _json({"status": "alive"})
 
     @ops.get("/readyz")
     def ready() -> Response:
-        """A worker takes requests. What is degraded is named, and makes it no less ready: answers go on."""
+        """A worker takes requests. It names what is degraded, and is ready all the same: answers go on."""
         degraded = [*(["store"] if store.failed else []), *breaker.degraded()]
         return _json({"status": "degraded" if degraded else "ready", "degraded": degraded})
 

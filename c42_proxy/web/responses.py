@@ -37,7 +37,7 @@ class HttpResponse:
         return HttpResponse(self.status, self.headers + headers, self.body)
 
     def unless_known(self, if_none_match: str | None) -> "HttpResponse":
-        """The 304 instead, where this is what the client has already, by weak comparison (RFC 9110, 13.1.2)."""
+        """The 304 instead, where the client has this response already, by weak comparison (RFC 9110, 13.1.2)."""
         etag = dict(self.headers).get("ETag")
         if if_none_match is None or etag is None or not parse_etags(if_none_match).contains_weak(etag.strip('"')):
             return self
@@ -119,7 +119,7 @@ def _entry_response(event_id: str, entry: Entry, expiry: float | None) -> HttpRe
     """An entry that may be reused until `expiry` (None: not at all): all but `Cache-Status`."""
     until = _until(expiry)
     if entry.status == 404:
-        # It is cached, here and elsewhere: it belongs to no one request.
+        # No request id: this response is cached, and answers many requests.
         detail = f"C42 has no event {event_id} that this proxy may see, or it was deleted."
         return _response(HTTPStatus.NOT_FOUND, PROBLEM_JSON, _problem_body(HTTPStatus.NOT_FOUND, detail), *until)
     etag = () if expiry is None else (("ETag", f'"{hashlib.sha256(entry.body).hexdigest()[:32]}"'),)
@@ -134,7 +134,7 @@ def _until(expiry: float | None) -> tuple[Header, ...]:
     return (
         ("Cache-Control", UNTIL_EXPIRES),
         ("Expires", _http_date(instant)),
-        # nginx serves through the whole second that it is told.
+        # nginx serves through the whole second that this header names.
         ("X-Accel-Expires", f"@{instant - 1}"),
     )
 
