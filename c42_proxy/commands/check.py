@@ -118,7 +118,7 @@ def _check(store: SharedStore, its_name: str) -> None:
         raise StoreError(f"{its_name}: what was written is not what is read")
     lease = store.lease(name)
     if lease is None:
-        raise StoreError(f"{its_name}: a lease that nobody has is refused")
+        raise StoreError(f"{its_name}: a lease that nobody has is not given")
     with lease:
         pass
 
