@@ -145,12 +145,12 @@ class Events:
             try:
                 # May C42 be asked, by the limit of this process, and by what all know of C42?
                 with self._limit.slot(self._budget):
-                    self._breaker.permit()
-                    return self._fetch(event_id, cached)
+                    permitted_at = self._breaker.permit()
+                    return self._fetch(event_id, cached, permitted_at)
             except NotAsked as refusal:
                 return FlightResult(refusal, cached)
 
-    def _fetch(self, event_id: str, cached: Entry | None) -> FlightResult:
+    def _fetch(self, event_id: str, cached: Entry | None, permitted_at: float) -> FlightResult:
         """Fetch and store. Raises NotAsked where a back-off begins in the middle of it."""
         forward = Forward.because_of(cached)
         start = time.perf_counter()
@@ -158,11 +158,11 @@ class Events:
             combined = self._upstream.combined(event_id)
         except UpstreamError as failure:
             seconds = time.perf_counter() - start
-            self._breaker.note_failure(event_id, failure)
+            self._breaker.note_failure(event_id, failure, permitted_at)
             self._event_state.leave_failure(event_id, failure)
             return FlightResult(failure, cached, forward, failure.upstream_status, upstream_seconds=seconds)
         except NotAsked as refusal:
-            self._breaker.note_failure(event_id, refusal)
+            self._breaker.note_failure(event_id, refusal, permitted_at)
             raise
         seconds = time.perf_counter() - start
         self._breaker.note_success()

@@ -11,7 +11,16 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import BackingOff, CircuitOpen, NotAsked, RateLimited, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from ..errors import (
+    BackingOff,
+    CircuitOpen,
+    NotAsked,
+    RateLimited,
+    TokenRefused,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from ..observability.metrics import Metrics
 from ..stores.contract import SharedStates
 from .shared_state import MAX_SECONDS, Span, parsed
@@ -26,7 +35,8 @@ class _State(BaseModel):
     """What all know of C42. The names in the store are those of version 0.1.
 
     Without `open` the breaker is closed. An `open` that is over stays there: the breaker is half-open.
-    `failed` are the events whose fetches failed in a row, each once, the last one last.
+    `failed` are the events whose fetches failed in a row, each once, the last one last. `token_refused` says how the
+    last fetch that C42 answered ended.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
@@ -35,6 +45,7 @@ class _State(BaseModel):
     open: Span | None = Field(default=None, alias="pause")
     probe: Span | None = Field(default=None, alias="trial")
     failed: tuple[str, ...] = ()
+    token_refused: bool = False
 
 
 class CircuitBreaker:
@@ -58,10 +69,9 @@ class CircuitBreaker:
         self._probe_seconds = probe_seconds
         self._metrics = metrics
         self._back_off: Span | None = None
-        self._open_until = 0.0
 
-    def permit(self) -> None:
-        """Let one fetch begin. Raises BackingOff or CircuitOpen where C42 may not be asked.
+    def permit(self) -> float:
+        """Let one fetch begin; returns the instant of that. Raises BackingOff or CircuitOpen where it may not.
 
         While the breaker is half-open, the fetch that is let through is the probe.
         """
@@ -70,10 +80,10 @@ class CircuitBreaker:
         self.check_back_off()
         now = self._clock()
         if self._threshold == 0 or state.open is None or not state.open.is_believable(now):
-            return
+            return now
         if state.open.covers(now):
             raise CircuitOpen(state.open.until - now)
-        self._begin_probe()
+        return self._begin_probe()
 
     def refresh_back_off(self) -> None:
         """Learn from the store of a back-off that another process has begun, and raise BackingOff for it."""
@@ -87,10 +97,16 @@ class CircuitBreaker:
             raise BackingOff(self._back_off.until - now)
 
     def degraded(self) -> list[str]:
-        """Why this process does not ask C42 at the moment, in a word each; it asks no store for that."""
+        """What keeps this process from C42 at the moment, in a word each, by the state that `permit` goes by."""
+        state = self._read()
+        self._learn(state.back_off)
         now = self._clock()
-        backs_off = self._back_off is not None and self._back_off.covers(now)
-        return [*(["told-to-wait"] if backs_off else []), *(["c42-down"] if now < self._open_until else [])]
+        reasons = {
+            "told-to-wait": self._back_off is not None and self._back_off.covers(now),
+            "c42-down": self._threshold > 0 and state.open is not None and state.open.covers(now),
+            "token-refused": state.token_refused,
+        }
+        return [reason for reason, holds in reasons.items() if holds]
 
     def begin_back_off(self, limited: RateLimited) -> None:
         """C42 asked one fetch to wait, so all fetches wait."""
@@ -108,23 +124,27 @@ class CircuitBreaker:
     def note_success(self) -> None:
         """C42 answered with an event, or that there is none: the breaker closes."""
         state = self._read()
-        if state.failed or state.open or state.probe:
+        if state.failed or state.open or state.probe or state.token_refused:
             self._change(lambda state: _State(back_off=state.back_off))
 
-    def note_failure(self, event_id: str, error: UpstreamError | NotAsked) -> None:
-        """A fetch failed, or was broken off. It counts only where C42 is down, and not where C42 answers no."""
-        if self._threshold == 0:
-            return
-        counts = isinstance(error, UpstreamUnavailable | UpstreamTimeout)
+    def note_failure(self, event_id: str, error: UpstreamError | NotAsked, permitted_at: float) -> None:
+        """A fetch failed, or was broken off. It counts only where C42 is down, and not where C42 answers no.
+
+        `permitted_at` is what `permit` returned for this fetch.
+        """
+        counts = self._threshold > 0 and isinstance(error, UpstreamUnavailable | UpstreamTimeout)
+        refused = isinstance(error, TokenRefused)
         now = self._clock()
 
         def count(state: _State) -> _State:
+            if refused:
+                state = _with(state, token_refused=True)
             was_open = state.open if state.open and state.open.is_believable(now) else None
-            if not counts:
-                return _with(state, probe=None)
-            if was_open is not None and (now < was_open.until or event_id in state.failed[-1:]):
-                # A fetch that began before the breaker opened, and the event that failed last, prove nothing new:
-                # another fetch may probe.
+            if was_open is not None and permitted_at < was_open.until:
+                # The fetch began before the breaker opened, so it is no probe, and its failure is no news.
+                return state
+            if not counts or (was_open is not None and event_id in state.failed[-1:]):
+                # Nor is the failure of the event that failed last: another fetch may probe.
                 return _with(state, probe=None)
             failed = (*(other for other in state.failed if other != event_id), event_id)
             opens = was_open is not None or len(failed) >= self._threshold
@@ -135,7 +155,8 @@ class CircuitBreaker:
                 open=Span(since=now, until=now + OPEN_SECONDS) if opens else None,
             )
 
-        if counts or self._read().probe:
+        state = self._read()
+        if counts or state.probe or (refused and not state.token_refused):
             self._change(count)
 
     def _learn(self, back_off: Span | None) -> None:
@@ -147,8 +168,8 @@ class CircuitBreaker:
             self._back_off = back_off
             self._metrics.back_off_until.set(back_off.until)
 
-    def _begin_probe(self) -> None:
-        """Raises CircuitOpen where another fetch probes, or has failed to since the state was read."""
+    def _begin_probe(self) -> float:
+        """The instant at which the probe begins. Raises CircuitOpen where another fetch probes, or has just failed."""
         now = self._clock()
         mine = Span(since=now, until=now + self._probe_seconds)
 
@@ -159,6 +180,7 @@ class CircuitBreaker:
         state = self._change(take)
         if state.probe is not mine:
             raise CircuitOpen(state.open.until - now if state.open and state.open.covers(now) else PROBE_RETRY_SECONDS)
+        return now
 
     def _read(self) -> _State:
         return _parsed(self._store.read_state(STATE))
@@ -172,8 +194,7 @@ class CircuitBreaker:
             return None if changed == _State() else changed.model_dump_json(by_alias=True)
 
         self._store.change_state(STATE, on_text, lifetime=MAX_SECONDS)
-        self._open_until = changed.open.until if changed.open else 0.0
-        self._metrics.open_until.set(self._open_until)
+        self._metrics.open_until.set(changed.open.until if changed.open else 0.0)
         return changed
 
 

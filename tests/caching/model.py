@@ -211,7 +211,7 @@ class Rules:
             self.pauses.append(Span(began, began + PAUSE + TRIAL))
             self.breaker_sure = False
         if isinstance(outcome, UpstreamError):
-            self._learn_failure(process, event, view, outcome)
+            self._learn_failure(process, event, view, began, outcome)
             return False
         if view.sure:
             self.row, self.pause, self.breaker_sure = [], None, True
@@ -235,7 +235,7 @@ class Rules:
         }
         self.shared[event] = entry
 
-    def _learn_failure(self, process: Process, event: str, view: View, error: UpstreamError) -> None:
+    def _learn_failure(self, process: Process, event: str, view: View, began: float, error: UpstreamError) -> None:
         failed = Failed(Span(self.now, self.now + REPEATED), error)
         self.failures[event].append(failed)
         if isinstance(error, RateLimited):
@@ -249,16 +249,16 @@ class Rules:
         if view.sure:
             self.failure[event] = failed
         if isinstance(error, UpstreamUnavailable | UpstreamTimeout):
-            self._count(event)
+            self._count(event, began)
 
     def _is_longer_one(self, wait: Span) -> bool:
         return any(other.covers(self.now) and other.until > wait.until for other in self.waits)
 
-    def _count(self, event: str) -> None:
+    def _count(self, event: str, began: float) -> None:
         """One more failure in the row."""
         pause = self.pause if self.pause is not None and self.pause.since <= self.now + SKEW else None
         self.pauses.append(Span(self.now, self.now + PAUSE + (0 if self.breaker_sure else TRIAL)))
-        if pause is not None and (self.now < pause.until or event == self.row[-1]):
+        if pause is not None and (began < pause.until or event == self.row[-1]):
             return
         self.row = [*(other for other in self.row if other != event), event]
         down = pause is not None or len(self.row) >= self.threshold > 0

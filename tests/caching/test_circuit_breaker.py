@@ -7,6 +7,7 @@ import time
 import unittest
 from collections.abc import Callable
 from contextlib import closing
+from unittest.mock import patch
 
 import responses
 from pydantic import SecretStr
@@ -57,9 +58,11 @@ class BreakerTest(unittest.TestCase):
             metrics=Metrics(),
         )
 
-    def fails(self, *event_ids: str, error: UpstreamError | None = None) -> None:
+    def fails(self, *event_ids: str, error: UpstreamError | None = None, permitted_at: float | None = None) -> None:
+        """Fetches that fail now; they were permitted just now, or at `permitted_at`."""
+        since = self.now if permitted_at is None else permitted_at
         for event_id in event_ids:
-            self.breaker.note_failure(event_id, error or UpstreamUnavailable(500))
+            self.breaker.note_failure(event_id, error or UpstreamUnavailable(500), since)
 
     def told(self, breaker: CircuitBreaker | None = None) -> tuple[type[NotAsked], int | None] | None:
         """What a fetch is told that wants to begin: nothing, or why not, and when to try again."""
@@ -220,6 +223,25 @@ class DownTest(BreakerTest):
         self.now = NOW + 5
         self.assert_permitted()
 
+    def test_old_fetch_during_a_probe(self) -> None:
+        """A fetch that began before the breaker opened, and fails late, neither ends a probe nor opens it again."""
+        self.fails("a", "b", "c")
+        self.now = NOW + 5
+        self.assert_permitted()
+        for error in (UpstreamTimeout(), UpstreamUnavailable(500), TokenRefused(401), InvalidAnswer("nonsense", 200)):
+            with self.subTest(error=error):
+                self.fails("old", error=error, permitted_at=NOW + 4.999)
+                self.assert_refused(CircuitOpen, 1)
+        self.breaker.note_success()
+        self.assert_permitted()
+
+    def test_old_fetch_while_half_open(self) -> None:
+        """The same before anybody probes: the next one may."""
+        self.fails("a", "b", "c")
+        self.now = NOW + 6
+        self.fails("old", permitted_at=NOW - 4)
+        self.assert_permitted()
+
     def test_one_trial_at_a_time(self) -> None:
         """After the pause one may try; the others are told to come again in a second."""
         self.fails("a", "b", "c")
@@ -292,7 +314,7 @@ class DownTest(BreakerTest):
                 self.fails("a", "b", "c")
                 self.now = NOW + 5
                 self.assert_permitted()
-                self.breaker.note_failure("d", error)
+                self.breaker.note_failure("d", error, self.now)
                 self.assert_permitted()
                 self.assert_refused(CircuitOpen, 1)
 
@@ -316,15 +338,15 @@ class DownTest(BreakerTest):
         self.assert_permitted()
         self.assert_permitted()
 
-    def test_clock_set_back_during_trial(self) -> None:
-        """A trial that fails when the clock was set back into the pause keeps nobody from trying after the pause."""
+    def test_clock_set_back_during_probe(self) -> None:
+        """A probe is one also where the clock was set back while it ran: its failure opens the breaker again."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.assert_permitted()
+        permitted_at = self.breaker.permit()
         self.now = NOW + 4.5
-        self.fails("d")
-        self.assert_refused(CircuitOpen, 1)
-        self.now = NOW + 5
+        self.fails("d", permitted_at=permitted_at)
+        self.assert_refused(CircuitOpen, 5)
+        self.now = NOW + 9.5
         self.assert_permitted()
 
     def test_trial_and_clock_set_back(self) -> None:
@@ -360,7 +382,7 @@ class DownTest(BreakerTest):
         """Failures, pause, trial and success are everybody's who shares the store."""
         one, other = self.new_breaker(), self.new_breaker()
         for guard, event_id in ((one, "a"), (other, "b"), (one, "c")):
-            guard.note_failure(event_id, UpstreamUnavailable(None))
+            guard.note_failure(event_id, UpstreamUnavailable(None), self.now)
         self.assert_refused(CircuitOpen, 5, one)
         self.assert_refused(CircuitOpen, 5, other)
         self.now = NOW + 5
@@ -368,6 +390,52 @@ class DownTest(BreakerTest):
         self.assert_refused(CircuitOpen, 1, one)
         other.note_success()
         self.assert_permitted(one)
+
+
+class DegradedTest(BreakerTest):
+    """What `/readyz` says: the state that decides whether C42 is asked."""
+
+    def test_well(self) -> None:
+        """While C42 is well, there is nothing to say."""
+        self.fails("a", "b")
+        self.assertEqual([], self.breaker.degraded())
+
+    def test_of_others(self) -> None:
+        """A process names what only others have met: an open breaker, a back-off, a refused token."""
+        self.fails("a", "b", "c")
+        self.assertEqual(["c42-down"], self.new_breaker().degraded())
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        self.assertEqual(["told-to-wait", "c42-down"], self.new_breaker().degraded())
+        self.now += 30
+        self.assertEqual([], self.new_breaker().degraded())
+        self.fails("a", error=TokenRefused(401))
+        self.assertEqual(["token-refused"], self.new_breaker().degraded())
+
+    def test_token_accepted_again(self) -> None:
+        """A refused token is named until C42 answers, also without a breaker."""
+        for threshold in (3, 0):
+            self.breaker = self.new_breaker(threshold)
+            self.fails("a", "b", error=TokenRefused(403))
+            self.assertEqual(["token-refused"], self.breaker.degraded())
+            self.breaker.note_success()
+            self.assertEqual([], self.breaker.degraded())
+
+    def test_token_refused_is_noted_once(self) -> None:
+        """However many fetches a refused token fails, the state is written once."""
+        self.fails("a", error=TokenRefused(401))
+        store = MemoryStore(100_000)
+        store.change_state(STATE, lambda _before: self.store.read_state(STATE), 3600)
+        self.breaker = self.new_breaker(store=store)
+        with patch.object(store, "change_state", side_effect=AssertionError("written again")):
+            self.fails("a", "b", error=TokenRefused(401))
+
+    def test_clock_set_back(self) -> None:
+        """After the clock was set back, an open breaker and a back-off are void here, too."""
+        self.fails("a", "b", "c")
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        self.now = NOW - 1.001
+        self.assertEqual([], self.breaker.degraded())
+        self.assert_permitted()
 
 
 class NoteTest(BreakerTest):
@@ -396,7 +464,7 @@ class NoteTest(BreakerTest):
     def test_nothing_to_say(self) -> None:
         """While all is well there is no note."""
         self.breaker.note_success()
-        self.fails("a", error=TokenRefused(401))
+        self.fails("a", error=InvalidAnswer("nonsense", 200))
         self.assertIsNone(self.store.read_state(STATE))
         self.fails("a")
         self.assertIsNotNone(self.store.read_state(STATE))
