@@ -1,4 +1,4 @@
-"""An upstream on 127.0.0.1 that answers with any bytes, at any pace, or not at all.
+"""C42 as a socket on 127.0.0.1 that answers with any bytes, at any pace, or not at all: as no decent server can.
 
 What it does is a plain function of a request's path and its connection (`Behaviour`); those below are ready-made.
 """
@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
+from c42_proxy.sandbox import shapes
+
 EVENT_ID = "b5ee_14770730026240"
 PAGE = 100
 
@@ -29,6 +31,11 @@ class Connection:
         self.requests = 0
         self.sock = sock
         self._over = over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is the wire that ends this connection."""
+        return self._over.is_set()
 
     def next_request(self) -> bool:
         """Read the head of a further request; False where the client has closed."""
@@ -72,6 +79,18 @@ class Connection:
         while self.sock.recv(65536):
             pass
 
+    def leaves(self, seconds: float) -> bool:
+        """Wait; whether the client, or the wire, closes meanwhile. A client sends nothing before it has its answer."""
+        self.sock.settimeout(seconds)
+        try:
+            return not self.sock.recv(1)
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self.sock.settimeout(None)
+
     def close(self) -> None:
         self.sock.close()
 
@@ -85,24 +104,23 @@ Behaviour = Callable[[str, Connection], None]
 
 
 class Wire:
-    """The server: a thread for each connection; all have ended when its `with` block has.
+    """The server: a thread for each connection; all have ended when its `with` block has, or it refuses.
 
     `calls` counts the requests by `kind`, `most_at_once` is the highest number of them under way together;
     `connections` counts all that were made, `open_connections` those that are open.
     """
 
-    def __init__(self, behaviour: Behaviour | None = None) -> None:
+    def __init__(self, behaviour: Behaviour | None = None, *, port: int = 0) -> None:
         self.behaviour = behaviour or c42()
         self.calls: Counter[str] = Counter()
         self.most_at_once = 0
         self.connections = 0
         self._at_once = 0
         self._lock = threading.Lock()
-        self._over = threading.Event()
         self._open: dict[Connection, threading.Thread] = {}
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self._acceptor = threading.Thread(target=self._accept, name="wire")
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api/v2/"
+        self._bind(port)
+        self._port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}/api/v2/"
 
     @property
     def open_connections(self) -> int:
@@ -116,8 +134,13 @@ class Wire:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.refuse()
+
+    def refuse(self) -> None:
+        """Close everything: who connects is refused, until the next `listen`."""
         self._over.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # it refuses already
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()
         self._listener.close()
         with self._lock:
@@ -126,6 +149,16 @@ class Wire:
             with contextlib.suppress(OSError):  # its other end, or its behaviour, may be faster
                 connection.sock.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+    def listen(self) -> None:
+        """Answer again, at the same port."""
+        self._bind(self._port)
+        self._acceptor.start()
+
+    def _bind(self, port: int) -> None:
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
+        self._acceptor = threading.Thread(target=self._accept, name="wire")
 
     def _accept(self) -> None:
         while True:
@@ -165,34 +198,43 @@ class Wire:
                 self._at_once -= 1
 
 
+def asked(path: str) -> tuple[str, int | None]:
+    """What a call is about: an event; and where a page of its subscriptions begins, if it is that call."""
+    parts = urlsplit(path)
+    if "/event-subscriptions/" not in parts.path:
+        return parts.path.rstrip("/").rpartition("/")[2], None
+    query = parse_qs(parts.query)
+    return query["event_ids"][0].strip("[]"), int(query["offset"][0])
+
+
 def kind(path: str) -> str:
     """`event` for the call for the event, `page 0`, `page 100` and so on for the subscriptions from that offset on."""
-    return f"page {offset(path)}" if "event-subscriptions" in path else "event"
+    start = asked(path)[1]
+    return "event" if start is None else f"page {start}"
 
 
 def offset(path: str) -> int:
-    return int(parse_qs(urlsplit(path).query)["offset"][0])
+    return asked(path)[1] or 0
 
 
-# What C42 says
+# What C42 says, but for what the proxy does not read: whatever is altered in it should matter.
 
 
 def event(title: object = "Coffee", **fields: object) -> dict[str, object]:
-    return {"data": [{"id": EVENT_ID, "title": title, "permission": "subscribed_write", **fields}]}
+    return {"data": [{**_read(shapes.event(EVENT_ID, "")), "title": title, **fields}]}
 
 
 def subscription(number: int, first_name: object = "Ann", **fields: object) -> dict[str, object]:
-    return {
-        "id": f"{EVENT_ID}__{number}",
-        "event_id": EVENT_ID,
-        "permission": "subscribed_write",
-        "subscriber": {"first_name": first_name},
-        **fields,
-    }
+    said = _read(shapes.subscription(EVENT_ID, number, shapes.Person("")))
+    return {**said, "id": f"{EVENT_ID}__{number}", "subscriber": {"first_name": first_name}, **fields}
+
+
+def _read(said: Mapping[str, object]) -> dict[str, object]:
+    return {name: said[name] for name in ("id", "event_id", "permission") if name in said}
 
 
 def page(subscriptions: Sequence[object], **meta_data: object) -> dict[str, object]:
-    return {"data": subscriptions, "meta_data": meta_data}
+    return {**shapes.page(subscriptions, **meta_data)}
 
 
 def people(number: int) -> list[object]:

@@ -121,9 +121,9 @@ class Faults:
                 await asyncio.sleep(fault.seconds)
                 await asyncio.to_thread(stack.redis.start)
             case "C42 refuses":
-                self._c42.refuse()
+                await asyncio.to_thread(self._c42.refuse)
                 await asyncio.sleep(fault.seconds)
-                await self._c42.listen()
+                self._c42.listen()
             case _:
                 self._c42.strike(fault.kind, fault.on)
                 await asyncio.sleep(fault.seconds)

@@ -53,14 +53,12 @@ def run(seed: int, seconds: float, logs: Path) -> list[Record]:
 
 async def _run(seed: int, seconds: float, port: int, stack: FragileStack, record: Callable[[Record], None]) -> None:
     chance = random.Random(seed)  # noqa: S311  # no secret
-    c42 = C42(record, chance, port=port, slow=2.5 * BUDGET)
-    await c42.listen()
-    clients = Clients(record, chance, c42, stack.ports)
-    faults = Faults(record, chance, c42, stack)
-    async with asyncio.TaskGroup() as group:
-        changes = group.create_task(c42.change_all_the_time())
-        for row in planned(seed, seconds):
-            group.create_task(faults.inject(row))
-        await clients.ask_all_the_time(seconds)
-        changes.cancel()
-    c42.refuse()
+    with C42(record, chance, port=port, slow=2.5 * BUDGET) as c42:
+        clients = Clients(record, chance, c42, stack.ports)
+        faults = Faults(record, chance, c42, stack)
+        async with asyncio.TaskGroup() as group:
+            changes = group.create_task(c42.change_all_the_time())
+            for row in planned(seed, seconds):
+                group.create_task(faults.inject(row))
+            await clients.ask_all_the_time(seconds)
+            changes.cancel()
