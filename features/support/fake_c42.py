@@ -11,12 +11,12 @@ from enum import Enum
 from itertools import count
 from threading import Lock
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
 
 from c42_proxy.sandbox.api import Sandbox
 from c42_proxy.sandbox.events import Sample, sample
 from c42_proxy.sandbox.shapes import Person, removed, subscription
 from features.support.expectations import SHOWN, expect, times
+from harness.wire import asked
 
 TOKEN = "the-token-of-the-proxy"
 
@@ -77,7 +77,8 @@ class FakeC42:
 
     def receive(self, path: str, headers: Mapping[str, str]) -> Answer:
         """What it answers to a GET for `path`, which has its query with it."""
-        call = _call(path, self._now())
+        event_id, offset = asked(path)
+        call = Call("event" if offset is None else "subscribers", event_id, offset or 0, self._now())
         with self._lock:
             self.calls.append(call)
         for name, happen in self._happenings:
@@ -205,14 +206,6 @@ class FakeC42:
 def id_of(title: str | None) -> str:
     """An id as C42 makes them, the same for each title."""
     return f"{uuid.uuid5(uuid.NAMESPACE_OID, title or '').hex}_14770730026240"
-
-
-def _call(path: str, at: datetime) -> Call:
-    parts = urlsplit(path)
-    if "/event-subscriptions/" in parts.path:
-        query = parse_qs(parts.query)
-        return Call("subscribers", query["event_ids"][0].strip("[]"), int(query["offset"][0]), at)
-    return Call("event", parts.path.rstrip("/").rpartition("/")[2], 0, at)
 
 
 def answers(status: int, body: str = "{}", **headers: str) -> Behaviour:
