@@ -22,6 +22,7 @@ from pydantic import (
     field_validator,
 )
 
+from .address import Address
 from .errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -46,14 +47,12 @@ def _token(value: SecretStr) -> SecretStr:
 
 
 def _bind(value: str) -> str:
-    match = re.fullmatch(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value)
-    if match is None or int(match[1]) > 65535:
-        raise ValueError
+    Address.parsed(value)
     return value
 
 
 def _ops_bind(value: str) -> str:
-    if _bind(value).endswith(":0"):
+    if Address.parsed(value).port == 0:
         raise ValueError
     return value
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from ..address import Address
 from ..sandbox.command import SANDBOX_TOKEN
 from ..sandbox.events import BABEL, BASEBALL, COFFEE
 from ..settings import Settings
@@ -89,20 +89,13 @@ def run_demo() -> None:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _address(bind: str) -> tuple[str, int]:
-    host, _, port = bind.rpartition(":")
-    return host.strip("[]"), int(port)
+    with Address("127.0.0.1", 0).listener() as listener:
+        return int(listener.getsockname()[1])
 
 
 def _refuse_if_taken(bind: str) -> None:
-    host, port = _address(bind)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), family=family).close()
+        Address.parsed(bind).listener().close()
     except OSError as exc:
         raise click.ClickException(
             f"cannot listen on {bind} ({exc.strerror}). Set C42_BIND to another host:port."
@@ -113,7 +106,7 @@ def _wait_until_answers(bind: str, children: list[subprocess.Popen[bytes]]) -> N
     """An open port is not enough: gunicorn opens it before it knows whether a worker can start."""
     give_up = time.monotonic() + START_SECONDS
     while time.monotonic() < give_up and all(child.poll() is None for child in children):
-        connection = HTTPConnection(*_address(bind), timeout=1)
+        connection = HTTPConnection(*Address.parsed(bind), timeout=1)
         try:
             connection.request("HEAD", "/")
             connection.getresponse()

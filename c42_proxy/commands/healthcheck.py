@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import click
 
+from ..address import Address
 from ..settings import Settings
 from ..threads import result_within
 from ..web.routes import PREFIX
@@ -36,15 +37,14 @@ def check_health(environ: Mapping[str, str]) -> str:
     return f"{bind}: a worker answers."
 
 
-def _reachable(bind: str) -> tuple[str, int]:
+def _reachable(bind: str) -> Address:
     """Host and port to connect to: for the address that means all interfaces, the loopback address."""
-    host, _, port = bind.rpartition(":")
-    host = host.strip("[]")
+    address = Address.parsed(bind)
     with suppress(ValueError):
-        address = ipaddress.ip_address(host)
-        if address.is_unspecified:
-            host = "127.0.0.1" if address.version == 4 else "::1"
-    return host, int(port)
+        ip = ipaddress.ip_address(address.host)
+        if ip.is_unspecified:
+            return Address("127.0.0.1" if ip.version == 4 else "::1", address.port)
+    return address
 
 
 def _ask_for_nothing(host: str, port: int) -> tuple[int, str, bytes]:

@@ -1,9 +1,8 @@
 """The command `sandbox`: the stand-in C42, served until it is told to stop."""
 
-import re
-
 import click
 
+from ..address import Address
 from .api import Sandbox
 from .events import BABEL, BASEBALL, COFFEE, DELETED, DINNER, UNTITLED
 from .server import serve
@@ -40,11 +39,11 @@ While it runs, see what it was asked, and change how it behaves:
 """
 
 
-def _address(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):([0-9]{1,5})", value)
-    if not match or int(match[2]) > 65535:
-        raise click.BadParameter("give HOST:PORT, for example 127.0.0.1:4244; port 0 takes a free one.")
-    return match[1].strip("[]"), int(match[2])
+def _address(_context: click.Context, _option: click.Parameter, value: str) -> Address:
+    try:
+        return Address.parsed(value)
+    except ValueError:
+        raise click.BadParameter("give HOST:PORT, for example 127.0.0.1:4244; port 0 takes a free one.") from None
 
 
 @click.command("sandbox", help=_HELP)
@@ -67,8 +66,8 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> t
 )
 @click.option("--fault", metavar="STATUS", type=click.IntRange(300, 599), help="Answer every call with this status.")
 @click.option("--retry-after", metavar="SECONDS", type=click.IntRange(0), help="Send Retry-After with the fault.")
-def sandbox(bind: tuple[str, int], token: str, latency: float, fault: int | None, retry_after: int | None) -> None:
+def sandbox(bind: Address, token: str, latency: float, fault: int | None, retry_after: int | None) -> None:
     if retry_after is not None and fault is None:
         raise click.UsageError("--retry-after goes with --fault: there is no fault to send it with.")
     planned = None if fault is None else Fault(status=fault, retry_after=retry_after)
-    serve(Sandbox(token=token, latency=latency, fault=planned), *bind)
+    serve(Sandbox(token=token, latency=latency, fault=planned), bind)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 import uvicorn
 
+from ..address import Address
 from .api import Sandbox
 
 BACKLOG = 4096
@@ -55,13 +55,13 @@ class _Server(uvicorn.Server):
         os._exit(0)
 
 
-def serve(sandbox: Sandbox, host: str, port: int) -> None:
+def serve(sandbox: Sandbox, address: Address) -> None:
     """Say where it is, also where port 0 leaves the choice to the system, and answer until told to end."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    host = address.host
     try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = address.listener(BACKLOG)
     except OSError as exc:
-        raise click.ClickException(f"cannot listen on {host}:{port} ({exc.strerror}).") from exc
+        raise click.ClickException(f"cannot listen on {host}:{address.port} ({exc.strerror}).") from exc
     with listener:
         config = uvicorn.Config(
             App(sandbox),

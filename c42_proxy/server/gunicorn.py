@@ -5,7 +5,6 @@ import logging
 import os
 import resource
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -15,12 +14,12 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import Application
 from gunicorn.arbiter import Arbiter
-from gunicorn.util import parse_address
 from gunicorn.workers.base import Worker as AnyWorker
 from gunicorn.workers.gasgi import ASGIWorker
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn_worker import UvicornWorker
 
+from ..address import Address
 from ..app import build
 from ..observability.logs import configure_logs
 from ..observability.multiprocess import can_count_together, count_in
@@ -92,7 +91,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
 
     @property
     def _ops_port(self) -> int | None:
-        return None if self._ops_bind is None else int(parse_address(self._ops_bind)[1])
+        return None if self._ops_bind is None else Address.parsed(self._ops_bind).port
 
     def load_config(self) -> None:
         """As gunicorn does, and the ops port besides wherever that made it listen."""
@@ -175,9 +174,8 @@ def _is_free(bind: str) -> bool:
     """Whether the ops port can be had. It is no reason not to answer: another proxy of this machine may have it."""
     if INHERITED in os.environ:
         return True
-    host, port = parse_address(bind)
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        Address.parsed(bind).listener().close()
     except OSError as exc:
         log.warning("C42_OPS_BIND: cannot listen on %s (%s): there are no metrics", bind, exc.strerror)
         return False

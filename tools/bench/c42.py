@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache
 
+from c42_proxy.address import Address
 from c42_proxy.sandbox.api import Sandbox
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.events import sample
@@ -68,5 +69,4 @@ def _said_of(event_id: str, said: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    host, _, port = sys.argv[-1].rpartition(":")
-    serve(AnyEvent(token=SANDBOX_TOKEN), host, int(port))
+    serve(AnyEvent(token=SANDBOX_TOKEN), Address.parsed(sys.argv[-1]))
