@@ -5,7 +5,10 @@ import time
 
 import click
 
+from .commands.cache import print_entries
+from .commands.check import check_online
 from .commands.demo import run_demo
+from .commands.healthcheck import check_health
 from .sandbox.command import sandbox
 from .settings import Settings
 from .stores.opening import store_name
@@ -71,8 +74,6 @@ def check(online: bool) -> None:
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     if online:
-        from .commands.check import check_online  # noqa: PLC0415  # requests and redis take a while to import
-
         failures = 0
         for result in check_online(settings, time.time):
             click.echo(f"{result.what:<22} {'works' if result.works else 'FAILS'}  {result.text}")
@@ -103,8 +104,6 @@ def cache(as_json: bool) -> None:
     answer. Each worker also has a memory tier of its own, which may keep an entry that the store has lost. With memory://
     there is no store to look into: the exit status is 1. The command disturbs no worker.
     """
-    from .commands.cache import print_entries  # noqa: PLC0415  # as above
-
     print_entries(Settings.from_env(), time.time, as_json=as_json)
 
 
@@ -121,8 +120,6 @@ def healthcheck() -> None:
     The exit status is 0 if a worker answers within 2 seconds, and 1 if not. It does not ask C42, and no other setting
     matters. Where C42_BIND is 0.0.0.0 or [::], it asks the loopback address.
     """
-    from .commands.healthcheck import check_health  # noqa: PLC0415  # as above
-
     click.echo(check_health(os.environ))
 
 

@@ -42,5 +42,4 @@ class StoreLimit:
             self._failures += 1
             raise
         finally:
-            self._progress = time.monotonic()
             self._slots.release()

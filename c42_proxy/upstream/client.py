@@ -138,7 +138,6 @@ class C42Client:
         except (requests.Timeout, TimeoutError) as exc:
             raise UpstreamTimeout from exc
         except (
-            requests.RequestException,
             urllib3.exceptions.HTTPError,
             http.client.HTTPException,
             OSError,

@@ -92,7 +92,6 @@ def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
     @blueprint.route(f"{PREFIX}<event_id:event_id>", methods=METHODS, provide_automatic_options=False)
     def without_closing_slash(event_id: str) -> Response:
         response = Response(status=HTTPStatus.PERMANENT_REDIRECT)
-        response.autocorrect_location_header = False  # it would put in the client's Host
         response.location = f"{PREFIX}{event_id}/"
         del response.headers["Content-Type"]
         return response
@@ -121,8 +120,4 @@ def internal_error(error: Exception) -> HttpResponse:
 
 def flask_response(sent: HttpResponse) -> Response:
     """A response as Flask sends it."""
-    response = Response(sent.body, sent.status, sent.headers)
-    if not sent.body:
-        # Flask has a default for it.
-        del response.headers["Content-Type"]
-    return response
+    return Response(sent.body, sent.status, sent.headers)
