@@ -24,18 +24,23 @@ class Threads:
         self._pool.shutdown()
 
 
-def result_within(seconds: float, work: Callable[..., R], /, *args: object) -> R:
-    """What `work` returns or raises; TimeoutError where it takes longer than `seconds`. Its thread then goes on alone.
-
-    For what knows no time-out of its own: the resolution of a name, for one.
-    """
+def in_thread(work: Callable[..., R], /, *args: object) -> Future[R]:
+    """Begin `work` in a thread of its own. Nothing ends it: the caller waits as long as it likes, and no longer."""
     outcome: Future[R] = Future()
 
     def run() -> None:
         try:
             outcome.set_result(work(*args))
-        except BaseException as exc:  # noqa: BLE001  # it is raised by the thread that waits
+        except BaseException as exc:  # noqa: BLE001  # the thread that waits raises it
             outcome.set_exception(exc)
 
     Thread(target=run, name="c42-bounded", daemon=True).start()
-    return outcome.result(seconds)
+    return outcome
+
+
+def result_within(seconds: float, work: Callable[..., R], /, *args: object) -> R:
+    """What `work` returns or raises; TimeoutError where it takes longer than `seconds`. Its thread then goes on alone.
+
+    For what knows no time-out of its own: the resolution of a name, for one.
+    """
+    return in_thread(work, *args).result(seconds)

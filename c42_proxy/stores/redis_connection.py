@@ -9,11 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache
-from threading import Thread
 
 import redis
 
 from ..private_names import private_or_public
+from ..threads import in_thread
 from .contract import STORE_SECONDS
 
 NOBODY = {"host": "127.0.0.1", "port": 1, "socket_connect_timeout": STORE_SECONDS}
@@ -65,15 +65,7 @@ def _in_time(base: type[redis.Connection]) -> type[redis.Connection]:
 
 def _within_store_seconds(connect: Callable[[], socket.socket]) -> socket.socket:
     """Connect within STORE_SECONDS, whatever it is that takes longer."""
-    connected: Future[socket.socket] = Future()
-
-    def call() -> None:
-        try:
-            connected.set_result(connect())
-        except BaseException as exc:  # noqa: BLE001  # it is raised by the thread that waits
-            connected.set_exception(exc)
-
-    Thread(target=call, name="c42-redis", daemon=True).start()
+    connected = in_thread(connect)
     try:
         return connected.result(STORE_SECONDS)
     except TimeoutError:
