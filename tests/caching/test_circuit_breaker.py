@@ -28,6 +28,7 @@ from c42_proxy.errors import (
     UpstreamUnavailable,
 )
 from c42_proxy.observability.metrics import Metrics
+from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import SharedStates
 from c42_proxy.stores.memory import MemoryStore
@@ -478,8 +479,12 @@ class FetchTest(BreakerTest):
     def setUp(self) -> None:
         super().setUp()
         self.calls: list[str] = []
-        self.event: Callable[[str], Answer] = lambda event_id: (200, {}, json.dumps({"data": [{"id": event_id}]}))
-        self.page: Callable[[str], Answer] = lambda _: (200, {}, json.dumps({"data": [], "meta_data": {"count": 0}}))
+        self.event: Callable[[str], Answer] = lambda event_id: (
+            200,
+            {},
+            json.dumps(shapes.page([shapes.event(event_id, "Tea")])),
+        )
+        self.page: Callable[[str], Answer] = lambda _: (200, {}, json.dumps(shapes.page([], count=0)))
         wire = self.enterContext(responses.RequestsMock(assert_all_requests_are_fired=False))
         wire.add_callback(responses.GET, re.compile(f"{API_URL}events/"), self.answer_event)
         wire.add_callback(responses.GET, re.compile(f"{API_URL}event-subscriptions/"), self.answer_page)
@@ -504,8 +509,8 @@ class FetchTest(BreakerTest):
         return 429, {"Retry-After": retry_after}, "{}"
 
     def full_page(self, event_id: str) -> Answer:
-        data = [{"id": str(n), "event_id": event_id, "subscriber": {"first_name": "A"}} for n in range(100)]
-        return 200, {}, json.dumps({"data": data, "meta_data": {"count": 300}})
+        people = [shapes.subscription(event_id, number, shapes.Person("A")) for number in range(100)]
+        return 200, {}, json.dumps(shapes.page(people, count=300))
 
     def status(self, reply: Reply) -> int:
         return reply.problem.status if isinstance(reply, Failed) else reply.entry.status

@@ -14,6 +14,7 @@ from werkzeug.test import Client
 
 from c42_proxy.app import build
 from c42_proxy.observability import logs
+from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
 from harness.as_wsgi import AsWsgi
 
@@ -38,9 +39,8 @@ class CorrelationTest(unittest.TestCase):
         return [alone.flask.test_client(), Client(asgi)]
 
     def knows_tea(self) -> None:
-        events = {"data": [{"id": "tea", "title": None}]}
-        self.c42.get(f"{API_URL}events/tea/", json=events)
-        self.c42.get(f"{API_URL}event-subscriptions/", json={"data": [], "meta_data": {"count": 0}})
+        self.c42.get(f"{API_URL}events/tea/", json=shapes.page([shapes.event("tea", None)]))
+        self.c42.get(f"{API_URL}event-subscriptions/", json=shapes.page([], count=0))
 
     def test_sent_on_and_back(self) -> None:
         """A sane id goes on to C42 and back to the client; so does the trace, to C42."""

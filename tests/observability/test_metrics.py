@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from werkzeug.test import Client
 
 from c42_proxy.app import build
+from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
 from harness.as_wsgi import AsWsgi
 
@@ -29,10 +30,10 @@ class MetricsTest(unittest.TestCase):
 
     def c42_answers(self, status: int = 200) -> None:
         self.c42.reset()
-        data = [{"id": "tea", "title": None}]
+        event = shapes.page([shapes.event("tea", None)])
         headers = {"Retry-After": "30"} if status == 429 else {}
-        self.c42.get(f"{API_URL}events/tea/", status=status, json={"data": data}, headers=headers)
-        self.c42.get(re.compile(f"{API_URL}event-subscriptions/"), json={"data": [], "meta_data": {"count": 0}})
+        self.c42.get(f"{API_URL}events/tea/", status=status, json=event, headers=headers)
+        self.c42.get(re.compile(f"{API_URL}event-subscriptions/"), json=shapes.page([], count=0))
 
     def samples(self) -> dict[str, float]:
         """Each sample, by its name and its labels' values."""

@@ -18,9 +18,11 @@ from requests import PreparedRequest
 from werkzeug.test import Client, TestResponse
 
 from c42_proxy.app import Proxy, build
+from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE
 from harness.as_wsgi import AsWsgi
+from harness.wire import asked
 
 API_URL = "http://c42.example/api/v2/"
 PREFIX = "/events-with-subscriptions/"
@@ -64,11 +66,10 @@ def answer_of_c42(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
         return 404, {}, "{}"
     if "sick" in url:
         return 500, {}, "{}"
-    if "event-subscriptions" in url:
-        data: list[Any] = [{"id": "s", "permission": "subscribed_read", "subscriber": {"first_name": "Zoë"}}]
-        return 200, {}, json.dumps({"data": data, "meta_data": {"count": 1}})
-    event_id = url.rstrip("/").rpartition("/")[2]
-    return 200, {}, json.dumps({"data": [{"id": event_id, "title": "Tea"}], "meta_data": {"count": 1}})
+    event_id, offset = asked(url)
+    if offset is None:
+        return 200, {}, json.dumps(shapes.page([shapes.event(event_id, "Tea")]))
+    return 200, {}, json.dumps(shapes.page([shapes.subscription(event_id, 0, shapes.Person("Zoë"))], count=1))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from werkzeug.test import Client, TestResponse
 
 from c42_proxy.app import build
 from c42_proxy.observability import correlation
+from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
@@ -45,9 +46,9 @@ class RoutesTest(unittest.TestCase):
 
     def knows(self, event_id: str = EVENT) -> None:
         """C42 has this event, with one subscriber."""
-        subscription = {"id": f"{event_id}__1", "event_id": event_id, "subscriber": {"first_name": "Michel"}}
-        self.answers("events", event_id, json={"data": [{"id": event_id, "title": "Kaffee ☕"}]})
-        self.answers("subscriptions", event_id, json={"data": [subscription], "meta_data": {"count": 1}})
+        subscription = shapes.subscription(event_id, 1, shapes.Person("Michel"))
+        self.answers("events", event_id, json=shapes.page([shapes.event(event_id, "Kaffee ☕")]))
+        self.answers("subscriptions", event_id, json=shapes.page([subscription], count=1))
 
     def answers(self, call: str, event_id: str = EVENT, **response: Any) -> None:
         """What C42 answers to one of its two calls."""
@@ -246,7 +247,7 @@ class ConditionalTest(RoutesTest):
 
         def dawdle(_request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
             self.now = NOW + 1
-            return 200, {}, json.dumps({"data": [{"id": EVENT, "title": "Kaffee ☕"}]})
+            return 200, {}, json.dumps(shapes.page([shapes.event(EVENT, "Kaffee ☕")]))
 
         self.c42.remove(responses.GET, f"{C42}events/{EVENT}/")
         self.c42.add_callback(responses.GET, f"{C42}events/{EVENT}/", callback=dawdle)
@@ -260,8 +261,8 @@ class ConditionalTest(RoutesTest):
 class NotFoundTest(RoutesTest):
     def setUp(self) -> None:
         super().setUp()
-        self.answers("events", status=404, json={"error": {"status_code": 404}})
-        self.answers("subscriptions", json={"data": [], "meta_data": {"count": 0}})
+        self.answers("events", status=404, json=shapes.error(404, "Not found."))
+        self.answers("subscriptions", json=shapes.page([], count=0))
 
     def test_cached(self) -> None:
         """C42's 404 is a problem with the event's id in it, which caches may keep as long as an answer."""
