@@ -1,6 +1,5 @@
 """`c42-proxy healthcheck` and `c42-proxy check --online`: what works, what does not, and nothing left behind."""
 
-import socket
 import sqlite3
 import tempfile
 import time
@@ -25,18 +24,6 @@ from .command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
 NOTHING_LISTENS = "127.0.0.1:1"
-
-
-def healthcheck(bind: str, **variables: str) -> Result:
-    return c42_proxy("healthcheck", C42_BIND=bind, **variables)
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 class OnlineTest(unittest.TestCase):
