@@ -39,7 +39,7 @@ class _State(BaseModel):
     last fetch that C42 answered ended.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
 
     back_off: Span | None = Field(default=None, alias="wait")
     open: Span | None = Field(default=None, alias="pause")

@@ -209,6 +209,13 @@ class DownTest(BreakerTest):
         self.fails("a")
         self.assert_refused(CircuitOpen, 5)
 
+    def test_success_ends_no_back_off(self) -> None:
+        """A fetch that succeeds after another one was asked to wait closes the breaker, and ends no back-off."""
+        self.fails("a")
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        self.breaker.note_success()
+        self.assert_refused(BackingOff, 30, self.new_breaker())
+
     def test_success_ends_the_pause(self) -> None:
         """An answer, also of a fetch that began before it, ends the pause for all."""
         self.fails("a", "b", "c")
@@ -450,11 +457,13 @@ class NoteTest(BreakerTest):
             {"wait": {**span, "since": float("nan")}},
             {"pause": {**span, "until": float("nan")}},
             {"pause": {"since": NOW}},
+            {"token_refused": 1},
         ]
         for text in ("", "{", "\x00", *map(json.dumps, notes)):
             with self.subTest(note=text):
                 self.store.change_state(STATE, lambda _, text=text: text, 3600)  # type: ignore[misc]
                 self.breaker = self.new_breaker()
+                self.assertEqual([], self.breaker.degraded())
                 self.assert_permitted()
                 self.breaker.note_success()
                 self.fails("a", "b")
