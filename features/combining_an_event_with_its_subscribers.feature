@@ -45,6 +45,12 @@ Feature: Combining an event with its subscribers
         | 250    | 3 pages  |
         | 1000   | 10 pages |
 
+    Scenario: a page in the middle of the list holds fewer than a hundred subscribers
+      Given the event "Tea" with 250 subscribers
+      And C42 lists no more than 60 subscribers when asked for the second page
+      When it is requested
+      Then all 250 subscribers are named, in C42's order
+
     Scenario: two people of the same name are two people
       Given the event "Tea" with the subscribers Arthur, Ford and Arthur
       When it is requested
@@ -68,13 +74,29 @@ Feature: Combining an event with its subscribers
         | whose first name is empty      |
         | whose first name is all spaces |
 
-  Rule: A list that changes while it is read names nobody twice
+  Rule: A list that changes while it is read is read once more
+    On each page C42 says how many subscribers there are. If two pages differ in that, somebody has joined or left in the
+    meantime, and somebody else may have moved to a page that was read before. What the second reading gives is the answer,
+    and it names nobody twice.
 
-    Scenario: somebody joins between two pages
+    Scenario Outline: somebody <changes> the list between two pages
       Given the event "Tea" with 150 subscribers
-      And somebody joins at the top of the list when C42 is asked for the second page
+      And somebody <changes> the list at its top when C42 is first asked for the second page
       When it is requested
-      Then the 150 subscribers are named who were there before, in C42's order
+      Then all <number> subscribers are named, in C42's order
+      And C42 has been asked for 2 pages of subscribers, each twice
+
+      Examples: those below move down or up
+        | changes | number |
+        | joins   | 151    |
+        | leaves  | 149    |
+
+    Scenario: somebody joins the list in the second reading, too
+      Given the event "Tea" with 150 subscribers
+      And somebody joins the list at its top each time that C42 is asked for the second page
+      When it is requested
+      Then the 151 subscribers are named who were there when the second reading began, in C42's order
+      And C42 has been asked for 2 pages of subscribers, each twice
 
   Rule: An event that is not there is reported as not found
     C42 says the same of an event that does not exist and of one that the proxy may not see, and so does the proxy.

@@ -1,24 +1,22 @@
-"""One fetch: both calls to C42 at once, all pages of the list, and one answer, or the failure that decides."""
+"""One fetch: both calls to C42 at once, the whole list, and one answer, or the failure that decides."""
 
 import json
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from typing import Protocol, TypeVar
 
 from ..deadline import Deadline
 from ..errors import InvalidAnswer, NotAsked, Problem, RateLimited, TokenRefused, UpstreamError, UpstreamTimeout
 from ..stores.contract import Entry
 from ..threads import Threads
-from .client import PAGE_LIMIT, C42Client, Page
+from .client import C42Client, Page
+from .pages import PAGES_AT_ONCE, PageCall, PageFailedError, SubscriptionList
 
 log = logging.getLogger(__name__)
 
-PAGES_AT_ONCE = 8
-MAX_PAGES = 1000
 CALLS_OF_A_FETCH = 2 + PAGES_AT_ONCE
 """Threads of one fetch at most: one for the event, one that walks through the list, and those of its pages."""
 
@@ -103,58 +101,21 @@ class Combiner:
 
     def _names(self, fetch: _Fetch) -> list[str] | None:
         """The first names of all subscribers, in C42's order, each subscription once. None if a page failed."""
+        first = partial(self._call, fetch, self._client.subscriptions, 0)
+        try:
+            subscriptions = SubscriptionList(first, partial(self._begin_page, fetch)).read()
+        except PageFailedError:
+            return None
+        except InvalidAnswer as failure:
+            fetch.failures.append(failure)
+            return None
         names: dict[str, str | None] = {}
-        for page in self._pages(fetch):
-            if page is None:
-                return None
-            for subscription in page.subscriptions:
-                # The list may have moved between two pages: the same subscription can come twice.
-                names.setdefault(subscription.id, subscription.first_name)
+        for subscription in subscriptions:
+            names.setdefault(subscription.id, subscription.first_name)
         return [name for name in names.values() if name is not None]
 
-    def _pages(self, fetch: _Fetch) -> Iterator[Page | None]:
-        """The pages of the list up to its end: the first, then those that it announces. None for a page that failed."""
-        page = None if fetch.decided else self._call(fetch, self._client.subscriptions, 0)
-        yield page
-        if page is None or not page.subscriptions:
-            return
-        count = page.count
-        size = received = len(page.subscriptions)
-        # C42 may give fewer on a page than we ask for: what it gave tells where the next one begins. The count may be
-        # wrong, too: then there is nothing there, and asking for one page at a time finds out at the least cost.
-        at_once = PAGES_AT_ONCE if size == PAGE_LIMIT else 1
-        announced = range(size, min(count or 0, PAGE_LIMIT * MAX_PAGES + 1), size)
-        offsets = iter(announced[: MAX_PAGES - 1])
-        in_flight: deque[Future[Page | None]] = deque()
-        while True:
-            for offset in islice(offsets, at_once - len(in_flight)):
-                in_flight.append(self._threads.start(self._later_page, fetch, offset))
-            if not in_flight:
-                break
-            page = fetch.result(in_flight.popleft())
-            if page is None:
-                # Another page may fail in a way that goes before this one's.
-                for call in in_flight:
-                    fetch.result(call)
-            yield page
-            if page is None or not page.subscriptions:
-                return
-            received += len(page.subscriptions)
-        # Without a count, or with one that the list has outgrown, a full page may have another one behind it.
-        asked = 1 + len(announced)
-        while asked > MAX_PAGES or (len(page.subscriptions) == PAGE_LIMIT and (count is None or received > count)):
-            if asked >= MAX_PAGES:
-                fetch.failures.append(
-                    InvalidAnswer(f"its list of subscriptions does not end within {MAX_PAGES} pages", 200)
-                )
-                yield None
-                return
-            page = self._later_page(fetch, asked * size)
-            yield page
-            if page is None:
-                return
-            received += len(page.subscriptions)
-            asked += 1
+    def _begin_page(self, fetch: _Fetch, offset: int) -> PageCall:
+        return partial(fetch.result, self._threads.start(self._later_page, fetch, offset))
 
     def _later_page(self, fetch: _Fetch, offset: int) -> Page | None:
         """A page after the first; None where it failed, or where nothing can come of the fetch any more."""

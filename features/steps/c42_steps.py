@@ -1,5 +1,6 @@
 """C42: how it behaves, and what it has been asked."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from threading import Barrier
 from typing import Any
@@ -9,6 +10,8 @@ from behave import given, step, then
 from c42_proxy.sandbox.shapes import Person
 from features.support.fake_c42 import PAGE, Behaviour, Call, id_of, only_at_offset
 from features.support.world import PATIENCE_SECONDS, Context
+
+ZAPHOD = Person("Zaphod")
 
 
 @step("C42 {does:Behaviour}")
@@ -59,15 +62,32 @@ def c42_miscounts(context: Context, count: int | None) -> None:
     context.world.c42.alter("subscribers", miscount)
 
 
-@given("somebody joins at the top of the list when C42 is asked for the second page")
-def somebody_joins_while_the_list_is_read(context: Context) -> None:
+def when_second_page_is_asked_for(context: Context, change: Callable[[str], None], *, only_once: bool = False) -> None:
+    """Change the list of the event before C42 answers with its second page: each time, or the first time alone."""
+    c42 = context.world.c42
+
+    def happen(call: Call) -> None:
+        if call.offset == PAGE and not (only_once and c42.times_asked(call) > 1):
+            change(call.event_id)
+
+    c42.when_asked("subscribers", happen)
+
+
+@given("somebody joins the list at its top when C42 is first asked for the second page")
+def somebody_joins_in_the_first_reading(context: Context) -> None:
     """Everybody moves down by one: the last of the first page comes again as the first of the second."""
+    when_second_page_is_asked_for(context, lambda event_id: context.world.c42.join(event_id, ZAPHOD), only_once=True)
 
-    def join(call: Call) -> None:
-        if call.offset == PAGE:
-            context.world.c42.join(call.event_id, Person("Zaphod"))
 
-    context.world.c42.when_asked("subscribers", join)
+@given("somebody leaves the list at its top when C42 is first asked for the second page")
+def somebody_leaves_in_the_first_reading(context: Context) -> None:
+    """Everybody moves up by one: the first of the second page has moved to the first page, which was read before."""
+    when_second_page_is_asked_for(context, context.world.c42.leave, only_once=True)
+
+
+@given("somebody joins the list at its top each time that C42 is asked for the second page")
+def somebody_joins_in_each_reading(context: Context) -> None:
+    when_second_page_is_asked_for(context, lambda event_id: context.world.c42.join(event_id, ZAPHOD))
 
 
 @then("C42 has been asked {number:Times}")
@@ -90,6 +110,6 @@ def c42_was_asked_for_nothing(context: Context) -> None:
     context.world.c42.expect_asked(0)
 
 
-@then("C42 has been asked for {pages:Pages} of subscribers, each once")
-def c42_was_asked_for_pages(context: Context, pages: int) -> None:
-    context.world.c42.expect_pages(context.world.event_id, pages)
+@then("C42 has been asked for {pages:Pages} of subscribers, each {number:Times}")
+def c42_was_asked_for_pages(context: Context, pages: int, number: int) -> None:
+    context.world.c42.expect_pages(context.world.event_id, pages, number)

@@ -2,9 +2,9 @@
 
 import json
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from enum import Enum
@@ -63,8 +63,6 @@ class FakeC42:
         self.calls: list[Call] = []
         self.titles: dict[str, str | None] = {}
         """Of the events that a scenario gives, by their ids."""
-        self.people_at_first: dict[str, list[str]] = {}
-        """Their subscribers' first names, before anything changed."""
         self._behaviours: dict[CallName, Behaviour] = {}
         self._happenings: list[tuple[CallName, Callable[[Call], None]]] = []
         self._alterations: list[tuple[CallName, Callable[[Any], None]]] = []
@@ -72,6 +70,8 @@ class FakeC42:
         self._deleted: set[str] = set()
         self._now = now
         self._events: dict[str, Sample] = {}
+        self._readings: defaultdict[str, list[Sample]] = defaultdict(list)
+        """What each event was each time that C42 was asked for the first page of its subscribers."""
         self._sandbox = Sandbox(token=TOKEN, events=self._events)
         self._lock = Lock()
 
@@ -81,6 +81,8 @@ class FakeC42:
         call = Call("event" if offset is None else "subscribers", event_id, offset or 0, self._now())
         with self._lock:
             self.calls.append(call)
+            if (call.name, call.offset) == ("subscribers", 0) and call.event_id in self._events:
+                self._readings[call.event_id].append(self._events[call.event_id])
         for name, happen in self._happenings:
             if name == call.name:
                 happen(call)
@@ -105,7 +107,6 @@ class FakeC42:
         assert event_id not in self._events, f'the scenario gives the event "{title}" twice'
         self.titles[event_id] = title
         self._events[event_id] = sample(event_id, title, people)
-        self.people_at_first[event_id] = self.people(event_id)
         return event_id
 
     def rename(self, event_id: str, title: str) -> None:
@@ -123,9 +124,15 @@ class FakeC42:
         above, below = known.subscriptions[:place], known.subscriptions[place:]
         self._events[event_id] = Sample(known.event, (*above, newcomer, *below))
 
-    def people(self, event_id: str) -> list[str]:
-        """The first names of those who subscribed to it, in C42's order."""
-        return [each["subscriber"]["first_name"] for each in self._events[event_id].subscriptions]  # type: ignore[index]  # JSON
+    def leave(self, event_id: str) -> None:
+        """The first subscriber is not in the list any more: everybody moves up by one."""
+        known = self._events[event_id]
+        self._events[event_id] = Sample(known.event, known.subscriptions[1:])
+
+    def people(self, event_id: str, *, reading: int | None = None) -> list[str]:
+        """The first names of its subscribers, in C42's order: now, or when a reading of the list began (from 1 on)."""
+        event = self._events[event_id] if reading is None else self._readings[event_id][reading - 1]
+        return [each["subscriber"]["first_name"] for each in event.subscriptions]  # type: ignore[index]  # JSON
 
     def misbehave(self, behaviour: Behaviour, *names: CallName) -> None:
         """From now on it does this when it is asked these questions, or either of them, in place of what it did."""
@@ -165,12 +172,16 @@ class FakeC42:
         whose = "" if event_id is None else f" for {self._called(event_id)}"
         expect(not wrong, f"C42 has been asked {times(number)}{whose}, each time both questions", self.calls_in_words())
 
-    def expect_pages(self, event_id: str, number: int) -> None:
-        """It was asked for the first pages of the list, so many, and for each of them once."""
+    def times_asked(self, call: Call) -> int:
+        """How often it was asked the same as in this call, with this call."""
+        return sum(replace(other, at=call.at) == call for other in self.calls)
+
+    def expect_pages(self, event_id: str, number: int, each: int) -> None:
+        """It was asked for the first pages of the list, `number` of them, and so often for `each`."""
         asked = Counter(call.offset for call in self.calls if (call.event_id, call.name) == (event_id, "subscribers"))
         expect(
-            asked == dict.fromkeys(range(0, number * PAGE, PAGE), 1),
-            f"C42 has been asked for {number} pages of subscribers, each once",
+            asked == dict.fromkeys(range(0, number * PAGE, PAGE), each),
+            f"C42 has been asked for {number} pages of subscribers, each {times(each)}",
             self.calls_in_words(),
         )
 
@@ -247,6 +258,9 @@ def asks_to_wait_until(later: timedelta) -> Behaviour:
 MISBEHAVIOURS: dict[str, Behaviour] = {
     "is broken": answers(500),
     "cannot be reached": fails(Failure.UNREACHABLE),
+    "lists no more than 60 subscribers": lambda _call, truth: changed(
+        truth(), lambda answer: answer.update(data=answer["data"][:60])
+    ),
     "stops in the middle of its answer": fails(Failure.CUT_SHORT),
     "does not answer": fails(Failure.SILENT),
     "answers nonsense": answers(200, "<html>Hello</html>"),

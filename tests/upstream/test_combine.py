@@ -31,7 +31,8 @@ from c42_proxy.stores.contract import Entry, SharedStates
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.threads import Threads
 from c42_proxy.upstream.client import C42Client
-from c42_proxy.upstream.combine import MAX_PAGES, Combiner
+from c42_proxy.upstream.combine import Combiner
+from c42_proxy.upstream.pages import MAX_PAGES
 from c42_proxy.upstream.transport import new_session
 from harness.wire import (
     EVENT_ID,
@@ -180,8 +181,7 @@ class PagingTest(CombinerTest):
 
     def test_at_most_eight(self) -> None:
         """Pages are fetched together, at most eight at a time."""
-        few = but(c42(), {f"page {n}": after(0.02, says(page(people(1)))) for n in range(PAGE, 3000, PAGE)})
-        self.fetch(but(few, {"page 0": after(0.05, says(page(people(100), count=3000)))}))
+        self.fetch(after(0.05, tiny_pages(30)))
         self.assertEqual(8, self.wire.most_at_once)
         self.assertEqual(30, self.pages_asked())
 
@@ -234,11 +234,57 @@ class PagingTest(CombinerTest):
                 self.assertEqual(named(range(there)), self.names(c42(people=people(there), count=count)))
 
     def test_a_short_page_in_between(self) -> None:
-        """A page that comes short is no reason to look for more than the count announces."""
-        short = {"page 100": says(page(people(200)[100:150], count=300))}
-        names = self.names(but(c42(people=people(300)), short))
-        self.assertEqual(named([*range(150), *range(200, 300)]), names)
-        self.assertEqual(3, self.pages_asked())
+        """Behind a page that comes short, the rest is asked for again from where it ended: nobody is left out."""
+        short = {"page 100": says(page(people(160)[100:], count=250))}
+        self.assertEqual(named(range(250)), self.names(but(c42(people=people(250)), short)))
+        self.assertEqual({"event": 1, "page 0": 1, "page 100": 1, "page 200": 1, "page 160": 1}, dict(self.wire.calls))
+
+    def test_at_most_eight_behind_a_short_page(self) -> None:
+        """The pages that are asked for in vain then count among the eight."""
+        usual = c42(people=people(2000))
+        slow = {f"page {n}": after(0.2, usual) for n in range(200, 900, 100)}
+        short = {"page 100": says(page(people(150)[100:], count=2000))}
+        self.assertEqual(named(range(2000)), self.names(but(after(0.02, usual), slow | short)))
+        self.assertLessEqual(self.wire.most_at_once, 8)
+
+    def test_a_list_that_changes(self) -> None:
+        """Where somebody leaves while the list is read, it is read again: nobody who stayed is left out."""
+        before, now = people(250), people(250)[1:]
+        for name, changed in {"somebody leaves": now, "somebody joins": [subscription(250, "new"), *before]}.items():
+            with self.subTest(change=name):
+                self.wire.calls.clear()
+
+                def behave(path: str, connection: Connection, changed: list[object] = changed) -> None:
+                    is_first = kind(path) == "page 0" and self.wire.calls["page 0"] == 1
+                    c42(people=before if is_first else changed)(path, connection)
+
+                expected = {"somebody leaves": named(range(1, 250)), "somebody joins": ["new", *named(range(250))]}
+                self.assertEqual(expected[name], self.names(behave))
+                self.assertEqual({"event": 1, "page 0": 2, "page 100": 2, "page 200": 2}, dict(self.wire.calls))
+
+    def test_a_list_that_changes_all_the_time(self) -> None:
+        """What the second reading gives is the answer, whatever its counts say."""
+        usual = c42(people=people(250))
+
+        def behave(path: str, connection: Connection) -> None:
+            changing = c42(people=people(250), count=250 + self.wire.calls.total())
+            (usual if kind(path) == "event" else changing)(path, connection)
+
+        self.assertEqual(named(range(250)), self.names(behave))
+        self.assertEqual(2, self.wire.calls["page 0"])
+
+    def test_reading_again_takes_no_longer(self) -> None:
+        """The second reading has what is left of the one budget."""
+        usual = c42(people=people(150))
+        changed = {"page 100": says(page(people(150)[100:], count=151))}
+        for second in (is_silent, after(0.6 * BUDGET, usual)):
+            self.wire.calls.clear()
+
+            def behave(path: str, connection: Connection, second: Behaviour = second) -> None:
+                again = kind(path) == "page 0" and self.wire.calls["page 0"] == 2
+                (second if again else after(0.6 * BUDGET, but(usual, changed)))(path, connection)
+
+            self.assert_fails(behave, UpstreamTimeout)
 
     def test_smaller_pages(self) -> None:
         """Where C42 gives fewer at a time than it was asked for, all come all the same."""
@@ -425,8 +471,8 @@ class DisagreementTest(CombinerTest):
 
     def test_beyond_the_end(self) -> None:
         """A failure beyond the first empty page is no failure: the list has ended."""
-        few = {"page 0": says(page(people(100), count=300)), "page 200": closes}
-        self.assertEqual(named(range(100)), self.names(but(c42(), few)))
+        few = c42(people=people(100), count=300)
+        self.assertEqual(named(range(100)), self.names(but(few, {"page 200": closes})))
 
 
 class NothingLeftTest(CombinerTest):

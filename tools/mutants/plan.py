@@ -49,6 +49,7 @@ CORE = (
     _core("caching/shared_state", "events", "caching.circuit_breaker", drivers=("flask",), others=("caching.model",)),
     _core("caching/single_flight", "caching.single_flight", "events", drivers=("flask",)),
     _core("upstream/client", "upstream.client", "observability.correlation", drivers=("flask",)),
+    _core("upstream/pages", "upstream.pages", others=("upstream.combine",)),
     _core("upstream/combine", "upstream.combine", drivers=("flask",), others=("caching.circuit_breaker",)),
     _core(
         "web/routes",

@@ -1,0 +1,104 @@
+"""The list of subscriptions: page by page to its end, and once more if it changed while it was read."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from ..errors import InvalidAnswer
+from .client import PAGE_LIMIT, Page, Subscription
+
+PAGES_AT_ONCE = 8
+MAX_PAGES = 1000
+
+PageCall = Callable[[], Page | None]
+"""A call for a page: waits for the page, and returns None if the call has failed."""
+
+
+class PageFailedError(Exception):
+    """The list is not whole: the call for a page has failed. Whoever made the call knows why."""
+
+
+class SubscriptionList:
+    """The list of one event. `first` is the call for its first page, `ask` begins the call for a page at an offset."""
+
+    def __init__(self, first: PageCall, ask: Callable[[int], PageCall]) -> None:
+        self._ask = ask
+        self._asked = 1
+        self._ahead = deque([first])
+        """The pages that come next, in C42's order: asked for, and not looked at yet."""
+
+    def read(self) -> list[Subscription]:
+        """All subscriptions, in C42's order. Each may come twice: a page may repeat the end of the one before.
+
+        If the count differs between two pages, somebody has left or joined, and others may have moved to a page that
+        was read before. The list is then read once more, and that reading is the answer, whatever its counts say.
+
+        Raises PageFailedError, or InvalidAnswer if MAX_PAGES calls, over both readings, do not reach the end.
+        """
+        pages: list[Page] = []
+        counts: set[int] = set()
+        for page in self._pages():
+            pages.append(page)
+            if page.count is not None:
+                counts.add(page.count)
+            if len(counts) > 1:
+                self._drop_ahead()
+                pages = list(self._pages())
+                break
+        return [subscription for page in pages for subscription in page.subscriptions]
+
+    def _pages(self) -> Iterator[Page]:
+        """The pages from the first to the last, each from where the one before has ended."""
+        end, count, at_once = 0, None, 1
+        while True:
+            self._ask_ahead(end, count or 0, at_once)
+            page = self._next()
+            yield page
+            end += len(page.subscriptions)
+            count = count if page.count is None else page.count
+            if _is_last(page, end, count):
+                return
+            at_once = PAGES_AT_ONCE
+            if len(page.subscriptions) < PAGE_LIMIT:
+                # The pages ahead were asked for as if this one were full. The next may be short, too: it comes alone.
+                self._drop_ahead()
+                at_once = 1
+
+    def _ask_ahead(self, start: int, count: int, at_once: int) -> None:
+        """Ask for the page at `start`, and for those that `count` announces behind it."""
+        if not self._ahead:
+            if self._asked == MAX_PAGES:
+                raise InvalidAnswer(f"its list of subscriptions does not end within {MAX_PAGES} pages", 200)
+            self._begin(start)
+        while len(self._ahead) < at_once and self._asked < MAX_PAGES:
+            offset = start + PAGE_LIMIT * len(self._ahead)
+            if offset >= count:
+                return
+            self._begin(offset)
+
+    def _begin(self, offset: int) -> None:
+        self._asked += 1
+        self._ahead.append(self._ask(offset))
+
+    def _next(self) -> Page:
+        page = self._ahead.popleft()()
+        if page is None:
+            # Of the calls under way, another one may fail in a way that takes precedence.
+            for call in self._ahead:
+                call()
+            raise PageFailedError
+        return page
+
+    def _drop_ahead(self) -> None:
+        """Wait for the calls under way, of which no page is used; they count among those that run at a time."""
+        while self._ahead:
+            self._next()
+
+
+def _is_last(page: Page, end: int, count: int | None) -> bool:
+    """Whether the list ends with this page, which ends at `end`. The count is not taken on trust."""
+    if not page.subscriptions:
+        return True
+    if count is not None and end < count:
+        return False
+    # There is no count, or the list has outgrown it: behind a full page there may be another one.
+    return len(page.subscriptions) < PAGE_LIMIT or end == count
