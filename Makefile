@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features words spec fuzz soak mutants unit bench image pins clean docs/specification.png
+.PHONY: help run test check live features words spec fuzz soak planted mutants unit bench image pins clean docs/specification.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ help:
 run: .venv/installed ## set up, then start a stand-in C42 and the proxy, and say what to try
 	@$(BIN)/c42-proxy demo
 
-test: check live unit ## set up, then check and run everything
+test: check live unit planted ## set up, then check and run everything
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
@@ -61,6 +61,9 @@ fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as man
 
 soak: .venv/installed-dev ## the stack with clients and faults for three minutes, and the proof that it kept its promises
 	$(BIN)/python -m tools.soak $(SOAK)
+
+planted: .venv/installed-dev ## plant faults in the proxy's calls and answers and in the steps, and see the features notice each
+	$(BIN)/python -m tools.planted_faults $(PLANTED)
 
 mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (redis-server; an hour)
 	$(BIN)/python -m tools.mutants $(MUTANTS)

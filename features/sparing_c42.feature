@@ -109,6 +109,7 @@ Feature: Sparing C42
       And C42 is well again
       When "Coffee" is requested
       Then it names Zaphod
+      And C42 has been asked for "Tea" 10 times
 
     Scenario: a success in between starts the count anew
       Given C42 is broken
@@ -151,6 +152,7 @@ Feature: Sparing C42
       And C42 is well again
       When "Tea" is requested 4.9 s later
       Then the app is told that C42 is down
+      And C42 has been asked 6 times
       When it is requested again 0.1 s later
       Then it names Arthur and Ford
 

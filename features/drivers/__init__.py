@@ -14,7 +14,7 @@ def started(name: str, store: str) -> Driver:
         raise LookupError(f"There is no driver {name}: -D driver= is one of {', '.join(STORES)}.")
     if store not in STORES[name]:
         raise LookupError(f"The driver {name} has no store {store}: -D store= is one of {', '.join(STORES[name])}.")
-    return _STARTS[name](store)
+    return STARTS[name](store)
 
 
 # Each is imported when it is needed: the live one starts gunicorn, the others stop the clock.
@@ -36,4 +36,5 @@ def _live(store: str) -> Driver:
     return Live(store)
 
 
-_STARTS: dict[str, Callable[[str], Driver]] = {"flask": _flask, "asgi": _asgi, "live": _live}
+STARTS: dict[str, Callable[[str], Driver]] = {"flask": _flask, "asgi": _asgi, "live": _live}
+"""How each is started, given a store. Who plants faults puts a driver with faults here."""

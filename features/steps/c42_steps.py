@@ -8,6 +8,7 @@ from typing import Any
 from behave import given, step, then
 
 from c42_proxy.sandbox.shapes import Person
+from features.support.expectations import expect
 from features.support.fake_c42 import PAGE, Behaviour, Call, id_of, only_at_offset
 from features.support.world import PATIENCE_SECONDS, Context
 
@@ -47,6 +48,7 @@ def c42_answers_when_asked_both_questions(context: Context) -> None:
 
     def wait_for_the_other(_call: Call) -> None:
         both.wait(PATIENCE_SECONDS)
+        context.world.c42.questions_met = True
 
     context.world.c42.when_asked("event", wait_for_the_other)
     context.world.c42.when_asked("subscribers", wait_for_the_other)
@@ -55,6 +57,7 @@ def c42_answers_when_asked_both_questions(context: Context) -> None:
 @given("C42 gives {count:Count} as their count")
 def c42_miscounts(context: Context, count: int | None) -> None:
     def miscount(answer: Any) -> None:
+        context.world.c42.counts_given.add(count)
         answer["meta_data"]["count"] = count
         if count is None:
             del answer["meta_data"]["count"]
@@ -88,6 +91,12 @@ def somebody_leaves_in_the_first_reading(context: Context) -> None:
 @given("somebody joins the list at its top each time that C42 is asked for the second page")
 def somebody_joins_in_each_reading(context: Context) -> None:
     when_second_page_is_asked_for(context, lambda event_id: context.world.c42.join(event_id, ZAPHOD))
+
+
+@then("C42 has received both questions before it answered")
+def c42_received_both_questions(context: Context) -> None:
+    met = context.world.c42.questions_met
+    expect(met, "C42 has received both questions before it answered", "C42 has not waited for both")
 
 
 @then("C42 has been asked {number:Times}")

@@ -33,7 +33,7 @@ def other_events(context: Context, number: int, names: list[str]) -> None:
 
 @given("between the two a subscriber {who:Subscriber}")
 def subscriber_between_the_two(context: Context, who: Person | None) -> None:
-    assert len(context.world.c42.people(context.world.event_id)) == 2, "there are not two subscribers"
+    context.world.c42.expect_listed(context.world.event_id, 2)
     context.world.c42.join(context.world.event_id, who, 1)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from c42_proxy.sandbox.api import Sandbox
 from c42_proxy.sandbox.events import Sample, sample
 from c42_proxy.sandbox.shapes import Person, removed, subscription
-from features.support.expectations import SHOWN, expect, times
+from features.support.expectations import SHOWN, expect, expect_same, times
 from harness.wire import asked
 
 TOKEN = "the-token-of-the-proxy"
@@ -63,6 +63,10 @@ class FakeC42:
         self.calls: list[Call] = []
         self.titles: dict[str, str | None] = {}
         """Of the events that a scenario gives, by their ids."""
+        self.counts_given: set[int | None] = set()
+        """What it has given, on purpose, as the number of subscribers."""
+        self.questions_met = False
+        """Whether it has held two questions at the same time, on purpose."""
         self._behaviours: dict[CallName, Behaviour] = {}
         self._happenings: list[tuple[CallName, Callable[[Call], None]]] = []
         self._alterations: list[tuple[CallName, Callable[[Any], None]]] = []
@@ -133,6 +137,10 @@ class FakeC42:
         """The first names of its subscribers, in C42's order: now, or when a reading of the list began (from 1 on)."""
         event = self._events[event_id] if reading is None else self._readings[event_id][reading - 1]
         return [each["subscriber"]["first_name"] for each in event.subscriptions]  # type: ignore[index]  # JSON
+
+    def expect_listed(self, event_id: str, number: int) -> None:
+        """So many are in the list of its subscribers, with those who are not named."""
+        expect_same(f"C42 lists {number} subscribers", f"C42 lists {self._length(event_id)} subscribers")
 
     def misbehave(self, behaviour: Behaviour, *names: CallName) -> None:
         """From now on it does this when it is asked these questions, or either of them, in place of what it did."""

@@ -1,0 +1,136 @@
+"""Runs of the features with something planted, each in a process of its own."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from behave.configuration import Configuration
+from behave.model import Scenario, Step
+from behave.runner import Runner
+from behave.step_registry import registry
+
+from features import drivers
+from features.drivers.in_process import InProcess
+from features.drivers.wires import Receive
+
+from .faults import FAULTS, GROSS, NONE, Fault
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+@dataclass
+class Noticed:
+    """Which scenarios broke, and at which steps: the names of the steps' functions."""
+
+    scenarios: list[str] = field(default_factory=list)
+    steps: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Steps:
+    """The functions of the steps: where each is used, which only look at what came, and names that two of them have."""
+
+    used: dict[str, list[str]] = field(default_factory=dict)
+    checks: set[str] = field(default_factory=set)
+    twice: list[str] = field(default_factory=list)
+
+
+class _Faulty(InProcess):
+    """The Flask app with a fault between it and C42, or between it and an app."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(lambda proxy: nullcontext(proxy.flask))
+        self._fault = fault
+        self._receive: Receive
+
+    def wire(self, receive: Receive) -> AbstractContextManager[str]:
+        self._receive = receive
+        return super().wire(self._fault.calls(receive))
+
+    @contextmanager
+    def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
+        with super().proxy(settings, has_bug=has_bug) as app:
+            yield self._fault.answers(app, self._receive)
+
+
+class _Run(Runner):  # type: ignore[misc]  # behave has no types
+    """behave's, with a step that does nothing, if one is named."""
+
+    def __init__(self, config: Configuration, idle: str | None = None) -> None:
+        super().__init__(config)
+        self._idle = idle
+
+    def load_step_definitions(self, extra_step_paths: list[str] | None = None) -> None:
+        super().load_step_definitions(extra_step_paths)
+        for definitions in registry.steps.values():
+            for definition in definitions:
+                if definition.func.__name__ == self._idle:
+                    definition.func = _nothing
+
+    def function_of(self, step: Step) -> str:
+        match = registry.find_match(step)
+        return "" if match is None else str(match.func.__name__)
+
+
+def _nothing(*_context: object, **_words: object) -> None:
+    """A step that does nothing."""
+
+
+def survey() -> Steps:
+    """The steps of the features, without running any."""
+    run = _finished("--dry-run")
+    steps = Steps()
+    kinds: dict[str, set[str]] = {}
+    functions: dict[str, object] = {}
+    for kind, definitions in registry.steps.items():
+        for definition in definitions:
+            name = definition.func.__name__
+            kinds.setdefault(name, set()).add(kind)
+            if functions.setdefault(name, definition.func) is not definition.func:
+                steps.twice.append(name)
+    steps.checks = {name for name, own in kinds.items() if own == {"then"}}
+    for scenario in _scenarios(run):
+        for step in scenario.all_steps:
+            places = steps.used.setdefault(run.function_of(step), [])
+            if str(scenario.location) not in places:
+                places.append(str(scenario.location))
+    return steps
+
+
+def with_fault(name: str, places: list[str] | None = None, *, whole: bool = False) -> Noticed:
+    """What the features (or the scenarios at these places) notice of a proxy with this fault: the first, or all."""
+    fault = next(fault for fault in (NONE, *FAULTS, *GROSS) if fault.name == name)
+    drivers.STARTS["flask"] = lambda _store: _Faulty(fault)
+    Scenario.continue_after_failed_step = whole
+    return _noticed(_finished(*([] if whole else ["--stop"]), *(places or [])))
+
+
+def with_idle_step(function: str, places: list[str]) -> Noticed:
+    """What the scenarios at these places notice first of a step that does nothing."""
+    return _noticed(_finished("--stop", *places, idle=function))
+
+
+def _finished(*arguments: str, idle: str | None = None) -> _Run:
+    options = ["--no-summary", "--no-color", "--format", "null", "--outfile", "/dev/null", *arguments]
+    run = _Run(Configuration(options), idle)
+    with redirect_stdout(StringIO()):
+        run.run()
+    return run
+
+
+def _scenarios(run: _Run) -> Iterator[Scenario]:
+    for feature in run.features:
+        yield from feature.walk_scenarios()
+
+
+def _noticed(run: _Run) -> Noticed:
+    noticed = Noticed()
+    for scenario in _scenarios(run):
+        failed = [step for step in scenario.all_steps if step.status.has_failed()]
+        if failed or scenario.status.has_failed():
+            noticed.scenarios.append(f"{scenario.name} ({scenario.location})")
+            noticed.steps.update(run.function_of(step) for step in failed)
+    return noticed
