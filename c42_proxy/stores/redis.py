@@ -51,6 +51,12 @@ REPLACE = """
 """
 """Replace what a key holds if it is still this: '' for nothing (or what is no string), else '=' and the bytes."""
 
+RENEW = """
+    if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+    return 0
+"""
+"""Prolong a lease that is still ours. A Redis that is full does that, too: it needs no memory."""
+
 
 class RedisStore:
     """Thread-safe. Nothing is connected before the first use.
@@ -78,7 +84,8 @@ class RedisStore:
         )
         # Given a pool, redis-py does not try again: not ten times with pauses, as it does by default. Before each
         # command it looks whether the server has closed the connection, and takes a new one.
-        self._command: Callable[..., Any] = redis.Redis(connection_pool=pool).execute_command
+        self._client: Any = redis.Redis(connection_pool=pool)  # its methods have no types
+        self._command: Callable[..., Any] = self._client.execute_command
         self._pool = pool
         self._forget()
         after_fork(self._forget)
@@ -217,10 +224,14 @@ class RedisStore:
                 leases = dict(self._leases)
                 if not leases:
                     self._any_lease.clear()
+                    continue
             # A lease that cannot be prolonged is lost, and somebody else may fetch as well: no answer is wrong by that.
             with suppress(redis.RedisError, OSError):
+                # All in one round trip. What Redis says against one of them does not keep it from the others.
+                renewals = self._client.pipeline(transaction=False)
                 for key, value in leases.items():
-                    self._replace(key, value, value, LEASE_SECONDS)
+                    renewals.execute_command("EVAL", RENEW, 1, key, value, round(1000 * LEASE_SECONDS))
+                renewals.execute(raise_on_error=False)
 
     def release(self, key: str) -> None:
         """Give a lease back, unless it was lost and is somebody else's now."""

@@ -187,6 +187,31 @@ class LeaseTest(RedisTest):
         self.assertLess(int(renewals[1]), 200, "they are to leave Redis alone in between")
         self.assertIsNotNone(other.lease("a"))
 
+    def assert_outlasts(self, *names: str) -> None:
+        """Leases are held for longer than a lease lasts by itself, by Redis's clock, which is the machine's."""
+        give_up = time.monotonic() + 1.5 * LEASE_SECONDS
+        while time.monotonic() < give_up:
+            for name in names:
+                self.assertNotIn(b":0", self.redis.command("EXISTS", self.key("lease", name)), name)
+            time.sleep(0.05)
+
+    def test_an_error_is_one_lease_s(self) -> None:
+        """What Redis says against one lease keeps it from renewing none of the others."""
+        for name in "abc":
+            self.assertIsNotNone(self.store.lease(name))
+        for name in "ab":
+            self.redis.command("DEL", self.key("lease", name))
+            self.redis.command("RPUSH", self.key("lease", name), "somebody else's")
+        self.assertIsNotNone(self.store.lease("d"))
+        self.assert_outlasts("c", "d")
+
+    def test_full(self) -> None:
+        """A Redis that has no room left keeps the leases that it has granted."""
+        self.assertIsNotNone(self.store.lease("a"))
+        self.addCleanup(self.redis.command, "CONFIG", "SET", "maxmemory", "0")
+        self.redis.command("CONFIG", "SET", "maxmemory", "1")
+        self.assert_outlasts("a")
+
     def test_whose_it_is(self) -> None:
         """A lease is marked with sixteen random bytes: nobody takes it for one that was drawn elsewhere."""
         self.assertIsNotNone(self.store.lease("a"))
