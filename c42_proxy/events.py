@@ -11,7 +11,7 @@ from typing import Protocol, TypeGuard
 
 from .caching.circuit_breaker import CircuitBreaker
 from .caching.freshness import Freshness
-from .caching.lease import wait_for_lease
+from .caching.lease import attempts
 from .caching.limits import FETCHES_AT_ONCE, MAX_WAITING, ConcurrencyLimit
 from .caching.reply import FlightResult, Forward, Hit, Reply, reply_of
 from .caching.shared_state import EventState
@@ -130,25 +130,37 @@ class Events:
         if self._is_fresh(cached):
             return FlightResult(cached)
         forward = Forward.because_of(cached)
-        # The lease: over all processes that share the store, one fetches.
-        lease = wait_for_lease(self._store, event_id, patience=2 * self._budget)
-        if lease is None:
-            return FlightResult(UpstreamTimeout(), cached, forward, elsewhere=True)
-        with lease:
-            # Look again: whoever had the lease before has left an answer, or how it failed.
-            cached = self._store.get(event_id)
-            found = cached if self._is_fresh(cached) else self._left_by_others(event_id, waited=lease.waited)
-            if found is not None and lease.waited:
-                return FlightResult(found, cached, forward, _status_elsewhere(found), elsewhere=True)
-            if found is not None:
-                return FlightResult(found, cached)
+        turn_ends = time.monotonic() + self._budget
+        for waited in attempts(patience=2 * self._budget):
             try:
-                # May C42 be asked, by the limit of this process, and by what all know of C42?
-                with self._limit.slot(self._budget):
-                    permitted_at = self._breaker.permit()
-                    return self._fetch(event_id, cached, permitted_at)
-            except NotAsked as refusal:
-                return FlightResult(refusal, cached)
+                # The limit of this process comes first: while this event waits for its turn, others may have its lease.
+                with self._limit.slot(turn_ends - time.monotonic()):
+                    # The lease: over all processes that share the store, one fetches.
+                    lease = self._store.lease(event_id)
+                    if lease is not None:
+                        with lease:
+                            return self._lead(event_id, forward, waited=waited)
+                # While somebody else has the lease, the others of this process may have the turn.
+            except Overloaded as overloaded:
+                cached = self._store.get(event_id)
+                return FlightResult(cached if self._is_fresh(cached) else overloaded, cached)
+        return FlightResult(UpstreamTimeout(), cached, forward, elsewhere=True)
+
+    def _lead(self, event_id: str, forward: Forward, *, waited: bool) -> FlightResult:
+        """What the holder of the lease comes to; `waited` says whether somebody else had it first."""
+        # Look again: whoever had the lease before has left an answer, or how it failed.
+        cached = self._store.get(event_id)
+        found = cached if self._is_fresh(cached) else self._left_by_others(event_id, waited=waited)
+        if found is not None and waited:
+            return FlightResult(found, cached, forward, _status_elsewhere(found), elsewhere=True)
+        if found is not None:
+            return FlightResult(found, cached)
+        try:
+            # May C42 be asked, by what all know of it?
+            permitted_at = self._breaker.permit()
+            return self._fetch(event_id, cached, permitted_at)
+        except NotAsked as refusal:
+            return FlightResult(refusal, cached)
 
     def _fetch(self, event_id: str, cached: Entry | None, permitted_at: float) -> FlightResult:
         """Fetch and store. Raises NotAsked where a back-off begins in the middle of it."""

@@ -6,7 +6,7 @@ import time
 import unittest
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import NoReturn
 from unittest.mock import patch
@@ -34,6 +34,7 @@ from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.tiered import TieredStore
 from c42_proxy.upstream.combine import Combined
 from c42_proxy.web.responses import cache_status, expiry_of
+from harness.processes import until
 
 NOW = 1_700_000_000.0
 TTL = 252.0
@@ -148,7 +149,7 @@ class EventsTest(unittest.TestCase):
         budget: float = BUDGET,
     ) -> Process:
         """One process; with a memory of its own, it is another one."""
-        metrics = Metrics()
+        self.metrics = metrics = Metrics()
         store = TieredStore(memory or self.memory, shared or self.shared, clock=self.clock, metrics=metrics)
         self.breaker = CircuitBreaker(store, clock=self.clock, threshold=5, probe_seconds=2 * budget, metrics=metrics)
         script = Script()
@@ -846,6 +847,45 @@ class BusyTest(EventsTest):
         told = {cache_status(self.end(pending)) for pending in waiting if pending is not sent_away}
         self.assertEqual({"c42-proxy; fwd=uri-miss; stored; fwd-status=200"}, told)
         self.assert_asked(FETCHES_AT_ONCE + MAX_WAITING)
+
+    def wait_for_a_turn(self, *, budget: float = BUDGET) -> Pending:
+        """The process fetches as much as it may, and the tea waits for its turn."""
+        self.process = self.new_process(budget=budget)
+        metrics, fetch = self.metrics, self.after_gate(self.says())
+        for number in range(FETCHES_AT_ONCE):
+            self.process.ask(f"event {number}", fetch)
+        for _ in range(FETCHES_AT_ONCE):
+            self.assertTrue(self.begun.acquire(timeout=PATIENCE))
+        pending = self.process.ask("tea", self.says(b"asked again"))
+        until(lambda: b"c42_proxy_fetches_waiting 1.0" in metrics.exposition(), "that it waits for its turn")
+        return pending
+
+    def test_no_lease_without_a_turn(self) -> None:
+        """While an event waits for its turn, another process may fetch it; then that is the answer here, too."""
+        pending = self.wait_for_a_turn()
+        self.assert_told(self.ask(process=self.another()), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        self.gate.set()
+        self.assert_told(self.end(pending), b"tea", "hit; ttl=252")
+
+    def test_found_after_waiting_in_vain(self) -> None:
+        """Who waits in vain for a turn is given what another process has left in the shared store meanwhile."""
+        pending = self.wait_for_a_turn(budget=0.5)
+        self.hold(NOW - 100)
+        self.assert_told(self.end(pending), b"held", "hit; ttl=152")
+
+    def test_who_waits_for_another_process_takes_no_turn(self) -> None:
+        """However many events wait for another process, this one can fetch as much as ever."""
+        with ExitStack() as elsewhere:
+            waiting = []
+            for number in range(FETCHES_AT_ONCE):
+                lease = self.shared.lease(f"event {number}")
+                assert lease is not None
+                elsewhere.enter_context(lease)
+                waiting.append(self.process.ask(f"event {number}", self.says()))
+            until(lambda: self.shared.times_asked >= 3 * FETCHES_AT_ONCE, "that all wait for the other process")
+            self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        for pending in waiting:
+            self.assert_told(self.end(pending), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
 
 if __name__ == "__main__":

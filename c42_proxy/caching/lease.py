@@ -1,42 +1,30 @@
-"""The lease of an event: over all processes that share the store, one fetches at a time."""
+"""The lease of an event: over all processes that share the store, one fetches at a time. The others try again."""
 
 import time
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from types import TracebackType
-
-from ..stores.tiered import TieredStore
+from collections.abc import Iterator
 
 POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.1
 
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to fetch, until it is left. `waited` says whether somebody else had it first."""
-
-    granted: AbstractContextManager[None]
-    waited: bool
-
-    def __enter__(self) -> None:
-        self.granted.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.granted.__exit__(kind, error, traceback)
+PAUSE_OF_ATTEMPT = 4
+SLOW_POLL_SECONDS = 0.5
+"""After an attempt that took long, the pause is so many times as long, up to this."""
 
 
-def wait_for_lease(store: TieredStore, event_id: str, *, patience: float) -> Lease | None:
-    """The lease of an event; None where somebody else still has it after `patience` seconds."""
-    give_up = time.monotonic() + patience
-    waited = False
+def attempts(*, patience: float) -> Iterator[bool]:
+    """When to try to get a lease: at once, and after ever longer pauses for `patience` seconds.
+
+    Each attempt is told whether there was one before it: somebody else had the lease then.
+    """
+    began = time.monotonic()
+    give_up = began + patience
     pause = POLL_SECONDS
-    while (granted := store.lease(event_id)) is None:
-        waited = True
-        if time.monotonic() >= give_up:
-            return None
+    yield False
+    while (now := time.monotonic()) < give_up:
+        # A store that is far away or busy is asked less often.
+        pause = max(pause, min(PAUSE_OF_ATTEMPT * (now - began), SLOW_POLL_SECONDS))
         # Neither a byte-range lock nor a key of Redis tells its waiters when it is free.
         time.sleep(pause)
         pause = min(1.5 * pause, MAX_POLL_SECONDS)
-    return Lease(granted, waited)
+        began = time.monotonic()
+        yield True

@@ -1,9 +1,10 @@
 """How many threads of a process use a store at once. Waiting for the others is no failure of the store."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from threading import Lock
 
 from ..errors import StoreError
 from .contract import STORE_SECONDS
@@ -13,14 +14,20 @@ QUEUE_SECONDS = 2.0
 
 
 class StoreLimit:
-    """Lets `at_once` threads use a store at a time, each for an operation of STORE_SECONDS at most.
+    """Lets `at_once` threads use a store at a time, each for an operation of `seconds` at most.
+
+    First come, first served: with a semaphore, whoever comes at the right moment goes before those who wait, and behind
+    a store that is far away some of them would wait for seconds.
 
     Fail fast: waiters raise StoreError as soon as an operation ahead of them fails, or none of them ends. So a hundred
     threads behind a store that hangs fail soon, and not one after the other.
     """
 
-    def __init__(self, at_once: int) -> None:
-        self._slots = BoundedSemaphore(at_once)
+    def __init__(self, at_once: int, seconds: float = STORE_SECONDS) -> None:
+        self._free = at_once
+        self._seconds = seconds
+        self._waiting: deque[Lock] = deque()
+        self._lock = Lock()
         self._failures = 0
         self._progress = time.monotonic()
 
@@ -28,11 +35,7 @@ class StoreLimit:
     def slot(self) -> Iterator[None]:
         """Wait for a slot. Raises StoreError; a StoreError raised within counts as a failure of the store."""
         seen = self._failures
-        give_up = time.monotonic() + QUEUE_SECONDS
-        while not self._slots.acquire(timeout=STORE_SECONDS):
-            now = time.monotonic()
-            if now - self._progress > STORE_SECONDS or now >= give_up:
-                raise StoreError("the store is busy, and no operation on it ends")
+        self._acquire()
         try:
             if self._failures != seen:
                 raise StoreError("an operation ahead of this one has failed")
@@ -42,4 +45,30 @@ class StoreLimit:
             self._failures += 1
             raise
         finally:
-            self._slots.release()
+            self._release()
+
+    def _acquire(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            # It is locked until a slot is handed over.
+            mine = Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        give_up = time.monotonic() + QUEUE_SECONDS
+        while not mine.acquire(timeout=self._seconds):
+            now = time.monotonic()
+            if now - self._progress <= self._seconds and now < give_up:
+                continue
+            with self._lock:
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+                    raise StoreError("the store is busy, and no operation on it ends")
+
+    def _release(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1

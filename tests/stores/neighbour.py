@@ -6,7 +6,6 @@ import select
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -117,10 +116,6 @@ def _do(store: Store, leases: dict[str, AbstractContextManager[None]], what: str
                 lease.__enter__()
                 leases[name] = lease
             return lease is not None
-        case "leases":
-            with ThreadPoolExecutor(16) as threads:
-                granted = list(threads.map(store.lease, [f"{name}-{number}" for number in range(times)]))
-            return sum(lease is not None for lease in granted)
         case "release":
             leases.pop(name).__exit__(None, None, None)
             return True

@@ -1,15 +1,57 @@
 """Redis far away: each command takes a round trip, and nothing that is kept there may depend on how long that is."""
 
+import logging
+import multiprocessing
+import sys
 import time
 import unittest
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
+from multiprocessing.synchronize import Barrier, Event
 from typing import ClassVar
 
-from c42_proxy.stores.redis import LEASE_SECONDS
+from c42_proxy.caching.circuit_breaker import CircuitBreaker
+from c42_proxy.caching.freshness import Freshness
+from c42_proxy.caching.limits import FETCHES_AT_ONCE
+from c42_proxy.events import Events
+from c42_proxy.observability.metrics import Metrics
+from c42_proxy.server.worker import SWITCH_SECONDS
+from c42_proxy.stores.memory import MemoryStore
+from c42_proxy.stores.redis import LEASE_SECONDS, RedisStore
+from c42_proxy.stores.tiered import TieredStore
+from c42_proxy.upstream.combine import Combined
 from harness.distance import Distance
 from harness.needs import needs
 from harness.redis_server import RedisServer
 
-from .neighbour import Neighbour
+from .neighbour import LIFETIME, NAMESPACE, entry
+
+EVENTS = 300
+
+
+class SlowC42:
+    """C42 takes half a second for each event, and notes for which it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def combined(self, event_id: str) -> Combined:
+        self.asked.append(event_id)
+        began = time.time()
+        time.sleep(0.5)
+        return Combined(entry(event_id, began), 200)
+
+
+class Log(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
 
 
 @needs("redis-server")
@@ -34,14 +76,67 @@ class FarRedisTest(unittest.TestCase):
     def test_many_leases(self) -> None:
         """Five processes with 256 leases each, ten milliseconds away, lose none while they hold them."""
         url = self.far(0.01)
-        neighbours = [self.enterContext(Neighbour(url)) for _ in range(5)]
-        for number, neighbour in enumerate(neighbours):
-            neighbour.tell("leases", f"{number}", 256)
-        self.assertEqual([256] * 5, [neighbour.answer() for neighbour in neighbours])
-        fewest = 5 * 256
+        fork = multiprocessing.get_context("fork")
+        have_all, over = fork.Barrier(6), fork.Event()
+        processes = [fork.Process(target=hold_leases, args=(url, f"{number}", have_all, over)) for number in range(5)]
+        for process in processes:
+            process.start()
+        have_all.wait(20)
+        fewest = 5 * FETCHES_AT_ONCE
         # The leases expire by Redis's clock, which is the machine's.
         give_up = time.monotonic() + 3 * LEASE_SECONDS
         while time.monotonic() < give_up:
             fewest = min(fewest, self.leases())
             time.sleep(0.05)
-        self.assertEqual(5 * 256, fewest)
+        over.set()
+        for process in processes:
+            process.join(10)
+            self.assertEqual(0, process.exitcode)
+        self.assertEqual(5 * FETCHES_AT_ONCE, fewest)
+
+    def test_two_hosts(self) -> None:
+        """Two hosts, six milliseconds away, that are asked for the same 300 events at once fetch each of them once."""
+        url = self.far(0.006)
+        fork = multiprocessing.get_context("fork")
+        begin, told = fork.Barrier(2), fork.SimpleQueue()
+        hosts = [fork.Process(target=lambda: told.put(ask_for_all(url, begin))) for _ in range(2)]
+        for host in hosts:
+            host.start()
+        for host in hosts:
+            host.join(30)
+            self.assertEqual(0, host.exitcode)
+        (one, its_outcomes, its_log), (other, other_outcomes, other_log) = told.get(), told.get()
+        self.assertEqual([], its_log + other_log)
+        self.assertEqual(EVENTS, len({*one, *other}))
+        self.assertEqual(EVENTS, len([*one, *other]), "some were fetched twice")
+        outcomes = its_outcomes + other_outcomes
+        self.assertEqual(EVENTS, outcomes["miss"])
+        self.assertEqual(EVENTS, outcomes["collapsed"] + outcomes["hit"], outcomes)
+
+
+def hold_leases(url: str, name: str, have_all: Barrier, over: Event) -> None:
+    """What one process does: it gets as many leases as it may fetch events at once, and holds them until it is over."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with closing(RedisStore(url, namespace=NAMESPACE, lifetime=LIFETIME)) as store, ThreadPoolExecutor(16) as threads:
+        leases = list(threads.map(store.lease, [f"{name}-{number}" for number in range(FETCHES_AT_ONCE)]))
+        assert None not in leases
+        have_all.wait(20)
+        assert over.wait(20)
+
+
+def ask_for_all(url: str, begin: Barrier) -> tuple[list[str], Counter[str], list[str]]:
+    """What one host does: the events for which it asked C42, how its clients were answered, and what its log says."""
+    c42, metrics, log = SlowC42(), Metrics(), Log()
+    logging.getLogger("c42_proxy").addHandler(log)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with closing(RedisStore(url, namespace=NAMESPACE, lifetime=LIFETIME)) as store:
+        tiered = TieredStore(MemoryStore(1 << 26), store, clock=time.time, metrics=metrics)
+        breaker = CircuitBreaker(tiered, clock=time.time, threshold=5, probe_seconds=8, metrics=metrics)
+        freshness = Freshness(252, 3600)
+        events = Events(c42, tiered, breaker, freshness=freshness, budget=4, clock=time.time, metrics=metrics)
+        with closing(events):
+            begin.wait(10)
+            pending = [events.join(f"event-{number}") for number in range(EVENTS)]
+            wait([each.flight for each in pending], 10)
+            replies = [events.reply_to(each) for each in pending]
+    return c42.asked, Counter(reply.outcome for reply in replies), log.lines

@@ -4,10 +4,12 @@ import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from c42_proxy.errors import StoreError
 from c42_proxy.stores.contract import STORE_SECONDS
 from c42_proxy.stores.limit import StoreLimit
+from harness.processes import until
 
 PATIENCE = 5
 
@@ -52,6 +54,43 @@ class StoreLimitTest(unittest.TestCase):
             sent_away = [seconds for seconds in threads.map(wait, range(40)) if seconds is not None]
         self.assertTrue(sent_away)
         self.assertTrue(all(2 <= seconds < 2.9 for seconds in sent_away), sent_away)
+
+    def test_first_come_first_served(self) -> None:
+        """Who comes back at once does not go before those who wait, and they come in their order."""
+        limit = StoreLimit(1)
+        order: list[int] = []
+
+        def waits(number: int) -> bool:
+            return len(limit._waiting) == number
+
+        def operation(number: int) -> None:
+            with limit.slot():
+                order.append(number)
+
+        with ThreadPoolExecutor(3) as threads:
+            with limit.slot():
+                for number in range(3):
+                    threads.submit(operation, number)
+                    until(partial(waits, number + 1), "that it waits")
+            operation(3)
+        self.assertEqual([0, 1, 2, 3], order)
+
+    def test_given_up(self) -> None:
+        """Nothing is handed to those who have given up."""
+        limit = StoreLimit(1)
+        with limit.slot(), self.assertRaises(StoreError), limit.slot():
+            pass
+        with limit.slot():
+            pass
+
+    def test_its_own_time(self) -> None:
+        """What may take longer is waited for for longer."""
+        limit = StoreLimit(1, seconds=2 * STORE_SECONDS)
+        with ThreadPoolExecutor(1) as threads:
+            with limit.slot():
+                waiting = threads.submit(limit.slot().__enter__)
+                time.sleep(1.5 * STORE_SECONDS)
+            self.assertIsNone(waiting.exception(PATIENCE))
 
     def test_failure_is_everybodys(self) -> None:
         """When the store fails for one, those who wait behind do not try: they have failed at once."""
