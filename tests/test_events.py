@@ -693,6 +693,12 @@ class RecentFailureTest(EventsTest):
                     assert isinstance(repeated, RepeatedFailure)
                     self.assertEqual((error.status, error.detail), (repeated.status, repeated.detail))
 
+    def test_name_of_0_1(self) -> None:
+        """A failure is kept under the names that version 0.1 reads."""
+        self.ask(self.fails(TokenRefused(401)))
+        kept = json.loads(self.shared.read_state("failure:tea") or "")
+        self.assertIs(False, kept["may_be_hidden"])
+
     def test_longest_span(self) -> None:
         """A span is believed up to an hour, and the millisecond by which its ends may have been rounded."""
         for seconds, believed in ((3600.001, True), (3600.0011, False)):

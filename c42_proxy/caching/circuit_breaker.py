@@ -86,9 +86,8 @@ class CircuitBreaker:
         return self._begin_probe()
 
     def refresh_back_off(self) -> None:
-        """Learn from the store of a back-off that another process has begun, and raise BackingOff for it."""
+        """Learn from the store of a back-off that another process has begun."""
         self._learn(self._read().back_off)
-        self.check_back_off()
 
     def check_back_off(self) -> None:
         """Raises BackingOff while this process knows of a back-off: a fetch under way makes no further call."""
@@ -124,7 +123,7 @@ class CircuitBreaker:
     def note_success(self) -> None:
         """C42 answered with an event, or that there is none: the breaker closes."""
         state = self._read()
-        if state.failed or state.open or state.probe or state.token_refused:
+        if state != _State(back_off=state.back_off):
             self._change(lambda state: _State(back_off=state.back_off))
 
     def note_failure(self, event_id: str, error: UpstreamError | NotAsked, permitted_at: float) -> None:

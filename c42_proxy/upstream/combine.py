@@ -121,11 +121,7 @@ class Combiner:
         """A page after the first; None where it failed, or where nothing can come of the fetch any more."""
         if fetch.failures or fetch.decided:
             return None
-        try:
-            self._back_off.refresh_back_off()
-        except NotAsked as refusal:
-            fetch.failures.append(refusal)
-            return None
+        self._back_off.refresh_back_off()
         return self._call(fetch, self._client.subscriptions, offset)
 
     def _call(self, fetch: _Fetch, call: Callable[..., R], *args: object) -> R | None:

@@ -84,6 +84,13 @@ class WaitTest(BreakerTest):
     def wait(self, seconds: float) -> None:
         self.breaker.begin_back_off(RateLimited(seconds, 429))
 
+    def test_keeps_to_the_longest(self) -> None:
+        """A process keeps to the longest back-off that it knows, also where the store has lost it for a shorter one."""
+        self.wait(30)
+        self.store.change_state(STATE, lambda _before: None, 60)
+        self.new_breaker().begin_back_off(RateLimited(10, 429))
+        self.assert_refused(BackingOff, 30)
+
     def test_to_the_microsecond(self) -> None:
         """Nobody asks before the wait is over, and anybody from then on."""
         self.assert_permitted()
@@ -309,7 +316,7 @@ class DownTest(BreakerTest):
         self.fails("c")
         self.assert_permitted()
         self.assert_refused(CircuitOpen, 1)
-        self.fails("a")
+        self.fails("b")
         self.assert_refused(CircuitOpen, 5)
 
     def test_trial_that_says_nothing(self) -> None:
@@ -446,7 +453,37 @@ class DegradedTest(BreakerTest):
         self.assert_permitted()
 
 
+class MetricsTest(BreakerTest):
+    def test_until_when(self) -> None:
+        """Operators see until when the breaker is open, and until when there is a back-off."""
+
+        def shown(name: str) -> float:
+            (line,) = (line for line in metrics.exposition().decode().splitlines() if line.startswith(f"{name} "))
+            return float(line.rpartition(" ")[2])
+
+        metrics = Metrics()
+        self.breaker = CircuitBreaker(
+            self.store, clock=lambda: self.now, threshold=1, probe_seconds=PROBE_SECONDS, metrics=metrics
+        )
+        self.fails("a")
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        self.assertEqual(NOW + 5, shown("c42_proxy_upstream_paused_until_timestamp_seconds"))
+        self.assertEqual(NOW + 30, shown("c42_proxy_upstream_wait_until_timestamp_seconds"))
+        self.breaker.note_success()
+        self.assertEqual(0, shown("c42_proxy_upstream_paused_until_timestamp_seconds"))
+
+
 class NoteTest(BreakerTest):
+    def test_names_of_0_1(self) -> None:
+        """The state is kept under the names that version 0.1 reads: both may run on one store."""
+        self.fails("a", "b", "c")
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        self.now += 31
+        self.assert_permitted()
+        kept = json.loads(self.store.read_state("guard") or "")
+        self.assertLessEqual({"wait", "pause", "trial", "failed"}, kept.keys())
+        self.assertEqual({"since": NOW, "until": NOW + 5}, kept["pause"])
+
     def test_garbage(self) -> None:
         """A note that is not ours says nothing, and is replaced by the next that is."""
         span = {"since": NOW, "until": NOW + 30}

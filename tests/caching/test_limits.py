@@ -5,7 +5,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from c42_proxy.caching.limits import ConcurrencyLimit
+from c42_proxy.caching.limits import FETCHES_AT_ONCE, MAX_WAITING, ConcurrencyLimit
 from c42_proxy.errors import Overloaded
 from c42_proxy.observability.metrics import Metrics
 
@@ -25,6 +25,10 @@ class ConcurrencyLimitTest(unittest.TestCase):
     def take(self, limit: ConcurrencyLimit, patience: float = PATIENCE) -> str:
         with limit.slot(patience):
             return "had a slot"
+
+    def test_of_a_process(self) -> None:
+        """A process fetches 256 events at a time, and lets 1,000 wait."""
+        self.assertEqual((256, 1000), (FETCHES_AT_ONCE, MAX_WAITING))
 
     def test_at_once(self) -> None:
         """As many as may have a slot at once have one without waiting; one more waits in vain."""
@@ -54,7 +58,7 @@ class ConcurrencyLimitTest(unittest.TestCase):
         limit = ConcurrencyLimit(Metrics(), at_once=1, waiting=2)
         self.hold(limit, 1)
         ended = threading.Semaphore(0)
-        waiting = [self.others.submit(self.take, limit) for _ in range(3)]
+        waiting = [self.others.submit(self.take, limit, 10 * PATIENCE) for _ in range(3)]
         for one in waiting:
             one.add_done_callback(lambda _: ended.release())
         self.assertTrue(ended.acquire(timeout=PATIENCE))

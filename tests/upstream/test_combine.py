@@ -453,7 +453,20 @@ class DisagreementTest(CombinerTest):
         """Which of two pages fails first does not matter."""
         usual = c42(people=people(300))
         for delays in ((0.0, 0.1), (0.1, 0.0)):
-            faults = {"page 100": after(delays[0], closes), "page 200": after(delays[1], FAILURES[0][0])}
+            # A page is not asked for once another one has failed: neither fails before both are asked for.
+            both_asked = threading.Barrier(2, timeout=PLENTY)
+
+            def together(fault: Behaviour, both_asked: threading.Barrier = both_asked) -> Behaviour:
+                def behave(path: str, connection: Connection) -> None:
+                    both_asked.wait()
+                    fault(path, connection)
+
+                return behave
+
+            faults = {
+                "page 100": together(after(delays[0], closes)),
+                "page 200": together(after(delays[1], FAILURES[0][0])),
+            }
             self.assert_fails(but(usual, faults), RateLimited)
 
     def test_nothing_is_asked_in_vain(self) -> None:
