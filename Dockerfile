@@ -8,11 +8,11 @@ ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 
-# Two environments: pip and setuptools stay in the one that is left behind.
+# Two environments: pip and setuptools are in the one that is not copied into the final image.
 RUN python3 -m venv /build/tools && python3 -m venv --without-pip /opt/c42-proxy
 
-# Where packages come from, if not from the usual place, is the business of who builds: --secret id=pip.conf,src=...
-# and --secret id=ca,src=..., with `cert = /run/secrets/ca` in the former. Neither is left in any layer.
+# To install packages from another place than the usual one, build with --secret id=pip.conf,src=... and
+# --secret id=ca,src=..., with `cert = /run/secrets/ca` in the former. Neither of them enters a layer.
 COPY deploy/requirements.txt deploy/requirements-build.txt /build/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca \
@@ -21,7 +21,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     && /build/tools/bin/pip --python /opt/c42-proxy/bin/python install \
         --require-hashes --only-binary :all: --requirement /build/requirements.txt
 
-# The proxy after what it needs: a change of its code leaves the layers above as they are.
+# The proxy is installed after its dependencies, so that a change of its code does not rebuild the layers above.
 COPY pyproject.toml README.md LICENSE /build/source/
 COPY c42_proxy /build/source/c42_proxy
 RUN /build/tools/bin/pip wheel --no-index --no-deps --no-build-isolation --no-cache-dir --wheel-dir /build /build/source \
@@ -33,7 +33,7 @@ FROM ${PYTHON_IMAGE}
 
 COPY --from=build /opt/c42-proxy /opt/c42-proxy
 
-# The root file system may be read-only. What is written goes to /tmp (the SQLite file, if no other store is set) and to
+# The root file system may be read-only. The proxy writes to /tmp (the SQLite file, if no other store is set) and to
 # /dev/shm, which every container has (gunicorn's heartbeat).
 ENV PATH=/opt/c42-proxy/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -41,7 +41,7 @@ ENV PATH=/opt/c42-proxy/bin:/usr/local/bin:/usr/bin:/bin \
     XDG_CACHE_HOME=/tmp/cache \
     C42_BIND=0.0.0.0:4242
 
-# A number: Kubernetes' runAsNonRoot cannot judge a name. Whoever mounts a token file lets this one read it.
+# A number, because Kubernetes' runAsNonRoot cannot judge a name. A mounted token file must be readable for it.
 USER 4242:4242
 EXPOSE 4242
 
@@ -50,7 +50,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 CMD ["c42
 ENTRYPOINT ["c42-proxy"]
 CMD ["serve"]
 
-# Last, because they differ from build to build.
+# At the end, because they differ from build to build.
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="c42-proxy" \

@@ -1,4 +1,4 @@
-# `make` alone lists the targets.
+# `make` alone lists the targets. In another folder: make -C <this folder>.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +13,7 @@ CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-fi
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: .venv/installed ## set up, then start a stand-in C42 and the proxy, and say what to try
+run: .venv/installed ## set up, then start a stand-in C42 and the proxy, and print requests to try
 	@$(BIN)/c42-proxy demo
 
 test: check live unit planted ## set up, then check and run everything
@@ -31,16 +31,16 @@ check: .venv/installed-dev ## format, lint, types, import contract and features,
 	$(COVERAGE) -m behave --format failures
 	$(COVERAGE) -m behave --format failures -D driver=asgi
 
-live: .venv/installed-dev ## the features again, told by gunicorn's workers with each store
+live: .venv/installed-dev ## the features against gunicorn's workers, with each store
 	$(BIN)/python -m behave --format failures -D driver=live -D store=memory
 	$(BIN)/python -m behave --format failures -D driver=live -D store=sqlite
 	$(BIN)/python -m behave --format failures -D driver=live -D store=redis
 
-unit: .venv/installed-dev ## the unit tests, with real servers where it takes them
+unit: .venv/installed-dev ## the unit tests, with real servers where a test needs them
 	$(COVERAGE) -m unittest discover --start-directory tests --top-level-directory .
 	$(COVERAGE) -m unittest discover --start-directory tools --top-level-directory .
 
-features: .venv/installed-dev ## the specification, told scenario by scenario
+features: .venv/installed-dev ## print and run the specification, scenario by scenario
 	$(BIN)/behave
 
 words: .venv/installed-dev ## the words that the steps of the specification know
@@ -59,7 +59,7 @@ fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as man
 	C42_OPENAPI_REQUESTS=10000 $(BIN)/python -m unittest tests.web.test_openapi.ServiceTest
 	C42_FUZZ_EXAMPLES=1000 $(BIN)/python -m unittest tests.upstream.test_fuzz
 
-soak: .venv/installed-dev ## the stack with clients and faults for three minutes, and the proof that it kept its promises
+soak: .venv/installed-dev ## the stack with clients and faults for three minutes, and the proof that every promise was kept
 	$(BIN)/python -m tools.soak $(SOAK)
 
 planted: .venv/installed-dev ## plant faults in the proxy's calls and answers and in the steps, and see the features notice each
@@ -84,7 +84,7 @@ pins: .venv/bin/python ## pin what the image installs (make pins UPGRADE=--upgra
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_PINS) --output-file deploy/requirements-build.txt -
 
-clean: ## remove what was set up and made
+clean: ## remove what these targets have installed and built
 	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache *.egg-info build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
