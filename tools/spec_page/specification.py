@@ -14,6 +14,9 @@ from .verdict import Outcome, Verdict, of_scenario, of_step
 READING_ORDER = ("combining", "reusing", "sparing", "riding", "explaining")
 """The first words of the features' names, from what the proxy is for to what can go wrong. Others come after."""
 
+LAST = "settling"
+"""The feature of rare and technical cases, which nobody has to read first."""
+
 STORY = re.compile(r"(In order|As (a|an|the)|I want|So that)\b")
 
 
@@ -130,7 +133,8 @@ def specification(features: Iterable[model.Feature]) -> Specification:
 
 def _place(feature: model.Feature) -> tuple[int, str]:
     word = feature.name.partition(" ")[0].casefold()
-    return READING_ORDER.index(word) if word in READING_ORDER else len(READING_ORDER), feature.name
+    place = READING_ORDER.index(word) if word in READING_ORDER else len(READING_ORDER)
+    return len(READING_ORDER) + 1 if word == LAST else place, feature.name
 
 
 def _feature(feature: model.Feature, anchors: Anchors) -> Feature:

@@ -1,19 +1,20 @@
 """Small features of a test's own, run by behave in this process, and the page that comes of it."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
+from functools import partial
 
 from behave.api.pending_step import StepNotImplementedError
 from behave.configuration import Configuration
-from behave.formatter.base import StreamOpener
+from behave.formatter.base import Formatter, StreamOpener
 from behave.model import Feature
 from behave.parser import parse_feature
 from behave.runner import Context, ModelRunner
 from behave.step_registry import StepRegistry
 
-from tools.spec_page import PageFormatter
+from tools.spec_page import FailuresFormatter, PageFormatter
 
 BEGAN = datetime(2016, 10, 21, 15, 0, 0, tzinfo=UTC)
 
@@ -26,14 +27,34 @@ def page_of(
     began: datetime = BEGAN,
 ) -> str:
     """The page of a run of these features, with the steps below and more `steps` by their words."""
+    formatter = partial(PageFormatter, clock=lambda: began)
+    return _run(formatter, texts, steps or {}, hooks or {}, options)
+
+
+def dots_of(
+    *texts: str,
+    steps: Mapping[str, Callable[[Context], None]] | None = None,
+    hooks: Mapping[str, Callable[..., None]] | None = None,
+) -> str:
+    """What those read who run these features, as above."""
+    return _run(FailuresFormatter, texts, steps or {}, hooks or {})
+
+
+def _run(
+    formatter: Callable[[StreamOpener, Configuration], Formatter],
+    texts: Sequence[str],
+    steps: Mapping[str, Callable[[Context], None]],
+    hooks: Mapping[str, Callable[..., None]],
+    options: Sequence[str] = (),
+) -> str:
     config = Configuration(["--no-summary", *options], load_config=False)
-    runner = ModelRunner(config, features=[_parsed(text) for text in texts], step_registry=_registry(steps or {}))
-    runner.hooks = dict(hooks or {})
-    page = io.StringIO()
-    runner.formatters = [PageFormatter(StreamOpener(stream=page), config, clock=lambda: began)]
+    runner = ModelRunner(config, features=[_parsed(text) for text in texts], step_registry=_registry(steps))
+    runner.hooks = dict(hooks)
+    written = io.StringIO()
+    runner.formatters = [formatter(StreamOpener(stream=written), config)]
     with redirect_stdout(io.StringIO()):
         runner.run()
-    return page.getvalue()
+    return written.getvalue()
 
 
 def _parsed(text: str) -> Feature:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import unittest
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,14 +18,15 @@ from pydantic import SecretStr
 
 from c42_proxy.settings import Settings
 from c42_proxy.version import __version__
+from features.support.expectations import lasting
 from harness.browser import chromium, opened
 from harness.needs import needs
 from harness.processes import ROOT, clean_environ
 from tools.spec_page.anchors import Anchors
 from tools.spec_page.failure import without_places
-from tools.spec_page.lifetime import Lifetime, in_words
+from tools.spec_page.lifetime import Lifetime
 from tools.spec_page.render import render
-from tools.spec_page.specification import READING_ORDER, specification
+from tools.spec_page.specification import LAST, READING_ORDER, specification
 from tools.spec_page.tests.feature_runs import BEGAN, page_of
 from tools.spec_page.tests.html_tree import Element, parsed
 
@@ -452,16 +453,16 @@ def places(page: Element) -> dict[str, tuple[str, str, str]]:
 
 class TestOrder(unittest.TestCase):
     def test_features_come_in_reading_order(self) -> None:
-        """From what the proxy is for to what can go wrong; a feature that is new comes after them, by name."""
-        names = ["Zeal", "Explaining x", "Riding x", "Sparing x", "Reusing x", "Combining x", "Asking"]
+        """From what the proxy is for to what can go wrong, then what is new, by name; the rare cases come last."""
+        names = ["Settling x", "Zeal", "Explaining x", "Riding x", "Sparing x", "Reusing x", "Combining x", "Asking"]
         page = tree(*(f"Feature: {name}" for name in names))
-        self.assertEqual([*names[5:0:-1], "Asking", "Zeal"], [heading.text for heading in page.all("h1")])
+        self.assertEqual([*names[6:1:-1], "Asking", "Zeal", "Settling x"], [heading.text for heading in page.all("h1")])
 
     def test_the_order_names_features_that_exist(self) -> None:
         """Each word of the order begins the name of one feature."""
         page = tree(*real_features(), options=("--dry-run",))
         first = [heading.text.split()[0].casefold() for heading in page.all("h1")]
-        self.assertEqual(list(READING_ORDER), first[: len(READING_ORDER)])
+        self.assertEqual([*READING_ORDER, LAST], [*first[: len(READING_ORDER)], first[-1]])
 
     def test_every_rule_of_the_project_is_on_the_page(self) -> None:
         """Nothing that the features say is a rule, a scenario or a row is left out."""
@@ -485,10 +486,21 @@ class TestLifetime(unittest.TestCase):
         for figure in (self.figure(), tree().find("figure")):
             moments = [text.text for text in figure.find("svg").all("text")]
             self.assertEqual(
-                ["fresh", "stale", "asked", "0 s", "expired", "4 min 12 s", "gone", "1 h 4 min 12 s"], moments
+                [
+                    "reused",
+                    "if C42 fails",
+                    "asked",
+                    "0 s",
+                    "expires",
+                    "4 minutes 12 s",
+                    "gone",
+                    "1 hour 4 minutes 12 s",
+                ],
+                moments,
             )
             self.assertEqual(
-                "Asked at 0 s, fresh until it has expired at 4 min 12 s, stale until it is gone at 1 h 4 min 12 s.",
+                "C42 is asked at 0 s; the answer is reused until it expires at 4 minutes 12 s, "
+                "given while C42 fails until it is gone at 1 hour 4 minutes 12 s.",
                 figure.find("desc").text,
             )
             self.assertEqual(5, len(figure.all("dd")))
@@ -497,29 +509,29 @@ class TestLifetime(unittest.TestCase):
         """The times are those of the settings, in the drawing and in the text below it."""
         figure = self.figure(cache_ttl=60, stale_if_error=90.5)
         for part in (figure.find("svg"), figure.find("dl")):
-            self.assertIn("1 min", part.text)
-            self.assertIn("2 min 30.5 s", part.text)
-            self.assertNotIn("4 min", part.text)
+            self.assertIn("1 minute", part.text)
+            self.assertIn("2 minutes 30.5 s", part.text)
+            self.assertNotIn("4 minutes", part.text)
 
     def test_without_stale_answers_none_is_drawn(self) -> None:
         """Where an expired answer is never given, it is gone when it has expired."""
         figure = self.figure(stale_if_error=0)
-        self.assertNotIn("stale", figure.text.casefold())
-        self.assertIn("expired and gone 4 min 12 s", figure.find("svg").text)
+        self.assertNotIn("fails", figure.text.casefold())
+        self.assertIn("expires and is gone 4 minutes 12 s", figure.find("svg").text)
 
     def test_times_are_read_out(self) -> None:
         """A time span is told in days, hours, minutes and seconds, and none that is nought."""
         for seconds, told in (
             (0, "0 s"),
             (0.5, "0.5 s"),
-            (60, "1 min"),
-            (252, "4 min 12 s"),
-            (3852.25, "1 h 4 min 12.25 s"),
-            (59.9999, "1 min"),
-            (366 * 86_400, "366 d"),
-            (90_000, "1 d 1 h"),
+            (60, "1 minute"),
+            (252, "4 minutes 12 s"),
+            (3852.25, "1 hour 4 minutes 12.25 s"),
+            (59.9999, "1 minute"),
+            (366 * 86_400, "366 days"),
+            (90_000, "1 day 1 hour"),
         ):
-            self.assertEqual(told, in_words(seconds))
+            self.assertEqual(told, lasting(timedelta(seconds=seconds)))
 
 
 class TestPlaces(unittest.TestCase):
