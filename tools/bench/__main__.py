@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print, and write docs/performance.md with its pictures."""
+"""`python -m tools.bench`: measure, print, and write docs/performance.md with its pictures."""
 
 import shutil
 import signal
@@ -48,11 +48,11 @@ def main(quick: bool, only: tuple[str, ...]) -> None:
     for section in sections:
         for picture in section.pictures:
             draw(picture, folder / "performance")
-    command = " ".join(["python -m benchmarks", *(["--quick"] if quick else []), *(f"--only {name}" for name in only)])
+    command = " ".join(["python -m tools.bench", *(["--quick"] if quick else []), *(f"--only {name}" for name in only)])
     page = folder / "performance.md"
     page.write_text(markdown(sections, described(), "make bench" if folder == DOCS else command))
     goals = [goal for section in sections for goal in section.goals]
     click.echo(f"{sum(goal.held for goal in goals)} of {len(goals)} goals held; {page} written")
 
 
-main(prog_name="python -m benchmarks")
+main(prog_name="python -m tools.bench")

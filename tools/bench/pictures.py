@@ -7,6 +7,8 @@ import matplotlib as mpl
 mpl.use("svg")
 # The same figures make the same file.
 mpl.rcParams["svg.hashsalt"] = "c42_proxy"
+# Text stays text, which can be searched, copied and read aloud.
+mpl.rcParams["svg.fonttype"] = "none"
 
 from matplotlib import pyplot as plt  # noqa: E402  # after the choice of what it draws with
 from matplotlib.axes import Axes  # noqa: E402  # the same
@@ -41,6 +43,7 @@ def _bars(axes: Axes, picture: Bars) -> None:
         bars = axes.barh(places, values, height, label=group, color=colors)
         if single:
             axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+            axes.margins(x=0.12)  # room for the label of the longest bar
     middle = 0.4 - height / 2
     axes.set_yticks([place + middle for place in range(len(picture.labels))], picture.labels)
     axes.invert_yaxis()

@@ -35,10 +35,10 @@ def measure(bench: Bench) -> Section:
     each = [(resident[size] - resident[sizes[0]]) / max(1, size - sizes[0]) for size in sizes]
     return Section(
         "A full memory",
-        f"Hits with so many cached events (bounds raised), each of which was answered before: on {sizes[0]} of them, "
-        "and on any of them by chance. No step of a hit depends on how many there are; what the second column loses "
-        "is the time in which the processor fetches what its own caches cannot hold. Beside it, the memory of the "
-        f"worker for each of them beyond the first {sizes[0]}. Their bodies have {BODY_BYTES} bytes.",
+        f"Hits with so many cached events (bounds raised), each of which was asked for before: on {sizes[0]} of them, "
+        "and on random ones of all. No step of a hit depends on how many there are; the second column is lower because "
+        "the processor's own caches are too small for all of them. The last columns show the memory of the worker, and "
+        f"its growth for each event beyond the first {sizes[0]}. The bodies have {BODY_BYTES} bytes.",
         tables=[
             Table(
                 ["cached events", f"hits/s on {sizes[0]}", "hits/s on any", "p99 ms", "worker, MB", "bytes an event"],

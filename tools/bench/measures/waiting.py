@@ -25,9 +25,9 @@ def measure(bench: Bench) -> Section:
     """200 clients that wait for events of their own; 2,000 that wait for the same one."""
     section = Section(
         "Beside a slow C42",
-        f"{WAITING} clients wait for {WAITING} events that are not cached, of a C42 that takes {SLOW:.0f} s for each "
-        "call, while wrk asks for one that is. Then "
-        f"{CROWD:,} clients open one event that is not cached, all at once.",
+        f"{WAITING} clients ask for {WAITING} events that are not cached, and C42 takes {SLOW:.0f} s for each call. "
+        "Meanwhile wrk asks for an event that is cached. Then "
+        f"{CROWD:,} clients ask at once for one event that is not cached.",
     )
     _beside_waiting(bench, section)
     _crowd(bench, section)
@@ -65,7 +65,7 @@ def _beside_waiting(bench: Bench, section: Section) -> None:
         runs = interleaved(
             bench.plan.runs,
             {
-                "nobody waits": lambda: unloaded(server),
+                "no client waits": lambda: unloaded(server),
                 f"{WAITING} wait": lambda: loaded(server),
                 f"{WAITING} come, wait, and are answered": lambda: through(server),
             },
