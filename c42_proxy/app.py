@@ -22,14 +22,19 @@ from .stores.opening import open_shared
 from .stores.tiered import TieredStore
 from .threads import Threads
 from .upstream.client import C42Client
-from .upstream.combine import CALLS_OF_A_FETCH, Combiner
+from .upstream.combine import Combiner
 from .upstream.transport import new_session
 from .web.asgi import AsgiApp
 from .web.ops import create_ops
 from .web.responses import prepared
 from .web.routes import create_flask
 
-CALLS_AT_ONCE = FETCHES_AT_ONCE * CALLS_OF_A_FETCH
+CALLS_AT_ONCE = 3 * FETCHES_AT_ONCE
+"""Each fetch makes two; the others are those that go on after their fetch: nobody waits for what comes of them."""
+
+PAGES_AT_ONCE = FETCHES_AT_ONCE // 2
+"""For the pages after the first, of all fetches. Few lists are longer than one, and where no thread is free, a page is
+asked for when its turn comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def build(
     budget = settings.timeout
     metrics = metrics or Metrics()
     if session is None:
-        session = opened.enter_context(new_session(CALLS_AT_ONCE))
+        session = opened.enter_context(new_session(CALLS_AT_ONCE + PAGES_AT_ONCE))
     shared = store or open_shared(settings, clock)
     if shared is not None and store is None:
         opened.callback(shared.close)
@@ -80,7 +85,8 @@ def build(
     )
     client = C42Client(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
     calls = opened.enter_context(closing(Threads(CALLS_AT_ONCE, name="c42-call")))
-    upstream = Combiner(client, breaker, threads=calls, budget=budget, clock=clock)
+    pages = opened.enter_context(closing(Threads(PAGES_AT_ONCE, name="c42-page")))
+    upstream = Combiner(client, breaker, calls=calls, pages=pages, budget=budget, clock=clock)
     events = opened.enter_context(
         closing(Events(upstream, tiered, breaker, freshness=freshness, budget=budget, clock=clock, metrics=metrics))
     )

@@ -98,7 +98,10 @@ class Events:
             flight.set_result(FlightResult(overloaded, self._store.in_memory(event_id)))
         else:
             if leads:
-                self._threads.start(self._fly, event_id)
+                try:
+                    self._threads.submit(self._fly, event_id)
+                except Overloaded as overloaded:
+                    self._single_flight.land(event_id, FlightResult(overloaded, self._store.in_memory(event_id)))
         return Pending(event_id, flight, leads, patience=2 * self._budget)
 
     def reply_to(self, pending: Pending) -> Reply:

@@ -1,46 +1,187 @@
-"""Threads: for work that goes on although its client has gone, and for work that knows no time-out."""
+"""Threads: for work that goes on although its client has gone, and for work that knows no time-out.
 
+Where the system gives no thread, `Overloaded` is raised at once, and the work is never done.
+"""
+
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
-from threading import Thread
-from typing import TypeVar
+from concurrent.futures import Executor, Future
+from contextvars import Context, copy_context
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Condition, Thread
+from typing import ParamSpec, TypeVar
 
+from .errors import Overloaded
+
+P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
+
+_Task = Callable[[], None]
+_Inbox = SimpleQueue[_Task | None]
+
+IDLE_SECONDS = 5.0
+"""How long a thread without work stays, for the work to come."""
 
 
-class Threads:
-    """At most `limit` threads, started when they are needed, and kept for the work to come."""
+class Threads(Executor):
+    """At most `limit` threads, started when they are needed. One that has nothing to do for `idle_seconds` ends.
 
-    def __init__(self, limit: int, *, name: str) -> None:
-        self._pool = ThreadPoolExecutor(limit, thread_name_prefix=name)
+    Work for which there is no thread waits if `queues`, else `submit` raises Overloaded. A pool that queues keeps its
+    last thread: its work is done also while the system gives no new one. Each thread that ends calls `on_idle`.
 
-    def start(self, work: Callable[..., R], /, *args: object) -> Future[R]:
-        """Begin `work` in another thread, for the same request: its log lines and its calls carry the request's id."""
-        return self._pool.submit(copy_context().run, work, *args)
+    Not a ThreadPoolExecutor: it keeps its threads for ever, and where it cannot start one, the work stays in its queue.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        name: str,
+        queues: bool = False,
+        idle_seconds: float = IDLE_SECONDS,
+        on_idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._limit = limit
+        self._name = name
+        self._queues = queues
+        self._idle_seconds = idle_seconds
+        self._on_idle = on_idle
+        self._waiting: deque[_Task] = deque()
+        self._idle: list[_Inbox] = []
+        """The one that was used last is used next, so that those which are not needed come to their end."""
+        self._count = 0
+        self._closed = False
+        self._changed = Condition()
+
+    def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Begin `work` in another thread, for the same request: its log lines and its calls carry the request's id.
+
+        Raises Overloaded.
+        """
+        outcome, task = _task(partial(work, *args, **kwargs))
+        self._begin(task)
+        return outcome
+
+    def submit_both(self, work: Callable[[], R], other: Callable[[], S]) -> tuple[Future[R], Future[S]]:
+        """Begin both in threads of their own, or none of them. Raises Overloaded."""
+        (outcome, task), (other_outcome, other_task) = _task(work), _task(other)
+        self._begin(task, other_task)
+        return outcome, other_outcome
+
+    def _begin(self, *tasks: _Task) -> None:
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("no work may begin any more")
+            self._make_idle(len(tasks))
+            for task in tasks:
+                if self._idle:
+                    self._idle.pop().put(task)
+                else:
+                    self._waiting.append(task)
 
     def close(self) -> None:
-        """Wait for the work under way, and end the threads. Nothing may be started any more."""
-        self._pool.shutdown()
+        """Wait for the work under way, and end the threads. No work may begin any more."""
+        with self._changed:
+            self._closed = True
+            for inbox in self._idle:
+                inbox.put(None)
+            self._changed.wait_for(lambda: self._count == 0)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  # as in the base class
+        """As `close`."""
+        self.close()
+
+    def _make_idle(self, needed: int) -> None:
+        """Start threads until so many are idle, or the work can wait for one. Raises Overloaded."""
+        while len(self._idle) < needed:
+            try:
+                if self._count == self._limit:
+                    raise Overloaded
+                inbox: _Inbox = SimpleQueue()
+                start_thread(partial(self._work, inbox), name=self._name)
+            except Overloaded:
+                if self._queues and self._count:
+                    return
+                raise
+            self._count += 1
+            self._idle.append(inbox)
+
+    def _work(self, inbox: _Inbox) -> None:
+        """What each thread does."""
+        while True:
+            try:
+                task = inbox.get(timeout=self._idle_seconds)
+            except Empty:
+                if self._may_end(inbox):
+                    break
+                continue
+            while task is not None:
+                task()
+                del task  # it holds a request, and this thread may be idle for a while
+                task = self._next(inbox)
+            if self._closed:
+                break
+        if not self._closed:
+            self._on_idle()
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def _next(self, inbox: _Inbox) -> _Task | None:
+        """Work that waits, if there is some. Else the thread of `inbox` is idle from now on."""
+        with self._changed:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._idle.append(inbox)
+            return None
+
+    def _may_end(self, inbox: _Inbox) -> bool:
+        """Whether there is nothing to do for the thread of `inbox`: none gives it work from now on."""
+        with self._changed:
+            if inbox not in self._idle or (self._queues and self._count == 1):
+                return False
+            self._idle.remove(inbox)
+            return True
 
 
-def in_thread(work: Callable[..., R], /, *args: object) -> Future[R]:
-    """Begin `work` in a thread of its own. Nothing ends it: the caller waits as long as it likes, and no longer."""
-    outcome: Future[R] = Future()
+def start_thread(target: Callable[[], None], *, name: str) -> None:
+    """Start a thread that does not keep the process from its end. Raises Overloaded where the system gives none."""
+    try:
+        Thread(target=target, name=name, daemon=True).start()
+    except RuntimeError as exc:
+        raise Overloaded from exc
 
-    def run() -> None:
-        try:
-            outcome.set_result(work(*args))
-        except BaseException as exc:  # noqa: BLE001  # the thread that waits raises it
-            outcome.set_exception(exc)
 
-    Thread(target=run, name="c42-bounded", daemon=True).start()
+def in_thread(work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    """Begin `work` in a thread of its own. Nothing ends it: the caller waits as long as it likes, and no longer.
+
+    Raises Overloaded.
+    """
+    outcome, task = _task(partial(work, *args, **kwargs))
+    start_thread(task, name="c42-bounded")
     return outcome
 
 
-def result_within(seconds: float, work: Callable[..., R], /, *args: object) -> R:
+def result_within(seconds: float, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """What `work` returns or raises; TimeoutError where it takes longer than `seconds`. Its thread then goes on alone.
 
-    For what knows no time-out of its own: the resolution of a name, for one.
+    For what knows no time-out of its own: the resolution of a name, for one. Raises Overloaded.
     """
-    return in_thread(work, *args).result(seconds)
+    return in_thread(work, *args, **kwargs).result(seconds)
+
+
+def _task(work: Callable[[], R]) -> tuple[Future[R], _Task]:
+    """What `work` comes to, and the task that does it, for the request of the caller."""
+    outcome: Future[R] = Future()
+    return outcome, partial(_run, outcome, copy_context(), work)
+
+
+def _run(outcome: Future[R], context: Context, work: Callable[[], R]) -> None:
+    try:
+        outcome.set_result(context.run(work))
+    except BaseException as exc:  # noqa: BLE001  # the thread that waits raises it
+        outcome.set_exception(exc)
+        # The exception knows this frame: a cycle would leave both to the garbage collector.
+        del outcome

@@ -12,6 +12,7 @@ from functools import cache
 
 import redis
 
+from ..errors import Overloaded
 from ..private_names import private_or_public
 from ..threads import in_thread
 from .contract import STORE_SECONDS
@@ -65,7 +66,10 @@ def _in_time(base: type[redis.Connection]) -> type[redis.Connection]:
 
 def _within_store_seconds(connect: Callable[[], socket.socket]) -> socket.socket:
     """Connect within STORE_SECONDS, whatever it is that takes longer."""
-    connected = in_thread(connect)
+    try:
+        connected = in_thread(connect)
+    except Overloaded as exc:
+        raise redis.ConnectionError("this process can start no thread") from exc
     try:
         return connected.result(STORE_SECONDS)
     except TimeoutError:

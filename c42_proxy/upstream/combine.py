@@ -9,16 +9,22 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ..deadline import Deadline
-from ..errors import InvalidAnswer, NotAsked, Problem, RateLimited, TokenRefused, UpstreamError, UpstreamTimeout
+from ..errors import (
+    InvalidAnswer,
+    NotAsked,
+    Overloaded,
+    Problem,
+    RateLimited,
+    TokenRefused,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from ..stores.contract import Entry
 from ..threads import Threads
 from .client import C42Client, Page
-from .pages import PAGES_AT_ONCE, PageCall, PageFailedError, SubscriptionList
+from .pages import PageCall, PageFailedError, SubscriptionList
 
 log = logging.getLogger(__name__)
-
-CALLS_OF_A_FETCH = 2 + PAGES_AT_ONCE
-"""Threads of one fetch at most: one for the event, one that walks through the list, and those of its pages."""
 
 R = TypeVar("R")
 
@@ -60,7 +66,8 @@ class _Fetch:
 class Combiner:
     """Asks C42 for an event and its subscribers. Thread-safe.
 
-    `budget` is the number of seconds within which C42 must have answered everything. `threads` are for the calls.
+    `budget` is the number of seconds within which C42 must have answered everything. Each fetch takes two
+    threads of `calls`, one for the event and one that walks through the list, and up to PAGES_AT_ONCE of `pages`.
     """
 
     def __init__(
@@ -68,13 +75,15 @@ class Combiner:
         client: C42Client,
         back_off: BackOff,
         *,
-        threads: Threads,
+        calls: Threads,
+        pages: Threads,
         budget: float,
         clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._back_off = back_off
-        self._threads = threads
+        self._calls = calls
+        self._pages = pages
         self._budget = budget
         self._clock = clock
 
@@ -86,8 +95,9 @@ class Combiner:
         """
         fetched_at = self._clock()
         fetch = _Fetch(event_id, Deadline(self._budget))
-        event_call = self._threads.start(self._call, fetch, self._client.event)
-        names_call = self._threads.start(self._names, fetch)
+        event_call, names_call = self._calls.submit_both(
+            partial(self._call, fetch, self._client.event), partial(self._names, fetch)
+        )
         try:
             event = fetch.result(event_call)
             if event is not None and not event.exists:
@@ -115,7 +125,11 @@ class Combiner:
         return [name for name in names.values() if name is not None]
 
     def _begin_page(self, fetch: _Fetch, offset: int) -> PageCall:
-        return partial(fetch.result, self._threads.start(self._later_page, fetch, offset))
+        try:
+            return partial(fetch.result, self._pages.submit(self._later_page, fetch, offset))
+        except Overloaded:
+            # It is faster to ask for pages at once, but none needs a thread: this one is asked for when its turn comes.
+            return partial(self._later_page, fetch, offset)
 
     def _later_page(self, fetch: _Fetch, offset: int) -> Page | None:
         """A page after the first; None where it failed, or where nothing can come of the fetch any more."""

@@ -14,11 +14,13 @@ from a2wsgi import WSGIMiddleware
 from flask import Flask
 
 from ..caching.reply import Fetched, Hit, Reply
+from ..errors import Overloaded
 from ..events import Events
 from ..observability import correlation
 from ..observability.logs import hits_are_logged, log_request
 from ..observability.metrics import Metrics
-from .responses import cache_status, response_to
+from ..threads import Threads
+from .responses import cache_status, failure_response, response_to
 from .routes import EVENT_ID, PREFIX, internal_error
 
 FLASK_THREADS = 16
@@ -40,15 +42,25 @@ class WsgiAsAsgi:
     """A WSGI app as an ASGI app, in a bounded pool of threads."""
 
     def __init__(self, app: Flask, threads: int) -> None:
-        self._middleware = WSGIMiddleware(app, workers=threads)  # type: ignore[arg-type]  # Flask is a WSGI app
+        self._middleware = WSGIMiddleware(app)  # type: ignore[arg-type]  # Flask is a WSGI app
+        self._threads = Threads(threads, name="c42-flask", queues=True)
+        self._middleware.executor = self._threads  # type: ignore[assignment]  # it may be any Executor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Its own types for ASGI are narrower than ours.
-        await cast("Asgi", self._middleware)(scope, receive, send)
+        try:
+            # Its own types for ASGI are narrower than ours.
+            await cast("Asgi", self._middleware)(scope, receive, send)
+        except Overloaded as overloaded:
+            request_id, _, _ = _sent(scope)
+            correlation.begin(request_id, None)
+            response = failure_response(overloaded).having(("X-Request-ID", request_id))
+            head, body = response.as_bytes()
+            await send(_start(response.status.value, head))
+            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def close(self) -> None:
         """End the threads."""
-        self._middleware.executor.shutdown()
+        self._threads.close()
 
 
 class AsgiApp:

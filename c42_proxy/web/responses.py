@@ -53,9 +53,7 @@ class HttpResponse:
 def response_to(event_id: str, reply: Reply) -> HttpResponse:
     """The response to a GET for an event."""
     if isinstance(reply, Failed):
-        failure = reply.problem
-        retry_after = () if failure.retry_after is None else (("Retry-After", str(failure.retry_after)),)
-        response = problem(HTTPStatus(failure.status), failure.detail).having(*retry_after)
+        response = failure_response(reply.problem)
     else:
         response = _entry_response(event_id, reply.entry, expiry_of(reply))
     return response.having(("Cache-Status", cache_status(reply)))
@@ -92,6 +90,12 @@ def problem(status: HTTPStatus, detail: str) -> HttpResponse:
     origin = correlation.current()
     members = {} if origin is None else {"request_id": origin.request_id}
     return _response(status, PROBLEM_JSON, _problem_body(status, detail, **members), ("Cache-Control", NO_STORE))
+
+
+def failure_response(failure: Problem) -> HttpResponse:
+    """The response that tells a failure."""
+    retry_after = () if failure.retry_after is None else (("Retry-After", str(failure.retry_after)),)
+    return problem(HTTPStatus(failure.status), failure.detail).having(*retry_after)
 
 
 def _of_asking(asked: Asked, *, stored: bool = False) -> tuple[str | None, ...]:

@@ -8,14 +8,14 @@ import time
 import unittest
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import product
 from unittest.mock import patch
 
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
-from c42_proxy.app import CALLS_AT_ONCE
+from c42_proxy.app import CALLS_AT_ONCE, PAGES_AT_ONCE
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.errors import (
     BackingOff,
@@ -77,14 +77,14 @@ class CombinerTest(unittest.TestCase):
 
     def combiner(self, budget: float = PLENTY, states: SharedStates | None = None) -> Combiner:
         """Without a connection yet."""
-        self.session = self.enterContext(new_session(CALLS_AT_ONCE))
+        self.session = self.enterContext(new_session(CALLS_AT_ONCE + PAGES_AT_ONCE))
         client = C42Client(self.wire.url, SecretStr(TOKEN), session=self.session, clock=clock, metrics=Metrics())
         breaker = CircuitBreaker(
             states or MemoryStore(100_000), clock=clock, threshold=0, probe_seconds=2 * budget, metrics=Metrics()
         )
-        threads = Threads(CALLS_AT_ONCE, name="c42-call")
-        self.addCleanup(threads.close)
-        return Combiner(client, breaker, threads=threads, budget=budget, clock=clock)
+        calls = self.enterContext(closing(Threads(CALLS_AT_ONCE, name="c42-call")))
+        pages = self.enterContext(closing(Threads(PAGES_AT_ONCE, name="c42-page")))
+        return Combiner(client, breaker, calls=calls, pages=pages, budget=budget, clock=clock)
 
     def fetch(self, behaviour: Behaviour, budget: float = PLENTY) -> Entry:
         self.wire.behaviour = behaviour
@@ -557,7 +557,7 @@ def busy_threads() -> list[threading.Thread]:
         if thread not in {threading.current_thread(), threading.main_thread()}
         and thread.name != "wire"
         and not (
-            thread in pool_threads() and (frame := frames.get(thread.ident or 0)) and frame.f_code.co_name == "_worker"
+            thread in pool_threads() and (frame := frames.get(thread.ident or 0)) and frame.f_code.co_name == "_work"
         )
     ]
 
