@@ -162,12 +162,12 @@ class CircuitOpen(NotAsked):
 
 
 class Overloaded(NotAsked):
-    """As many events are being fetched and waiting as this process allows."""
+    """This process is at its limits: of fetches and of those that wait, of threads, or of open files."""
 
     reason = "busy"
 
     def __init__(self) -> None:
-        super().__init__("The proxy is asked for too many events at once.", 1)
+        super().__init__("The proxy has too much to do at once.", 1)
 
 
 class RepeatedFailure(NotAsked):

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from ..caching.circuit_breaker import CircuitBreaker
 from ..deadline import Deadline
-from ..errors import BackingOff, InvalidAnswer, RateLimited, StoreError, TokenRefused, UpstreamError, UpstreamTimeout
+from ..errors import InvalidAnswer, NotAsked, RateLimited, StoreError, TokenRefused, UpstreamError, UpstreamTimeout
 from ..observability.metrics import Metrics
 from ..settings import MEMORY_URL, Settings
 from ..stores.contract import SharedStates, SharedStore
@@ -75,7 +75,7 @@ def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStat
             with suppress(StoreError):
                 breaker.permit()
             result_within(settings.timeout + GRACE_SECONDS, c42.subscriptions, MADE_UP, 0, deadline)
-        except BackingOff as exc:
+        except NotAsked as exc:
             return CheckResult("C42", False, f"not asked: {exc.detail}")
         except TimeoutError:
             return CheckResult("C42", False, f"{settings.api_url}: {_what(UpstreamTimeout(), settings)}")

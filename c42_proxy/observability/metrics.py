@@ -10,7 +10,15 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
-from ..errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from ..errors import (
+    InvalidAnswer,
+    NotAsked,
+    RateLimited,
+    TokenRefused,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from ..version import __version__
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -104,7 +112,7 @@ class Metrics:
 
     @contextmanager
     def call(self, endpoint: Endpoint) -> Iterator[None]:
-        """Count and time one call to C42."""
+        """Count and time one call to C42, unless nothing became of it for a reason of our own."""
         start = perf_counter()
         result = "ok"
         try:
@@ -112,8 +120,12 @@ class Metrics:
         except UpstreamError as error:
             result = RESULTS.get(type(error), "other")
             raise
+        except NotAsked:
+            result = ""
+            raise
         finally:
-            self._calls.labels(endpoint, result).observe(perf_counter() - start)
+            if result:
+                self._calls.labels(endpoint, result).observe(perf_counter() - start)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format: of all workers, where there are several."""

@@ -16,10 +16,19 @@ from requests.auth import AuthBase
 from werkzeug.http import parse_date
 
 from ..deadline import Deadline, ends_at
-from ..errors import InvalidAnswer, RateLimited, TokenRefused, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from ..errors import (
+    InvalidAnswer,
+    Overloaded,
+    Problem,
+    RateLimited,
+    TokenRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from ..observability import correlation
 from ..observability.metrics import Metrics
 from ..version import __version__
+from .transport import is_our_own_limit
 
 PAGE_LIMIT = 100
 MAX_BODY_BYTES = 4_194_304
@@ -77,7 +86,7 @@ class C42Client:
         self._metrics = metrics
 
     def event(self, event_id: str, deadline: Deadline) -> Event:
-        """`GET events/<event_id>/`. Raises UpstreamError."""
+        """`GET events/<event_id>/`. Raises UpstreamError, or Overloaded where this process lacks what a call takes."""
         with self._metrics.call("events"):
             return self._event(event_id, deadline)
 
@@ -98,7 +107,7 @@ class C42Client:
         )
 
     def subscriptions(self, event_id: str, offset: int, deadline: Deadline) -> Page:
-        """`GET event-subscriptions/`: at most `PAGE_LIMIT` subscriptions from `offset` on. Raises UpstreamError."""
+        """`GET event-subscriptions/`: at most `PAGE_LIMIT` subscriptions from `offset` on. Raises as `event`."""
         with self._metrics.call("event-subscriptions"):
             return self._subscriptions(event_id, offset, deadline)
 
@@ -118,7 +127,7 @@ class C42Client:
         )
 
     def _get(self, path: str, params: dict[str, str | int], deadline: Deadline) -> tuple[int, bytes]:
-        """The status, 200 or 404, and the whole body; anything else raises an UpstreamError."""
+        """The status, 200 or 404, and the whole body. Raises UpstreamError and Overloaded."""
         try:
             with (
                 ends_at(deadline),
@@ -143,8 +152,10 @@ class C42Client:
             OSError,
             ValueError,
         ) as exc:
-            failure: UpstreamError
-            if deadline.passed:
+            failure: Problem
+            if is_our_own_limit(exc):
+                failure = Overloaded()
+            elif deadline.passed:
                 # A read that our deadline ended may look like a broken connection: the deadline decides.
                 failure = UpstreamTimeout()
             elif isinstance(exc, requests.exceptions.ContentDecodingError):

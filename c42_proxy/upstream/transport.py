@@ -1,5 +1,7 @@
 """A requests session fit for an upstream that may do anything."""
 
+import errno
+import socket
 from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 
@@ -7,6 +9,9 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from ..private_names import private_or_public
+
+OUR_OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""Too many open files, in this process or on this machine, and no memory for another socket."""
 
 
 def new_session(connections: int) -> requests.Session:
@@ -44,6 +49,27 @@ clients are answered in time, but a call to an upstream that dawdles may go on i
 an answer that is cut off in its headers may pass for a whole one; a kept-alive connection that the upstream closes \
 as it is used is not tried again; and early hints are not understood.""",
     )
+
+
+def is_our_own_limit(error: BaseException) -> bool:
+    """Whether a call has failed because this machine could give nothing more: that is no failure of C42."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            # Its numbers are of another kind, and a resolver that can open no socket says only that there is no answer.
+            return _is_out_of_descriptors()
+        if isinstance(cause, OSError) and cause.errno in OUR_OWN_LIMITS:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _is_out_of_descriptors() -> bool:
+    try:
+        socket.socket().close()
+    except OSError as exc:
+        return exc.errno in OUR_OWN_LIMITS
+    return False
 
 
 class _Session(requests.Session):

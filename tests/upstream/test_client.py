@@ -3,13 +3,18 @@
 import contextlib
 import http.client
 import logging
+import os
+import resource
+import socket
 import time
 import traceback
 import tracemalloc
 import unittest
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from email.utils import formatdate
 from typing import NoReturn
+from unittest.mock import patch
 
 import requests
 import urllib3
@@ -21,6 +26,7 @@ from requests.adapters import HTTPAdapter
 from c42_proxy.deadline import Deadline
 from c42_proxy.errors import (
     InvalidAnswer,
+    Overloaded,
     RateLimited,
     TokenRefused,
     UpstreamError,
@@ -332,6 +338,53 @@ class TransportTest(C42Test):
                 self.session.mount("http://", Raising())
                 with self.assertRaises(expected):
                     self.event(c42())
+
+
+class OurOwnLimitsTest(C42Test):
+    def test_no_descriptors(self) -> None:
+        """Where this process can open no socket, C42 is not at fault, and all is well as soon as it can again."""
+        with no_descriptors(), self.assertRaises(Overloaded):
+            self.event(c42())
+        # The stand-in is in this process: it has lost what it accepts connections with.
+        self.wire = self.enterContext(Wire())
+        self.client = C42Client(
+            self.wire.url, SecretStr(TOKEN), session=self.session, clock=lambda: NOW, metrics=Metrics()
+        )
+        self.assertTrue(self.event(c42()).exists)
+
+    def test_name(self) -> None:
+        """A name that cannot be looked up for that reason is no failure of C42; one that is not known is one."""
+        unknown = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        for setting, expected in ((no_descriptors, Overloaded), (nullcontext, UpstreamUnavailable)):
+            with (
+                self.subTest(expected=expected),
+                patch("socket.getaddrinfo", side_effect=unknown),
+                setting(),
+                self.assertRaises(expected),
+            ):
+                self.event(c42())
+
+    def test_not_counted(self) -> None:
+        """Nothing became of the call: it is none of those that C42 answered, or did not."""
+        metrics = Metrics()
+        client = C42Client(self.wire.url, SecretStr(TOKEN), session=self.session, clock=lambda: NOW, metrics=metrics)
+        with no_descriptors(), self.assertRaises(Overloaded):
+            client.event(EVENT_ID, Deadline(PLENTY))
+        self.assertNotIn(b"call_duration_seconds_count", metrics.exposition())
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process may open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The lowest number that is free: there is none below it.
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class StatusTest(C42Test):
