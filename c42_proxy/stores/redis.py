@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from math import ceil
+from queue import Empty
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any
@@ -37,6 +38,9 @@ MAX_CHANGES = 100
 
 MAX_PAUSE_MICROSECONDS = 2000
 """Before another attempt, by chance up to this long: else the fastest process would win each time."""
+
+DEMOTED = (redis.ReadOnlyError, redis.exceptions.MasterDownError)
+"""What a server says that is a replica. In scripts, Redis 6 says READONLY in the middle of another error."""
 
 REPLACE = """
     local held = ''
@@ -71,9 +75,16 @@ class RedisStore:
         self._address = f"{address.hostname}:{address.port or 6379}"
         self._prefix = f"c42-proxy:{namespace}:"
         self._lifetime = lifetime
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            connection_class=connection_class(tls=address.scheme == "rediss"),
+        self._url = url
+        self._client = self._new_client()
+        self._forget()
+        after_fork(self._forget)
+
+    def _new_client(self) -> Any:  # its methods have no types
+        """A client without connections: each of them resolves the name when it is made."""
+        pool = _Pool.from_url(
+            self._url,
+            connection_class=connection_class(tls=self._url.startswith("rediss")),
             max_connections=COMMANDS_AT_ONCE + SPARE_CONNECTIONS,
             timeout=STORE_SECONDS,
             socket_timeout=STORE_SECONDS,
@@ -84,11 +95,7 @@ class RedisStore:
         )
         # Given a pool, redis-py does not try again: not ten times with pauses, as it does by default. Before each
         # command it looks whether the server has closed the connection, and takes a new one.
-        self._client: Any = redis.Redis(connection_pool=pool)  # its methods have no types
-        self._command: Callable[..., Any] = self._client.execute_command
-        self._pool = pool
-        self._forget()
-        after_fork(self._forget)
+        return redis.Redis(connection_pool=pool)
 
     def _forget(self) -> None:
         """In a child (redis-py forgets the connections itself): the leases are the parent's, its thread is not here."""
@@ -108,7 +115,7 @@ class RedisStore:
             self._closed.set()
             self._any_lease.set()
             renewal.join()
-        self._pool.disconnect()
+        self._client.connection_pool.disconnect()
         self._forget()
 
     def get(self, event_id: str) -> Entry | None:
@@ -197,6 +204,25 @@ class RedisStore:
         milliseconds = max(1, ceil(1000 * lifetime))
         return bool(self._command("EVAL", REPLACE, 1, key, _argument(held), _argument(new), milliseconds))
 
+    def _command(self, *words: object) -> Any:
+        client = self._client
+        try:
+            return client.execute_command(*words)
+        except redis.ResponseError as exc:
+            self._leave_if_demoted(client, exc)
+            raise
+
+    def _leave_if_demoted(self, client: Any, error: object) -> None:
+        """Leave a server that is the primary no more: another one may have its name by now.
+
+        redis-py would keep the connections.
+        """
+        if isinstance(error, DEMOTED) or "READONLY" in str(error) or "NOREPLICAS" in str(error):
+            with self._leases_lock:
+                if self._client is client:
+                    self._client = self._new_client()
+                    client.connection_pool.leave()
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         with self._commands.slot():
@@ -228,10 +254,12 @@ class RedisStore:
             # A lease that cannot be prolonged is lost, and somebody else may fetch as well: no answer is wrong by that.
             with suppress(redis.RedisError, OSError):
                 # All in one round trip. What Redis says against one of them does not keep it from the others.
-                renewals = self._client.pipeline(transaction=False)
+                client = self._client
+                renewals = client.pipeline(transaction=False)
                 for key, value in leases.items():
                     renewals.execute_command("EVAL", RENEW, 1, key, value, round(1000 * LEASE_SECONDS))
-                renewals.execute(raise_on_error=False)
+                for error in renewals.execute(raise_on_error=False):
+                    self._leave_if_demoted(client, error)
 
     def release(self, key: str) -> None:
         """Give a lease back, unless it was lost and is somebody else's now."""
@@ -240,6 +268,29 @@ class RedisStore:
         # Where this fails, the lease ends by itself.
         with suppress(StoreError), self._errors():
             self._replace(key, value, None, LEASE_SECONDS)
+
+
+class _Pool(redis.BlockingConnectionPool):
+    """redis-py's pool, which can also be left while others use its connections."""
+
+    _left = False
+
+    def leave(self) -> None:
+        """Close each connection as soon as nobody uses it."""
+        self._left = True
+        idle = []
+        with suppress(Empty):
+            while True:
+                idle.append(self.pool.get_nowait())
+        for connection in idle:
+            if connection is not None:
+                connection.disconnect()
+            self.pool.put_nowait(connection)
+
+    def release(self, connection: Any) -> None:
+        if self._left:
+            connection.disconnect()
+        super().release(connection)  # type: ignore[no-untyped-call]  # redis-py has no types here
 
 
 class _Lease:

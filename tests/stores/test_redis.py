@@ -20,6 +20,7 @@ from c42_proxy.stores.records import to_bytes
 from c42_proxy.stores.redis import LEASE_SECONDS, RedisStore
 from c42_proxy.stores.tiered import RETRY_SECONDS, TieredStore
 from harness.needs import needs
+from harness.processes import until
 from harness.redis_server import RedisServer
 
 from .neighbour import LIFETIME, NAMESPACE, NOW, entry
@@ -368,6 +369,54 @@ class FailureTest(RedisTest):
             self.assertEqual(["WARNING", "INFO"], [record.levelname for record in logs.records])
             store.put("b", entry("b"), NOW)
             self.assertEqual(entry("b"), self.open_at(server.url).get("b"))
+
+    def test_moved(self) -> None:
+        """A primary that became a replica is left: all is written to the one that has its name now, leases as well."""
+        with RedisServer() as old, RedisServer() as new:
+            resolve, named = socket.getaddrinfo, old
+
+            def at(host: str, *arguments: object, **words: object) -> object:
+                if host != "cache.example":
+                    return resolve(host, *arguments, **words)  # type: ignore[arg-type]  # as they came
+                return resolve("127.0.0.1", named.port, type=socket.SOCK_STREAM)
+
+            self.enterContext(patch("socket.getaddrinfo", at))
+            seconds = 100.0
+            store = self.open_at("redis://cache.example/0")
+            tiered = TieredStore(
+                *(MemoryStore(1_000_000), store),
+                clock=lambda: NOW,
+                metrics=Metrics(),
+                monotonic=lambda: seconds,
+            )
+
+            def is_written(name: str) -> bool:
+                tiered.change_state(name, lambda _held: "x", 60)
+                return tiered.put(name, entry(name), NOW).shared and not tiered.failed
+
+            with ThreadPoolExecutor(8) as threads:
+                list(threads.map(store.get, ["a"] * 50))
+            self.assertTrue(is_written("a"))
+            lease = tiered.lease("held")
+            assert lease is not None
+            old.command("REPLICAOF", "127.0.0.1", str(new.port))
+            until(lambda: b"master_link_status:up" in old.command("INFO", "replication"), "a replica")
+            with self.assertLogs("c42_proxy.stores", "INFO") as logs:
+                self.assertFalse(is_written("b"))
+                # Its name has not moved yet.
+                seconds += RETRY_SECONDS
+                self.assertFalse(is_written("b"))
+                named = new
+                seconds += RETRY_SECONDS
+                self.assertTrue(is_written("b"))
+            self.assertEqual(["WARNING", "INFO"], [record.levelname for record in logs.records])
+            self.assertIsNotNone(tiered.lease("b"))
+            for kind in ("event", "note", "lease"):
+                self.assertEqual(b":1\r\n", new.command("EXISTS", self.key(kind, "b")), kind)
+            # The one client is who asks for the list.
+            until(lambda: old.command("CLIENT", "LIST", "TYPE", "normal").count(b"id=") == 1, "no other client")
+            with lease:
+                pass
 
     def test_passwords(self) -> None:
         """With its password a Redis is used; without or with a wrong one it fails, and the error does not tell it."""
