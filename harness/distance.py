@@ -4,11 +4,15 @@ It is a process of its own: the threads of a test must not hold it up.
 """
 
 import asyncio
+import os
 import socket
 import sys
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
+
+import uvloop
 
 from harness.processes import Process, clean_environ, free_port, until
 
@@ -47,8 +51,7 @@ class _Later(asyncio.Protocol):
         self._due: deque[bytes] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # to uvloop, its own are none
         if self.other is not None:
             self.other.other = self
             self.other.transport.resume_reading()
@@ -95,4 +98,8 @@ async def _serve(port: int, target: int, milliseconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    with suppress(PermissionError):
+        # Where there are wires, a machine that is busy does not make them longer.
+        os.nice(-10)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
