@@ -28,9 +28,9 @@ def measure(bench: Bench) -> Section:
     """Latency, growth with the subscribers, and CPU of misses."""
     section = Section(
         "Misses",
-        f"Events that are not cached, one after the other; C42 takes {1000 * LATENCY:.0f} ms for each call "
-        "(no time at all where CPU is measured). In turn with them, a client makes the slower of C42's two calls itself. "
-        "The plain `requests` calls are a script that calls `requests.get(...).json()` twice for each event.",
+        f"Events that are not cached, one after the other; C42 takes {1000 * LATENCY:.0f} ms for each "
+        "call (no time at all where CPU is measured). In turn with them, a client makes the slower of C42's two calls "
+        "itself. The plain `requests` calls are a script that calls `requests.get(...).json()` twice for each event.",
     )
     with ExitStack() as running:
         servers = {

@@ -30,9 +30,9 @@ def measure(bench: Bench) -> Section:
     section = Section(
         "The shared tier",
         "One client asks for events that are in the shared tier alone, then for the same ones again: the difference is "
-        "the cost of the tier. For comparison, a plain read of the same records with the client library (`SELECT` by key, "
-        f"`GET`). Medians, in µs. A store may hang, so a thread reads it, not the event loop: to a thread and back takes "
-        f"{hop} µs. The proxy also checks what it reads, and prepares the answer.",
+        "the cost of the tier. For comparison, a plain read of the same records with the client library (`SELECT` by "
+        "key, `GET`). Medians, in µs. A store may hang, so a thread reads it, not the event loop: to a thread and back "
+        f"takes {hop} µs. The proxy also checks what it reads, and prepares the answer.",
     )
     rows = []
     with RedisServer() as server:
