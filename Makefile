@@ -36,9 +36,8 @@ live: .venv/installed-dev ## the features against gunicorn's workers, with each 
 	$(BIN)/python -m behave --format failures -D driver=live -D store=sqlite
 	$(BIN)/python -m behave --format failures -D driver=live -D store=redis
 
-unit: .venv/installed-dev ## the unit tests, with real servers where a test needs them
-	$(COVERAGE) -m unittest discover --start-directory tests --top-level-directory .
-	$(COVERAGE) -m unittest discover --start-directory tools --top-level-directory .
+unit: .venv/installed-dev ## the unit tests, in a random order; SEED=... repeats one, TESTS=... names some
+	$(COVERAGE) -m harness.runner $(if $(SEED),--seed $(SEED)) $(TESTS)
 
 features: .venv/installed-dev ## print and run the specification, scenario by scenario
 	$(BIN)/behave

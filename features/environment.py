@@ -16,6 +16,7 @@ from features import drivers
 from features.support import parameters
 from features.support.world import World
 from harness.needs import REQUIRE_ALL
+from harness.watch import Watch
 
 parameters.register()
 
@@ -41,7 +42,14 @@ def before_all(context: Context) -> None:
         context.config.reporters.clear()
         raise
     context.add_cleanup(context.driver.close)
+    context.watch = Watch()
     context.tags_of_driver = ActiveTagMatcher({"store": store})
+
+
+def after_all(context: Context) -> None:
+    if "watch" in context:
+        noted = context.watch.taken()
+        assert not noted, "\n".join(noted)
 
 
 def before_feature(context: Context, feature: Feature) -> None:

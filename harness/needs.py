@@ -1,4 +1,4 @@
-"""Tests that need a program which not every machine has."""
+"""Tests that need a program which not every machine has, and tests that one platform is enough for."""
 
 import os
 import shutil
@@ -7,27 +7,19 @@ from collections.abc import Callable
 from typing import TypeVar
 
 REQUIRE_ALL = "C42_REQUIRE_ALL"
+"""With 1, nothing may be skipped but what `tests/skips.toml` lists: see `harness.runner`."""
+
+PLATFORM = "C42_PLATFORM"
+"""Set by `scripts/platform` to the name of a platform beside the machine itself."""
 
 TestClass = TypeVar("TestClass", bound=type[unittest.TestCase])
 
 
 def needs(program: str) -> Callable[[TestClass], TestClass]:
-    """Skip a test class, saying why, where `program` is not there. With C42_REQUIRE_ALL=1 that is a failure."""
-
-    def mark(test_class: TestClass) -> TestClass:
-        if shutil.which(program):
-            return test_class
-        if os.environ.get(REQUIRE_ALL) == "1":
-            # Not here: the other classes of the module can do without.
-            test_class.setUpClass = classmethod(_fail_for(program))  # type: ignore[method-assign,assignment]  # so
-            return test_class
-        return unittest.skip(f"{program} is not there")(test_class)
-
-    return mark
+    """Skip a test class, saying why, where `program` is not there."""
+    return unittest.skipUnless(shutil.which(program), f"{program} is not there")
 
 
-def _fail_for(program: str) -> Callable[[object], None]:
-    def fail(_class: object) -> None:
-        raise AssertionError(f"{program} is not there, and {REQUIRE_ALL}=1")
-
-    return fail
+def one_platform_is_enough(test_class: TestClass) -> TestClass:
+    """Skip a test class on the platforms beside the machine itself: what it tries is the same on all of them."""
+    return unittest.skipIf(os.environ.get(PLATFORM), "one platform is enough")(test_class)

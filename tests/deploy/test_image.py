@@ -13,7 +13,7 @@ from typing import Any
 
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.settings import FIELDS, FILE_VARIABLE, Settings
-from harness.needs import needs
+from harness.needs import needs, one_platform_is_enough
 from harness.processes import ROOT, clean_environ, run
 
 IMAGE_SECONDS = 400.0
@@ -34,6 +34,7 @@ def _compose() -> list[str]:
 COMPOSE = _compose()
 
 
+@one_platform_is_enough
 @needs(COMPOSE[0] if COMPOSE else "docker-compose")
 class Containers(unittest.TestCase):
     """docker-compose.yml, as Compose itself understands it."""
@@ -220,6 +221,7 @@ class Pins(unittest.TestCase):
         self.assert_in_step(self.project["build-system"]["requires"], "requirements-build.txt")
 
 
+@one_platform_is_enough
 @needs("buildah")
 @needs("mmdebstrap")
 @needs("runc")

@@ -191,7 +191,7 @@ class LocksTest(SqliteTest):
 
     def test_neighbours(self) -> None:
         """A lock is of one number: to take it and to leave it leaves the next one as it is."""
-        path = self.folder / "locks"
+        path = self.folder / "a-leases"
 
         def is_free(number: int) -> None:
             self.assertIsNotNone(FileLocks(path).take(number))

@@ -20,7 +20,7 @@ from c42_proxy.settings import Settings
 from c42_proxy.version import __version__
 from features.support.expectations import lasting
 from harness.browser import chromium, opened
-from harness.needs import needs
+from harness.needs import needs, one_platform_is_enough
 from harness.processes import ROOT, clean_environ
 from tools.spec_page.anchors import Anchors
 from tools.spec_page.failure import without_places
@@ -611,6 +611,7 @@ def _(context):
 """
 
 
+@one_platform_is_enough
 @needs("chromium")
 class TestInABrowser(unittest.TestCase):
     browser: ClassVar[Browser]

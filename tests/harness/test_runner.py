@@ -1,0 +1,103 @@
+"""The runner of the tests finds what a run of unittest alone would not."""
+
+import re
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from textwrap import dedent
+
+from harness.needs import PLATFORM, REQUIRE_ALL
+from harness.processes import ROOT, clean_environ, run
+from harness.runner import differences, expected_skips
+
+SECONDS = 60.0
+HEAD = """\
+import socket, sys, threading, unittest, warnings
+done = []
+
+class Small(unittest.TestCase):
+"""
+
+
+class RunnerTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def ran(self, body: str, *options: str, **variables: str) -> tuple[int, str]:
+        """The exit status of a run of a class with this body, and what it said."""
+        (self.folder / "small.py").write_text(HEAD + "\n".join(f"    {line}" for line in dedent(body).splitlines()))
+        environ = clean_environ(**variables, PYTHONPATH=f"{ROOT}:{self.folder}", PYTHONDONTWRITEBYTECODE="1")
+        done = run(sys.executable, "-m", "harness.runner", "small", *options, environ=environ, seconds=SECONDS)
+        return done.returncode, done.stdout + done.stderr
+
+    def assert_fails(self, test: str, says: str) -> None:
+        status, said = self.ran(f"def test(self):\n    {test}")
+        self.assertEqual(1, status, said)
+        self.assertIn(says, said)
+
+    def test_all_is_well(self) -> None:
+        """What closes all that it opened passes."""
+        status, said = self.ran("def test(self):\n    socket.socket().close()")
+        self.assertEqual(0, status, said)
+
+    def test_left_open(self) -> None:
+        """What nobody closes fails the run, also where the object is gone."""
+        self.assert_fails("done.append(socket.socket())", "descriptor")
+        self.assert_fails("socket.socket()", "ResourceWarning: unclosed <socket")
+
+    def test_a_thread(self) -> None:
+        """A thread that an exception ends fails the run, and so does one that goes on."""
+        self.assert_fails("threading.Thread(target=lambda: 1 / 0).start()", "ZeroDivisionError")
+        self.assert_fails("threading.Thread(target=threading.Event().wait, daemon=True).start()", "a thread:")
+
+    def test_a_warning(self) -> None:
+        """A warning fails the test that it comes from."""
+        self.assert_fails("warnings.warn('old', DeprecationWarning)", "DeprecationWarning: old")
+
+    def test_order(self) -> None:
+        """A test that relies on another one fails with some seed; the same seed gives the same order."""
+        pair = """
+            def test_first(self):
+                done.append(1)
+            def test_second(self):
+                self.assertTrue(done)
+            def tearDown(self):
+                print(self.id())
+        """
+        runs = {seed: self.ran(pair, "--seed", str(seed)) for seed in range(6)}
+        self.assertEqual({0, 1}, {status for status, _said in runs.values()}, runs)
+        self.assertEqual(_order(runs[3][1]), _order(self.ran(pair, "--seed", "3")[1]))
+        self.assertIn("The order is that of seed 3", runs[3][1])
+
+    def test_skipped(self) -> None:
+        """What is skipped is told; where all is required, it fails unless it is listed."""
+        body = "def test(self):\n    self.skipTest('no such program')"
+        status, said = self.ran(body)
+        self.assertEqual(0, status, said)
+        self.assertIn("skipped: small.Small.test: no such program", said)
+        status, said = self.ran(body, **{REQUIRE_ALL: "1", PLATFORM: "trixie"})
+        self.assertEqual(1, status, said)
+        self.assertIn("trixie: skipped, and not listed: small.Small.test (no such program)", said)
+
+    def test_listed(self) -> None:
+        """A test that is listed and runs all the same is told as well, where all tests were to run."""
+        listed = {"a": "why"}
+        self.assertEqual([], differences({"a": "why"}, listed, whole=True))
+        self.assertEqual(["listed, and not skipped: a (why)"], differences({}, listed, whole=True))
+        self.assertEqual([], differences({}, listed, whole=False))
+        self.assertEqual(2, len(differences({"a": "another reason"}, listed, whole=True)))
+
+    def test_platforms(self) -> None:
+        """On the machine itself nothing is skipped; on each other platform something is listed."""
+        self.assertEqual({}, expected_skips(""))
+        for platform in ("forky", "lowest", "trixie"):
+            self.assertTrue(expected_skips(platform), platform)
+
+
+def _order(said: str) -> list[str]:
+    return re.findall(r"small\.Small\.test_\w+(?= *$)", said, re.M)
+
+
+if __name__ == "__main__":
+    unittest.main()
