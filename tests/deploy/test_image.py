@@ -203,10 +203,12 @@ class Pins(unittest.TestCase):
         self.assertEqual(len(re.findall(r"(?m)^[a-zA-Z]", text)), len(pinned))
         direct = set()
         for requirement in wanted:
-            package, at_least = requirement.split(">=")
+            package, _, versions = requirement.partition(">=")
+            at_least, _, below = versions.partition(",<")
             direct.add(package)
             self.assertIn(package, pinned, "run `make pins`")
             self.assertGreaterEqual(_numbers(pinned[package]), _numbers(at_least), f"{package}: run `make pins`")
+            self.assertTrue(not below or _numbers(pinned[package]) < _numbers(below), f"{package}: run `make pins`")
         for package, _version, rest in blocks:
             self.assertIn("--hash=sha256:", rest, package)
             via = set(re.findall(r"(?m)^ +# +(?:via )?([a-z0-9-]+)(?: \(pyproject.toml\))?$", rest))

@@ -96,7 +96,7 @@ class RunnerTest(unittest.TestCase):
 
 
 def _order(said: str) -> list[str]:
-    return re.findall(r"small\.Small\.test_\w+(?= *$)", said, re.M)
+    return re.findall(r"small\.Small\.test_\w+(?= *$)", said, re.MULTILINE)
 
 
 if __name__ == "__main__":
