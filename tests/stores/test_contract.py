@@ -406,7 +406,7 @@ class SqliteContractTest(SharedContract):
         return store
 
     def write_raw(self, key: str, record: bytes) -> None:
-        store = self.open()
+        store = self.open_shared()
         store.get(key)
         assert isinstance(store, SqliteStore)
         assert store._connection is not None
@@ -463,23 +463,11 @@ class TieredSqliteContractTest(SqliteContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
         return Tiered(super().open(namespace))
 
-    def write_raw(self, key: str, record: bytes) -> None:
-        SqliteContractTest.write_raw(_Plain(self.url), key, record)
-
 
 @needs("redis-server")
 class TieredRedisContractTest(RedisContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
         return Tiered(super().open(namespace))
-
-
-class _Plain(SqliteContractTest):
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.url = url
-
-    def runTest(self) -> None:
-        """No test: only a way to the file."""
 
 
 class RecordsTest(unittest.TestCase):
@@ -543,6 +531,7 @@ class OpeningTest(unittest.TestCase):
     def open(self, **values: object) -> SharedStore:
         store = open_shared(self.settings(**values), lambda: NOW)
         assert store is not None
+        self.addCleanup(store.close)
         return store
 
     def test_memory(self) -> None:
