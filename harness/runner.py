@@ -11,6 +11,7 @@ What is skipped is listed. With C42_REQUIRE_ALL=1 it must be what `tests/skips.t
 import argparse
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -33,8 +34,8 @@ SKIPS = ROOT / "tests" / "skips.toml"
 END_SECONDS = 5.0
 """For a thread that ends by itself."""
 
-LOCK_FILES = "-leases"
-"""How the names of lock files end: a process never closes one (see `c42_proxy.stores.locks`)."""
+KEPT = re.compile(r"-leases( \(deleted\))?$|^/dev/shm/pym-")
+"""What a process keeps open until it ends: lock files (see `c42_proxy.stores.locks`), and multiprocessing's memory."""
 
 
 class LeftBehind(AssertionError):
@@ -151,14 +152,14 @@ def _module(test: unittest.TestCase) -> str:
 
 
 def _descriptors() -> set[tuple[int, str]]:
-    """The files and sockets that are open, but for lock files."""
+    """The files and sockets that are open, but for those that are kept."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
         try:
             what = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:  # that of the listing
             continue
-        if not what.removesuffix(" (deleted)").endswith(LOCK_FILES):
+        if not KEPT.search(what):
             found.add((int(name), what))
     return found
 
