@@ -15,6 +15,7 @@ from .caching.limits import FETCHES_AT_ONCE
 from .events import Events
 from .observability.logs import configure_logs
 from .observability.metrics import Metrics
+from .observability.queued_lines import QueuedLines
 from .settings import Settings
 from .stores.contract import Store
 from .stores.memory import MemoryStore
@@ -72,6 +73,7 @@ def build(
     opened = ExitStack()
     budget = settings.timeout
     metrics = metrics or Metrics()
+    QueuedLines.count_dropped = metrics.log_records_dropped.inc
     if session is None:
         session = opened.enter_context(new_session(CALLS_AT_ONCE + PAGES_AT_ONCE))
     shared = store or open_shared(settings, clock)

@@ -9,6 +9,7 @@ import structlog
 
 from ..settings import Settings
 from . import correlation
+from .queued_lines import QueuedLines
 
 MASK = "***"
 
@@ -46,7 +47,7 @@ def configure_logs(settings: Settings) -> None:
             _Masker(settings.api_token.get_secret_value()),
         ],
     )
-    handler = logging.StreamHandler()
+    handler = QueuedLines(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     # urllib3 quotes what it received, which may be an echo of our own request.

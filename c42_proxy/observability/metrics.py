@@ -88,6 +88,11 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=registry,
         )
+        self.log_records_dropped = Counter(
+            "c42_proxy_log_records_dropped",
+            "Log lines that were dropped, because nobody read those before them.",
+            registry=registry,
+        )
         self.memory_entries = Gauge(
             "c42_proxy_memory_entries",
             "Answers in the memory of the workers.",

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import unittest
-from contextlib import closing
+from contextlib import closing, redirect_stderr
 from typing import Any
 
 import responses
@@ -92,14 +92,14 @@ class RequestLogTest(CorrelationTest):
         root = logging.getLogger()
         self.addCleanup(setattr, root, "handlers", root.handlers)
         self.addCleanup(root.setLevel, root.level)
-        logs.configure_logs(self.settings.model_copy(update={"log_level": level}))
-        (handler,) = root.handlers
-        assert isinstance(handler, logging.StreamHandler)
-        stream: io.StringIO = io.StringIO()
-        handler.setStream(stream)
+        stream = io.StringIO()
+        with redirect_stderr(stream):
+            logs.configure_logs(self.settings.model_copy(update={"log_level": level}))
         return self.clients(), stream
 
     def logged(self, stream: io.StringIO) -> list[dict[str, Any]]:
+        for handler in logging.getLogger().handlers:
+            handler.flush()
         lines = [json.loads(line) for line in stream.getvalue().splitlines()]
         stream.seek(0)
         stream.truncate()
@@ -142,6 +142,8 @@ class RequestLogTest(CorrelationTest):
         clients, stream = self.lines()
         for client in clients:
             client.get(PATH, headers={"X-Request-ID": "mine"})
+            for handler in logging.getLogger().handlers:
+                handler.flush()
             lines = [json.loads(line) for line in stream.getvalue().splitlines()]
             refused = [line for line in lines if line["event"] == "C42 refuses our token"]
             self.assertEqual({line["request_id"] for line in refused}, {"mine"})

@@ -42,6 +42,8 @@ class LogsTest(unittest.TestCase):
 
     @property
     def text(self) -> str:
+        for handler in logging.getLogger().handlers:
+            handler.flush()
         return self.stderr.getvalue()
 
     @property

@@ -1,0 +1,102 @@
+"""Log lines that nobody waits for: a thread of their own writes them, and what is too much is dropped and counted.
+
+A pipe that nobody reads is full after 64 KiB. Whoever writes to it then stands still, with all requests behind it.
+"""
+
+import logging
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Condition, Thread
+from typing import ClassVar, TextIO
+
+log = logging.getLogger(__name__)
+
+MAX_QUEUED = 4096
+FLUSH_SECONDS = 1.0
+"""How long the end of a process waits for its last lines to be read."""
+
+
+class QueuedLines(logging.Handler):
+    """Writes to `stream`. Thread-safe; in a process that is forked, it begins anew with a thread of that process."""
+
+    count_dropped: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
+    """Called for each line that is dropped, by all handlers of a process."""
+
+    def __init__(self, stream: TextIO, *, max_queued: int = MAX_QUEUED) -> None:
+        super().__init__()
+        self._stream = stream
+        self._max_queued = max_queued
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._queue: deque[str] = deque()
+        self._dropped = 0
+        self._writer: Thread | None = None
+        self._changed = Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by `logging`, one thread at a time."""
+        if self._pid != os.getpid():
+            # What is in the queue is the parent's, and so is its thread, which may have held the lock.
+            self._begin()
+        try:
+            # Here, and not in the other thread: the line may tell of the request that this thread works for.
+            line = self.format(record) + "\n"
+        except Exception:  # noqa: BLE001  # a line that cannot be written must not end what it tells of
+            line = f"a line of {record.name} cannot be written: {record.pathname}:{record.lineno}\n"
+        with self._changed:
+            if len(self._queue) >= self._max_queued:
+                self._dropped += 1
+                QueuedLines.count_dropped()
+                return
+            self._queue.append(line)
+            self._changed.notify_all()
+        if self._writer is None:
+            writer = Thread(target=self._write, name="c42-log", daemon=True)
+            # Where the system gives no thread, the lines wait, and the next one tries again.
+            with suppress(RuntimeError):
+                writer.start()
+                self._writer = writer
+
+    def flush(self) -> None:
+        """Wait until all is written, FLUSH_SECONDS at most. `logging` calls this at the end of the process."""
+        if self._pid == os.getpid():
+            with self._changed:
+                self._changed.wait_for(lambda: not self._queue or self._writer is None, FLUSH_SECONDS)
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._queue) > 0)
+                line = self._queue[0]
+            self._write_line(line)
+            with self._changed:
+                self._queue.popleft()
+                dropped, self._dropped = (0, self._dropped) if self._queue else (self._dropped, 0)
+                self._changed.notify_all()
+            if dropped:
+                log.warning("log lines were dropped, for nobody read them", extra={"lines": dropped})
+
+    def _write_line(self, line: str) -> None:
+        """Each line alone: so those of several processes do not mix."""
+        try:
+            descriptor = self._stream.fileno()
+        except (OSError, ValueError):
+            # No file, but an object that stands for one.
+            with suppress(ValueError):
+                self._stream.write(line)
+                self._stream.flush()
+            return
+        # Not by the stream: the end of the process waits for the lock that it holds while it writes.
+        unwritten = line.encode(errors="backslashreplace")
+        while unwritten:
+            try:
+                unwritten = unwritten[os.write(descriptor, unwritten) :]
+            except BlockingIOError:
+                select.select([], [descriptor], [])
+            except OSError:
+                return
