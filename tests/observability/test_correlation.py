@@ -25,7 +25,7 @@ NEW_ID = re.compile("[0-9a-f]{32}")
 
 
 class CorrelationTest(unittest.TestCase):
-    """Each test runs through Flask alone, and through the front."""
+    """Each test runs through Flask alone, and through the ASGI app."""
 
     def setUp(self) -> None:
         self.c42 = self.enterContext(responses.RequestsMock(assert_all_requests_are_fired=False))

@@ -25,8 +25,8 @@ class MetricsTest(unittest.TestCase):
         settings = Settings(api_token=SecretStr("x"), api_url=API_URL, cache_url="memory://", breaker_threshold=1)
         self.proxy = self.enterContext(closing(build(settings, clock=lambda: self.now)))
         self.ops = self.proxy.ops.test_client()
-        front = self.enterContext(closing(AsWsgi(self.proxy.asgi)))
-        self.clients = {"flask": self.proxy.flask.test_client(), "front": Client(front)}
+        asgi = self.enterContext(closing(AsWsgi(self.proxy.asgi)))
+        self.clients = {"flask": self.proxy.flask.test_client(), "asgi": Client(asgi)}
 
     def c42_answers(self, status: int = 200) -> None:
         self.c42.reset()
@@ -86,25 +86,25 @@ class MetricsTest(unittest.TestCase):
         """A pause and a wait are told by their ends, and named by /readyz while they last: it stays ready."""
         self.assertEqual(self.ops.get("/readyz").get_json(), {"status": "ready", "degraded": []})
         self.c42_answers(500)
-        self.clients["front"].get(PATH)
+        self.clients["asgi"].get(PATH)
         self.assertEqual(self.samples()["c42_proxy_upstream_paused_until_timestamp_seconds"], self.now + 5)
         self.assertEqual(self.ops.get("/readyz").get_json(), {"status": "degraded", "degraded": ["c42-down"]})
         self.now += 5
         self.c42_answers(429)
-        self.clients["front"].get(PATH)
+        self.clients["asgi"].get(PATH)
         self.assertEqual(self.samples()["c42_proxy_upstream_wait_until_timestamp_seconds"], self.now + 30)
         answer = self.ops.get("/readyz")
         self.assertEqual((answer.status_code, answer.get_json()["degraded"]), (200, ["told-to-wait"]))
         self.now += 30
         self.c42_answers()
-        self.clients["front"].get(PATH)
+        self.clients["asgi"].get(PATH)
         self.assertEqual(self.samples()["c42_proxy_upstream_paused_until_timestamp_seconds"], 0)
         self.assertEqual(self.ops.get("/readyz").get_json()["status"], "ready")
 
     def test_memory(self) -> None:
         """Entries and bytes of the memory are told."""
         self.c42_answers()
-        self.clients["front"].get(PATH)
+        self.clients["asgi"].get(PATH)
         found = self.samples()
         self.assertEqual(found["c42_proxy_memory_entries"], 1)
         self.assertGreater(found["c42_proxy_memory_bytes"], 100)

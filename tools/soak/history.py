@@ -143,10 +143,10 @@ class History:
         return [version for version in versions[first:] if version.since <= until]
 
     def _answer(self, request: Request) -> Answer:
-        own, _, front = request.headers.get("cache-status", "").partition(", ")
+        own, _, nginx = request.headers.get("cache-status", "").partition(", ")
         marks = self._marks(request)
         fetch = self.fetches_by_call.get(marks.title.call) if marks is not None else None
-        return Answer(request, own, _kind(request, own, front), marks, fetch, expires_of(request))
+        return Answer(request, own, _kind(request, own, nginx), marks, fetch, expires_of(request))
 
     def _marks(self, request: Request) -> Marks | None:
         if request.status == 304:
@@ -184,9 +184,9 @@ _FORMS: tuple[tuple[Kind, str], ...] = (
 )
 
 
-def _kind(request: Request, own: str, front: str) -> Kind:
+def _kind(request: Request, own: str, nginx: str) -> Kind:
     if request.status is not None and request.status >= 500:
         return "problem"
-    if front == "nginx; hit":
+    if nginx == "nginx; hit":
         return "hit of nginx"
     return next((kind for kind, form in _FORMS if re.fullmatch(form, own)), "unknown")

@@ -40,10 +40,10 @@ T = TypeVar("T")
 
 
 def measure(bench: Bench) -> Section:
-    """The front under each worker: speed, signals, connections that do not behave, memory."""
+    """The ASGI app under each worker: speed, signals, connections that do not behave, memory."""
     section = Section(
         "Which ASGI worker",
-        "The front under our worker (uvicorn's, with httptools) and under gunicorn's own with uvloop. Signals: TERM "
+        "The ASGI app under our worker (uvicorn's, with httptools) and under gunicorn's own with uvloop. Signals: TERM "
         f"while a request waits {SLOW} s for C42, and HUP each second under load. Connections: watched for "
         f"{bench.plan.patience:.0f} s with `--keep-alive {KEEP_ALIVE}`.",
     )

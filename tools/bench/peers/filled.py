@@ -46,11 +46,11 @@ class EveryEvent:
         pass
 
 
-async def _fill(front: AsgiApp) -> None:
+async def _fill(app: AsgiApp) -> None:
     async def answer_some(first: int) -> None:
         for number in range(first, CACHED, AT_ONCE):
             path = f"/events-with-subscriptions/1-{number}/"
-            await front({"type": "http", "method": "GET", "path": path, "headers": []}, _nothing, _nobody)
+            await app({"type": "http", "method": "GET", "path": path, "headers": []}, _nothing, _nobody)
 
     await asyncio.gather(*map(answer_some, range(AT_ONCE)))
 
@@ -65,6 +65,6 @@ async def _nobody(_message: object) -> None:
 
 def app() -> AsgiApp:
     """For gunicorn's `module:app()`, called in the worker."""
-    front = build(Settings.from_env(), store=EveryEvent()).asgi
-    asyncio.run(_fill(front))
-    return front
+    asgi = build(Settings.from_env(), store=EveryEvent()).asgi
+    asyncio.run(_fill(asgi))
+    return asgi
