@@ -8,7 +8,10 @@ Feature: Combining an event with its subscribers
     Scenario: an event with two subscribers
       Given the event "Tea" with the subscribers Zoë and Ford
       When it is requested
-      Then the answer consists of its id, the title "Tea", and the names Zoë and Ford, and of nothing else
+      Then the answer is exactly this
+        """
+        {"id":"ID","title":"Tea","names":["Zoë","Ford"]}
+        """
 
     Scenario: an event without a title
       Given an event without a title, with the subscriber Arthur
@@ -73,6 +76,36 @@ Feature: Combining an event with its subscribers
         | without a first name           |
         | whose first name is empty      |
         | whose first name is all spaces |
+
+  Rule: Whoever is subscribed is named, whatever they have answered to the invitation
+
+    Scenario Outline: a subscriber who <has answered>
+      Given the event "Tea" with the subscriber Arthur
+      And the next subscriber is Zaphod, who <has answered>
+      When it is requested
+      Then it names Arthur and Zaphod
+
+      Examples: whatever the answer, or none
+        | has answered     |
+        | has not answered |
+        | comes            |
+        | may come         |
+        | does not come    |
+
+  Rule: Anybody who reaches the proxy may ask
+    The proxy does not ask who an app is, and asks C42 with its own token alone. Who can reach the proxy, the operator decides.
+
+    Scenario Outline: an app with <what>
+      Given the event "Tea" with the subscriber Arthur
+      When it is requested by an app with <what>
+      Then it names Arthur
+      And C42 has been asked with the proxy's token alone
+
+      Examples: whatever it says of itself
+        | what               |
+        | nothing to show    |
+        | a token of its own |
+        | a cookie           |
 
   Rule: A list that changes while it is read is read once more
     On each page C42 says how many subscribers there are. If two pages differ in that, somebody has joined or left in the

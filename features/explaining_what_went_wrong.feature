@@ -33,6 +33,26 @@ Feature: Explaining what went wrong
         | answers with garbled text           | C42's answer cannot be used |
         | answers with more than 4 megabytes  | C42's answer cannot be used |
 
+  Rule: Each problem is explained to those who make the app
+
+    Scenario Outline: what they read when <when>
+      Given the event "Tea" with the subscriber Arthur
+      And <when>
+      When it is requested
+      Then the app is told that <problem>
+      And the explanation is "<words>"
+
+      Examples: in each case
+        | when                      | problem                            | words                                                                                             |
+        | C42 deletes it            | there is no such event             | C42 has no event ID that this proxy may see, or it was deleted.                                   |
+        | C42 is broken             | C42 cannot be reached or is broken | C42 answered 500. Try again later.                                                                |
+        | C42 cannot be reached     | C42 cannot be reached or is broken | C42 cannot be reached or broke off. Try again later.                                              |
+        | C42 does not answer       | C42 did not answer in time         | C42 gave no complete answer in time. Try again later.                                             |
+        | C42 refuses the proxy's token | C42 refuses the proxy's token  | C42 refuses the token of this proxy. Only the proxy's operator can mend that.                     |
+        | C42 answers with another event | C42's answer cannot be used   | C42 gave an answer that cannot be used: it is not about the event that was asked for. Try again later. |
+        | C42 asks to wait 7 s      | C42 asks to wait                   | C42 asks us to wait. Try again in 7 s.                                                            |
+        | the proxy has a bug       | the proxy made a mistake           | The proxy made a mistake. Its operator finds it in the log.                                       |
+
   Rule: An app is told how long C42 asks to wait
     Where C42 does not say how long, or nobody can read it, that is 30 s. Where it says more than 1 hour, that is 1 hour.
 

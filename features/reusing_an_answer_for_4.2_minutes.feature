@@ -74,6 +74,36 @@ Feature: Reusing an answer for 4.2 minutes
       When it is requested again 0.001 s later
       Then it names Zaphod and Arthur
 
+    Scenario: somebody leaves, and is invited again
+      Given the event "Dinner" with the subscribers Zaphod and Trillian
+      And "Dinner" has been requested
+      And Zaphod leaves it
+      When it is requested again 4 minutes 11.999 s later
+      Then it names Zaphod and Trillian
+      When it is requested again 0.001 s later
+      Then it names Trillian
+      When Zaphod is invited to it again
+      And it is requested again 4 minutes 12 s later
+      Then it names Zaphod and Trillian
+
+    Scenario: somebody changes their first name
+      Given the event "Dinner" with the subscribers Zaphod and Trillian
+      And "Dinner" has been requested
+      And Trillian changes her first name to Tricia
+      When it is requested again 4 minutes 11.999 s later
+      Then it names Zaphod and Trillian
+      When it is requested again 0.001 s later
+      Then it names Zaphod and Tricia
+
+    Scenario: an event is created just after somebody opened its link
+      Given the event "Dinner", which C42 does not have yet
+      And it has been requested
+      And C42 creates it, with the subscribers Zaphod and Trillian
+      When it is requested again 4 minutes 11.999 s later
+      Then the app is told that there is no such event
+      When it is requested again 0.001 s later
+      Then it names Zaphod and Trillian
+
   Rule: Each event has 4 minutes 12 s of its own
 
     Scenario: two events
@@ -169,6 +199,26 @@ Feature: Reusing an answer for 4.2 minutes
       Then it names Arthur
       And the answer must not be kept
       And the answer came too late to be remembered
+
+  Rule: What proxies remember in one place, all of them give
+    Where answers are remembered, the operator decides: in a file for the proxies of one machine, or in a service for several
+    machines. A proxy that remembers in its own memory alone forgets with each restart.
+
+    Scenario Outline: <what happens>
+      Given the proxies of this machine remember answers in one file
+      And "Tea" has been requested
+      When <what happens>
+      And it is requested again 4 minutes 11.999 s later
+      Then it names Arthur
+      And the answer comes from another proxy than the first one
+      And C42 has been asked once
+      When it is requested again 0.001 s later
+      Then C42 has been asked twice
+
+      Examples: whichever proxy gives the answer
+        | what happens                     |
+        | the proxy is restarted           |
+        | apps request from a second proxy |
 
   Rule: Memory is bounded: what has not been requested for the longest is forgotten first
     How much room there is, the operator decides.

@@ -81,6 +81,22 @@ Feature: Riding out an outage
       When it is requested again 5 minutes later
       Then the app is told that C42 cannot be reached or is broken
 
+  Rule: Whoever leaves an event is named for 1 hour 4 minutes 12 s at the longest
+    That is 4 minutes 12 s while C42 answers, and 1 hour more while C42 fails.
+
+    Scenario: somebody leaves, and C42 fails
+      Given the event "Dinner" with the subscribers Zaphod and Trillian
+      And "Dinner" has been requested
+      And Zaphod leaves it
+      And C42 is broken
+      When it is requested again 1 hour 4 minutes 11.9 s later
+      Then it names Zaphod and Trillian
+      When it is requested again 0.1 s later
+      Then the app is told that C42 cannot be reached or is broken
+      When C42 is well again
+      And it is requested again 5 s later
+      Then it names Trillian
+
   Rule: While C42 may not be asked, an expired answer is given at once
     "Sparing C42" says when C42 may not be asked.
 

@@ -70,8 +70,8 @@ Feature: Settling what happens in rare cases
 
     Scenario: a list that never ends
       Given the event "Tea" with the subscriber Arthur
-      And its list of subscribers never ends
       And the proxy is set to give C42 30 s for an answer
+      And its list of subscribers never ends, which takes up to 30 s to find out
       When it is requested
       Then the app is told that C42's answer cannot be used
       And C42 has been asked for 1000 pages of subscribers, each once
@@ -104,6 +104,23 @@ Feature: Settling what happens in rare cases
       Examples: then a missing answer
         | event            | subscribers     | problem                    |
         | answers nonsense | does not answer | C42 did not answer in time |
+
+  Rule: Time zones and daylight saving time play no part
+
+    Scenario Outline: the clocks go <how> in Amsterdam, where the proxy runs
+      Given the event "Tea" with the subscriber Arthur
+      And it is <now> UTC, a minute before the clocks change
+      And it has been requested
+      When it is requested again 4 minutes 11.999 s later
+      Then the answer is valid until <end> UTC
+      And C42 has been asked once
+      When it is requested again 0.001 s later
+      Then C42 has been asked twice
+
+      Examples: in autumn and in spring
+        | how     | now                 | end                 |
+        | back    | 2016-10-30 00:59:00 | 2016-10-30 01:03:12 |
+        | forward | 2017-03-26 00:59:00 | 2017-03-26 01:03:12 |
 
   Rule: A clock that is set back keeps no answer alive
     Computers' clocks differ a little: up to a second is nothing unusual. After more than that, nobody knows how old an answer

@@ -36,6 +36,21 @@ Feature: Sparing C42
       Then all of them are told that C42 cannot be reached or is broken
       And C42 has been asked once
 
+  Rule: What an event costs at the most does not depend on how many look at it
+    An answer is reused for 4 minutes 12 s: an event that somebody always looks at is asked for 14.3 times an hour. With up to
+    a hundred subscribers that makes 28.6 calls an hour, 14.3 of each kind; with 250 subscribers, 57.
+
+    Scenario Outline: an event with <number> subscribers that somebody always looks at
+      Given the event "Dinner" with <number> subscribers
+      When "Dinner" is requested every 12 s for 42 minutes
+      Then C42 has been asked 10 times
+      And C42 has received <calls> calls
+
+      Examples: in 42 minutes, so that it is 10 times
+        | number | calls |
+        | 100    | 20    |
+        | 250    | 40    |
+
   Rule: What failed less than 1 s ago is not tried again
     So those who request an event together are told the same.
 

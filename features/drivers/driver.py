@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 START = datetime(2016, 10, 21, 15, 0, 0, tzinfo=UTC)
 """When each scenario begins."""
+TIME_ZONE = "Europe/Amsterdam"
+"""Where the proxy runs."""
 
 
 class Driver(Protocol):

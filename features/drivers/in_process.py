@@ -1,5 +1,7 @@
 """What the drivers in this process share: C42 is mocked, and the time is frozen."""
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ from freezegun import freeze_time
 from c42_proxy.app import Proxy, build
 from c42_proxy.settings import Settings
 from features.drivers import wires
-from features.drivers.driver import START, broken_clock
+from features.drivers.driver import START, TIME_ZONE, broken_clock
 from features.drivers.network import forbid_connections
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class InProcess:
         self._serve = serve
         self._running = ExitStack()
         forbid_connections()
+        os.environ["TZ"] = TIME_ZONE
+        time.tzset()
         # Frozen once for all: it takes longer than a scenario. asyncio needs a clock that goes on, and so does behave,
         # which measures how long a scenario takes.
         self._clock = self._running.enter_context(freeze_time(START, real_asyncio=True, ignore=["behave"]))
@@ -42,7 +46,7 @@ class InProcess:
 
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
-        checked = Settings.from_env({**settings, "C42_CACHE_URL": "memory://"})
+        checked = Settings.from_env({"C42_CACHE_URL": "memory://", **settings})
         proxy = build(checked, clock=broken_clock) if has_bug else build(checked)
         with closing(proxy), self._serve(proxy) as served:
             yield served

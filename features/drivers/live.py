@@ -22,7 +22,7 @@ from c42_proxy.server.gunicorn import Server
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Receive, Scope, Send
 from features.drivers import wires
-from features.drivers.driver import START, broken_clock
+from features.drivers.driver import START, TIME_ZONE, broken_clock
 from harness.processes import Process, clean_environ, free_port
 from harness.redis_server import RedisServer
 
@@ -77,7 +77,7 @@ class Live:
             self._scenarios = 0
             self._port = free_port()
             workers = 1 if store == "memory" else WORKERS
-            environ = clean_environ(FEATURES_PORT=str(self._port), WEB_CONCURRENCY=str(workers))
+            environ = clean_environ(FEATURES_PORT=str(self._port), WEB_CONCURRENCY=str(workers), TZ=TIME_ZONE)
             command = [sys.executable, "-m", "features.drivers.live", str(folder)]
             self._process = running.enter_context(Process(command, environ))
             self._process.wait_until_says("Booting worker")
@@ -96,8 +96,8 @@ class Live:
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
         self._scenarios += 1
-        settings = {"C42_TIMEOUT": str(BUDGET_SECONDS), "C42_LOG_LEVEL": "warning", **settings}
-        settings["C42_CACHE_URL"] = self._url
+        defaults = {"C42_TIMEOUT": str(BUDGET_SECONDS), "C42_LOG_LEVEL": "warning", "C42_CACHE_URL": self._url}
+        settings = {**defaults, **settings}
         self._folder.scenario = json.dumps({"number": self._scenarios, "settings": settings, "has_bug": has_bug})
         yield self._ask
 

@@ -1,6 +1,6 @@
 """Answers: what an app is told."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from behave import then
@@ -11,6 +11,7 @@ from features.support.answers import (
     expect_names,
     expect_not_to_be_kept,
     expect_problem,
+    explanation,
     origin,
     problem_of,
     title_of,
@@ -86,16 +87,20 @@ def answer_names_all_subscribers_whatever_their_count(context: Context, number: 
     expect(given == {count}, f"C42 has given {count} as their count, and no other", f"{given or 'no wrong count'}")
 
 
-@then('the answer consists of its id, the title "{title:Title}", and the names {names:Names}, and of nothing else')
-def answer_consists_of_nothing_else(context: Context, title: str, names: list[str]) -> None:
-    quoted = ",".join(f'"{name}"' for name in names)
-    expect_same(f'{{"id":"{context.world.event_id}","title":"{title}","names":[{quoted}]}}', context.world.answer.text)
+@then("the answer is exactly this")
+def answer_is_exactly_this(context: Context) -> None:
+    expect_same(context.text.replace("ID", context.world.event_id), context.world.answer.text)
     expect_same("application/json", f"{context.world.answer.content_type}")
 
 
 @then("the app is told that {problem:Problem}")
 def answer_is_the_problem(context: Context, problem: Problem) -> None:
     expect_problem(context.world.answer, problem)
+
+
+@then('the explanation is "{words:Title}"')
+def problem_is_explained(context: Context, words: str) -> None:
+    expect_same(words.replace(" ID ", f" {context.world.event_id} "), explanation(context.world.answer))
 
 
 @then("the app is told that C42 asks to wait, for {wait:Duration}")
@@ -130,6 +135,18 @@ def answer_is_valid_until(context: Context, life: timedelta) -> None:
         said = f"Cache-Control: {headers['Cache-Control']}, Age: {headers.get('Age', 'none')}"
         none = counted_by_others not in headers and counted_by_others not in headers["Cache-Control"]
         expect(none, "one moment, and no time that each station counts for itself", said)
+
+
+@then("the answer is valid until {moment:Moment} UTC")
+def answer_is_valid_until_a_moment(context: Context, moment: datetime) -> None:
+    expires = context.world.answer.headers.get("Expires")
+    expect(expires and parsedate_to_datetime(expires) == moment, f"valid until {moment}", f"valid until {expires}")
+
+
+@then("the answer comes from another proxy than the first one")
+def answer_comes_from_another_proxy(context: Context) -> None:
+    expect_same("2 proxies have run", f"{context.world.proxies} proxies have run")
+    expect(origin(context.world.answer).startswith("a remembered"), "a remembered answer", origin(context.world.answer))
 
 
 @then("the app is told that its answer is still valid, and is not sent it again")

@@ -8,8 +8,8 @@ from typing import Any
 from behave import given, step, then
 
 from c42_proxy.sandbox.shapes import Person
-from features.support.expectations import expect
-from features.support.fake_c42 import PAGE, Behaviour, Call, id_of, only_at_offset
+from features.support.expectations import expect, expect_same
+from features.support.fake_c42 import PAGE, TOKEN, Behaviour, Call, id_of, only_at_offset
 from features.support.world import PATIENCE_SECONDS, Context
 
 ZAPHOD = Person("Zaphod")
@@ -91,6 +91,17 @@ def somebody_leaves_in_the_first_reading(context: Context) -> None:
 @given("somebody joins the list at its top each time that C42 is asked for the second page")
 def somebody_joins_in_each_reading(context: Context) -> None:
     when_second_page_is_asked_for(context, lambda event_id: context.world.c42.join(event_id, ZAPHOD))
+
+
+@then("C42 has been asked with the proxy's token alone")
+def c42_was_asked_with_the_proxys_token(context: Context) -> None:
+    tokens = context.world.c42.authorizations
+    expect(tokens == {f"Token {TOKEN}"}, f"C42 has been asked with Token {TOKEN} alone", f"{tokens or 'not at all'}")
+
+
+@then("C42 has received {number:d} calls")
+def c42_has_received_calls(context: Context, number: int) -> None:
+    expect_same(f"{number} calls", f"{len(context.world.c42.calls)} calls")
 
 
 @then("C42 has received both questions before it answered")

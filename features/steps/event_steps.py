@@ -1,6 +1,7 @@
 """Events at C42: which there are, who subscribed to them, and how they change."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from behave import given, step
@@ -37,8 +38,9 @@ def subscriber_between_the_two(context: Context, who: Person | None) -> None:
     context.world.c42.join(context.world.event_id, who, 1)
 
 
-@given("its list of subscribers never ends")
-def event_has_an_endless_list(context: Context) -> None:
+@given("its list of subscribers never ends, which takes up to {duration:Duration} to find out")
+def event_has_an_endless_list(context: Context, duration: timedelta) -> None:
+    context.world.expect_budget(duration)
     full_page = json.dumps(page([removed(f"{number}") for number in range(PAGE)]))
     context.world.c42.misbehave(answers(200, full_page), "subscribers")
 
@@ -69,6 +71,36 @@ def event_left_out(context: Context) -> None:
 @step("{name:Name} joins it at the top of its list")
 def somebody_joins_it(context: Context, name: str) -> None:
     context.world.c42.join(context.world.event_id, Person(name))
+
+
+@given("the next subscriber is {name:Name}, who {rsvp:Rsvp}")
+def next_subscriber(context: Context, name: str, rsvp: str | None) -> None:
+    context.world.c42.join(context.world.event_id, Person(name), None, rsvp_status=rsvp)
+
+
+@step("{name:Name} leaves it")
+def somebody_leaves_it(context: Context, name: str) -> None:
+    context.world.c42.unsubscribe(context.world.event_id, name)
+
+
+@step("{name:Name} is invited to it again")
+def somebody_is_invited_again(context: Context, name: str) -> None:
+    context.world.c42.subscribe_again(context.world.event_id, name)
+
+
+@step("{name:Name} changes her first name to {other:Name}")
+def somebody_changes_her_name(context: Context, name: str, other: str) -> None:
+    context.world.c42.rename_person(context.world.event_id, name, other)
+
+
+@given('the event "{title:Title}", which C42 does not have yet')
+def event_that_does_not_exist_yet(context: Context, title: str) -> None:
+    context.world.announce(title)
+
+
+@step("C42 creates it, with the subscribers {names:Names}")
+def c42_creates_it(context: Context, names: list[str]) -> None:
+    context.world.create([Person(name) for name in names])
 
 
 @step("C42 deletes it")

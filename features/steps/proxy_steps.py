@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from behave import given
+from behave import given, when
 
 from features.support.world import Context
 
@@ -33,6 +33,21 @@ def proxy_asks_c42_however_often_it_fails(context: Context) -> None:
 @given("the proxy has room for two answers")
 def proxy_has_room_for_two(context: Context) -> None:
     context.world.set_up(C42_CACHE_MAX_BYTES=str(2 * ROOM_FOR_ONE))
+
+
+@given("the proxies of this machine remember answers in one file")
+def proxies_remember_in_a_file(context: Context) -> None:
+    context.world.set_up(C42_CACHE_URL=f"sqlite:///{context.world.folder()}/answers.sqlite3")
+
+
+@when("the proxy is restarted")
+def proxy_is_restarted(context: Context) -> None:
+    context.world.restart()
+
+
+@when("apps request from a second proxy")
+def second_proxy_is_started(context: Context) -> None:
+    context.world.start_another()
 
 
 @given("the proxy has a bug")

@@ -99,6 +99,11 @@ def request_it_with_an_addition(context: Context) -> None:
     context.world.send(f"{PATH}{context.world.event_id}/?limit=1&names=none")
 
 
+@when("it is requested by an app with {headers:Headers}")
+def request_it_with_headers(context: Context, headers: dict[str, str]) -> None:
+    context.world.request(headers=headers)
+
+
 @when("it is requested without the closing slash")
 def request_it_without_the_slash(context: Context) -> None:
     context.world.send(f"{PATH}{context.world.event_id}", query_string={"a": "b"})

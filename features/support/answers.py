@@ -106,6 +106,11 @@ def expect_names(answer: TestResponse, names: list[str]) -> None:
         expect_same(f"{names[different]} in place {different + 1}", f"{(got or [])[different]}")
 
 
+def explanation(answer: TestResponse) -> str:
+    """What those read who make the app, if the answer is a problem."""
+    return str(_body(answer).get("detail", told(answer)))
+
+
 def title_of(answer: TestResponse) -> str:
     """The title of the event that the answer is, in quotes if it has one."""
     body = _body(answer)

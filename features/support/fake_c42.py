@@ -22,6 +22,8 @@ TOKEN = "the-token-of-the-proxy"
 
 _numbers = count(1)
 
+Subscription = Mapping[str, object]
+
 CallName = Literal["event", "subscribers"]
 CALL_NAMES: tuple[CallName, ...] = ("event", "subscribers")
 
@@ -65,6 +67,9 @@ class FakeC42:
         """Of the events that a scenario gives, by their ids."""
         self.counts_given: set[int | None] = set()
         """What it has given, on purpose, as the number of subscribers."""
+        self.authorizations: set[str | None] = set()
+        """The tokens with which it has been asked."""
+        self._left: dict[tuple[str, str], Subscription] = {}
         self.questions_met = False
         """Whether it has held two questions at the same time, on purpose."""
         self._behaviours: dict[CallName, Behaviour] = {}
@@ -85,6 +90,7 @@ class FakeC42:
         call = Call("event" if offset is None else "subscribers", event_id, offset or 0, self._now())
         with self._lock:
             self.calls.append(call)
+            self.authorizations.add(headers.get("Authorization"))
             if (call.name, call.offset) == ("subscribers", 0) and call.event_id in self._events:
                 self._readings[call.event_id].append(self._events[call.event_id])
         for name, happen in self._happenings:
@@ -121,10 +127,11 @@ class FakeC42:
         self._deleted.add(event_id)
         self._events[event_id] = Sample(removed(event_id))
 
-    def join(self, event_id: str, person: Person | None, place: int = 0) -> None:
-        """One more subscriber, at this place of the list: everybody below moves down by one."""
+    def join(self, event_id: str, person: Person | None, place: int | None = 0, **more: object) -> None:
+        """One more subscriber, at this place of the list (None: its end): everybody below moves down by one."""
         known = self._events[event_id]
-        newcomer = subscription(event_id, len(known.subscriptions), person)
+        newcomer = {**subscription(event_id, len(known.subscriptions), person), **more}
+        place = len(known.subscriptions) if place is None else place
         above, below = known.subscriptions[:place], known.subscriptions[place:]
         self._events[event_id] = Sample(known.event, (*above, newcomer, *below))
 
@@ -132,6 +139,31 @@ class FakeC42:
         """The first subscriber is not in the list any more: everybody moves up by one."""
         known = self._events[event_id]
         self._events[event_id] = Sample(known.event, known.subscriptions[1:])
+
+    def unsubscribe(self, event_id: str, name: str) -> None:
+        """The subscription of the one of that name is removed: C42 goes on to list it, without its subscriber."""
+        self._left[event_id, name] = self._change(event_id, name, lambda known: removed(str(known["id"])))
+
+    def subscribe_again(self, event_id: str, name: str) -> None:
+        """The subscription that was removed is back, in its old place."""
+        back = self._left[event_id, name]
+        known = self._events[event_id]
+        self._events[event_id] = Sample(
+            known.event, tuple(back if each["id"] == back["id"] else each for each in known.subscriptions)
+        )
+
+    def rename_person(self, event_id: str, name: str, other: str) -> None:
+        self._change(event_id, name, lambda known: {**known, "subscriber": {"first_name": other}})
+
+    def _change(self, event_id: str, name: str, change: Callable[[Subscription], Subscription]) -> Subscription:
+        """Change the subscription of the one of that name; gives what it was."""
+        known = self._events[event_id]
+        place = self.people(event_id).index(name)
+        changed = change(known.subscriptions[place])
+        self._events[event_id] = Sample(
+            known.event, (*known.subscriptions[:place], changed, *known.subscriptions[place + 1 :])
+        )
+        return known.subscriptions[place]
 
     def people(self, event_id: str, *, reading: int | None = None) -> list[str]:
         """The first names of its subscribers, in C42's order: now, or when a reading of the list began (from 1 on)."""

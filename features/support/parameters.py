@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from behave import register_type
@@ -38,6 +38,18 @@ ATTEMPTS = {
     "read the list of all events": ("GET", "/events-with-subscriptions/"),
     "read the event at an address almost like it": ("GET", "//events-with-subscriptions/{}/"),
 }
+RSVPS = {
+    "has not answered": None,
+    "comes": "attending",
+    "may come": "maybe",
+    "does not come": "not_attending",
+}
+"""What may be the answer to an invitation. C42 does not say which words it has for them."""
+HEADERS = {
+    "nothing to show": {},
+    "a token of its own": {"Authorization": "Token of-the-app"},
+    "a cookie": {"Cookie": "session=of-the-app"},
+}
 TIMES = {"once": 1, "twice": 2}
 QUESTIONS = ("the event", "the subscribers", "the second page")
 
@@ -51,6 +63,12 @@ def duration(text: str) -> timedelta:
     """A time: `4 minutes 11.9 s`, `1 hour`, `2 days`"""
     parts = re.findall(r"([0-9.]+) ([a-z]+)", text)
     return timedelta(**{UNITS[unit if unit == "s" else unit.rstrip("s")]: float(amount) for amount, unit in parts})
+
+
+@with_pattern(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+def moment(text: str) -> datetime:
+    """A moment: `2016-10-30 00:59:00`, in UTC"""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 @with_pattern(_one_of(*TIMES) + r"|[0-9]+ times")
@@ -118,6 +136,18 @@ def subscriber(text: str) -> Person | None:
     return SUBSCRIBERS[text]
 
 
+@with_pattern(_one_of(*RSVPS))
+def rsvp(text: str) -> str | None:
+    """What somebody may have answered to the invitation:"""
+    return RSVPS[text]
+
+
+@with_pattern(_one_of(*HEADERS))
+def header(text: str) -> dict[str, str]:
+    """What an app may say of itself:"""
+    return HEADERS[text]
+
+
 @with_pattern(_one_of(*CHARACTERS))
 def character(text: str) -> str:
     """A character, as it stands in an address:"""
@@ -142,6 +172,9 @@ TYPES: dict[str, Callable[[str], Any]] = {
     "Question": question,
     "Problem": problem,
     "Subscriber": subscriber,
+    "Moment": moment,
+    "Rsvp": rsvp,
+    "Headers": header,
     "Character": character,
     "Attempt": attempt,
 }
@@ -150,6 +183,8 @@ KNOWN = {
     "Question": QUESTIONS,
     "Problem": PROBLEMS,
     "Subscriber": SUBSCRIBERS,
+    "Rsvp": RSVPS,
+    "Headers": HEADERS,
     "Character": CHARACTERS,
     "Attempt": ATTEMPTS,
 }

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from tempfile import TemporaryDirectory
 from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,7 @@ from werkzeug.test import Client, TestResponse
 
 from c42_proxy.sandbox.shapes import Person
 from features.drivers.driver import START, Driver, pass_time
+from features.support.expectations import expect_same
 from features.support.fake_c42 import TOKEN, FakeC42, id_of
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ class World:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._running = ExitStack()
+        self._proxies_running = self._running.enter_context(ExitStack())
+        self.proxies = 0
+        """How many have been started."""
         self._proxy: WSGIApplication | None = None
         self._answer: TestResponse | None = None
         self._others: deque[str] = deque()
@@ -37,6 +42,7 @@ class World:
         self._settings = {"C42_API_URL": f"{host}{self.c42.path}", "C42_API_TOKEN": TOKEN}
         self._has_bug = False
         self._event_id: str | None = None
+        self._announced = ""
         self._answers: list[TestResponse] = []
 
     def close(self) -> None:
@@ -56,6 +62,12 @@ class World:
         self._settings.update(settings)
         self._has_bug |= bug
 
+    def expect_budget(self, budget: timedelta) -> None:
+        """The proxy gives C42 so much time for an answer."""
+        expect_same(
+            f"{budget.total_seconds()} s for C42", f"{self._settings.get('C42_TIMEOUT', 'the usual')} s for C42"
+        )
+
     def send(self, address: str, method: str = "GET", **options: Any) -> None:
         """An app sends any request. The proxy starts at the first one."""
         self._answer = self.start().open(address, method=method, **options)
@@ -63,8 +75,23 @@ class World:
     def start(self) -> Client:
         """An app's view of the proxy, which is started if it was not."""
         if self._proxy is None:
-            self._proxy = self._running.enter_context(self._driver.proxy(self._settings, has_bug=self._has_bug))
+            self.start_another()
+        assert self._proxy is not None
         return Client(self._proxy)
+
+    def start_another(self) -> None:
+        """From now on another proxy answers, which is set up in the same way."""
+        self._proxy = self._proxies_running.enter_context(self._driver.proxy(self._settings, has_bug=self._has_bug))
+        self.proxies += 1
+
+    def restart(self) -> None:
+        """The proxy ends, and another one answers."""
+        self._proxies_running.close()
+        self.start_another()
+
+    def folder(self) -> str:
+        """A folder of this scenario's own."""
+        return self._running.enter_context(TemporaryDirectory())
 
     def request_every(self, pause: timedelta, duration: timedelta) -> None:
         """An app asks for "it" again and again."""
@@ -126,6 +153,15 @@ class World:
         if len(self.c42.titles) > 1:
             self._event_id = None
 
+    def announce(self, title: str) -> None:
+        """An event that C42 does not have yet is meant by "it"."""
+        self._announced, self.event_id = title, id_of(title)
+
+    def create(self, people: Sequence[Person]) -> None:
+        """C42 has the event from now on that was announced."""
+        self.give(self._announced, people)
+        self.choose(self._announced)
+
     def give_others(self, number: int, people: Sequence[Person]) -> None:
         """C42 has so many more events, for those who request another one."""
         self._others.extend(self.c42.add(f"Other event {place}", people) for place in range(1, number + 1))
@@ -149,3 +185,5 @@ class Context(Protocol):
     """What behave hands to each step, as far as our steps use it. behave itself has no types."""
 
     world: World
+    text: str
+    """What stands below the step's sentence."""

@@ -95,6 +95,18 @@ def _without_pages_from(offset: int) -> Calls:
     return calls
 
 
+def _without_those_who_do_not_come(receive: Receive) -> Receive:
+    def ask(path: str, headers: Mapping[str, str]) -> Answer:
+        answer = receive(path, headers)
+        if not isinstance(answer, tuple) or answer[0] != 200 or "not_attending" not in answer[2]:
+            return answer
+        page = json.loads(answer[2])
+        page["data"] = [each for each in page["data"] if each.get("rsvp_status") != "not_attending"]
+        return answer[0], answer[1], json.dumps(page)
+
+    return ask
+
+
 def _pages_in_another_order(receive: Receive) -> Receive:
     other = {"offset=100": "offset=200", "offset=200": "offset=100"}
     return lambda path, headers: receive(re.sub(r"offset=[12]00\b", lambda found: other[found[0]], path), headers)
@@ -241,6 +253,7 @@ FAULTS = (
     Fault("the event is not read again when an answer is renewed", calls=_dropped_when_renewed(_event)),
     Fault("no page after the first is asked for", calls=_without_pages_from(100)),
     Fault("no page after the ninth is asked for", calls=_without_pages_from(900)),
+    Fault("those who do not come are left out", calls=_without_those_who_do_not_come),
     Fault("the second and the third page change places", calls=_pages_in_another_order),
     Fault("the two questions are asked one after the other", calls=_one_after_the_other),
     Fault("what failed is asked once more at once", calls=_asked_again_after_a_failure),
