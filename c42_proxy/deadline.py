@@ -11,6 +11,8 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
+        self.answered = False
+        """Whether the client has its answer. What is under way may then go on; nothing more is begun."""
 
     def remaining(self) -> float:
         """The seconds that are left; raises TimeoutError where there are none."""
@@ -22,6 +24,16 @@ class Deadline:
     @property
     def passed(self) -> bool:
         return time.monotonic() >= self._at
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether a call may still be begun."""
+        return not (self.answered or self.passed)
+
+    def check_may_begin(self) -> None:
+        """Raises TimeoutError where nothing may be begun any more."""
+        if not self.may_begin:
+            raise TimeoutError
 
 
 _in_force: ContextVar[Deadline] = ContextVar("deadline")

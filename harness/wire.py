@@ -12,7 +12,7 @@ import struct
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
@@ -102,6 +102,24 @@ class Connection:
 
 Behaviour = Callable[[str, Connection], None]
 
+Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]
+"""As `socket.getaddrinfo` gives it."""
+
+
+def address(host: str, port: int) -> Address:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port)
+
+
+@contextlib.contextmanager
+def dead_address() -> Iterator[Address]:
+    """An address that neither takes nor refuses a connection: its queue is full, and what comes then is dropped."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as queue:
+        for _ in range(4):
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield address(*listener.getsockname())
+
 
 class Wire:
     """The server: a thread for each connection; all have ended when its `with` block has, or it refuses.
@@ -121,6 +139,10 @@ class Wire:
         self._bind(port)
         self._port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}/api/v2/"
+
+    @property
+    def address(self) -> Address:
+        return address(*self._listener.getsockname())
 
     @property
     def open_connections(self) -> int:
@@ -369,7 +391,6 @@ BROKEN: dict[str, Behaviour] = {
     "no HTTP": sends_and_closes(b"220 mail.example.org ESMTP\r\n"),
     "a chunk of no length": sends_and_closes(CHUNKED + b"many\r\n{}\r\n"),
     "an endless chunk length": sends_without_end(CHUNKED, b"0" * 65536),
-    "two lengths": sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}"),
     "500": says({}, "500 Oops"),
     "502": says(b"<html>", "502 Bad Gateway"),
     "503": says({}, "503 Unavailable"),
@@ -377,7 +398,36 @@ BROKEN: dict[str, Behaviour] = {
 }
 """C42 is down, or breaks off."""
 
+WITHOUT_EVENT = b'{"data": []}'
+MALFORMED_HEADS: dict[str, Behaviour] = {
+    name: sends(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + WITHOUT_EVENT)
+    for name, head in {
+        "the same length twice": b"Content-Length: 12\r\n" * 2,
+        "two lengths": b"Content-Length: 12\r\nContent-Length: 13\r\n",
+        "two lengths in one line": b"Content-Length: 12, 12\r\n",
+        "a length that is no number": b"Content-Length: many\r\n",
+        "a length below zero": b"Content-Length: -12\r\n",
+        "a length with a sign": b"Content-Length: +12\r\n",
+        "a length of 5,000 digits": b"Content-Length: " + b"0" * 5000 + b"12\r\n",
+        "a length on two lines": b"Content-Length: 1\r\n 2\r\n",
+        "an empty length": b"Content-Length:\r\n",
+        "a transfer coding that nobody asked for": b"Transfer-Encoding: gzip, chunked\r\n",
+        "chunked twice": b"Transfer-Encoding: chunked\r\n" * 2,
+        "a line without a colon": b"no colon\r\nContent-Length: 12\r\n",
+        "a line without a colon behind the length": b"Content-Length: 12\r\nno colon\r\n",
+        "a header without a name": b": no name\r\nContent-Length: 12\r\n",
+        "a space before the colon": b"Content-Length : 12\r\n",
+        "a first header that goes on": b" folded\r\nContent-Length: 12\r\n",
+        "the first line of a mailbox": b"From Ford Prefect\r\nContent-Length: 12\r\n",
+        "the first line of a mailbox as the last header": b"Content-Length: 12\r\nFrom Ford Prefect\r\n",
+        "106 headers": b"X: x\r\n" * 105 + b"Content-Length: 12\r\n",
+        "a header of 70,000 characters": b"X: " + b"x" * 70_000 + b"\r\nContent-Length: 12\r\n",
+    }.items()
+} | {"a status line of 70,000 characters": sends(b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n\r\n" + WITHOUT_EVENT)}
+"""The head ends, but it is not clear what it says, or where the body ends. The connection stays open."""
+
 UNUSABLE: dict[str, Behaviour] = {
+    **MALFORMED_HEADS,
     "nothing": says(b""),
     "204": sends(b"HTTP/1.1 204 No Content\r\n\r\n"),
     "304": sends(b"HTTP/1.1 304 Not Modified\r\n\r\n"),

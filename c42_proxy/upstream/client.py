@@ -155,7 +155,7 @@ class C42Client:
             failure: Problem
             if is_our_own_limit(exc):
                 failure = Overloaded()
-            elif deadline.passed:
+            elif not deadline.may_begin:
                 # A read that our deadline ended may look like a broken connection: the deadline decides.
                 failure = UpstreamTimeout()
             elif isinstance(exc, requests.exceptions.ContentDecodingError):

@@ -52,7 +52,6 @@ class _Fetch:
     event_id: str
     deadline: Deadline
     failures: list[Problem] = field(default_factory=list)
-    decided: bool = False
 
     def result(self, call: "Future[R | None]") -> R | None:
         """What a call came to, before the deadline: name resolution, for one, has no time-out. None if it failed."""
@@ -104,7 +103,7 @@ class Combiner:
                 return Combined(Entry(404, b"", fetched_at), event.status)
             names = fetch.result(names_call)
         finally:
-            fetch.decided = True
+            fetch.deadline.answered = True
         if event is None or names is None:
             raise min(fetch.failures, key=lambda failure: failure.precedence)
         return Combined(Entry(200, _json(event_id, event.title, names), fetched_at), event.status)
@@ -132,14 +131,16 @@ class Combiner:
             return partial(self._later_page, fetch, offset)
 
     def _later_page(self, fetch: _Fetch, offset: int) -> Page | None:
-        """A page after the first; None where it failed, or where nothing can come of the fetch any more."""
-        if fetch.failures or fetch.decided:
+        """A page after the first; None where it failed, or where a failure has decided the fetch."""
+        if fetch.failures:
             return None
         self._back_off.refresh_back_off()
         return self._call(fetch, self._client.subscriptions, offset)
 
     def _call(self, fetch: _Fetch, call: Callable[..., R], *args: object) -> R | None:
-        """One call to C42, unless there is a back-off; None where it failed, which is noted."""
+        """One call to C42; None where it failed, which is noted, or where the client has its answer already."""
+        if fetch.deadline.answered:
+            return None
         try:
             self._back_off.check_back_off()
             return call(fetch.event_id, *args, fetch.deadline)

@@ -9,21 +9,47 @@ The names are checked at the start (`check`). Without them, the session uses req
 
 import http.client
 import io
+import re
 import socket
 from contextlib import suppress
+from email.errors import (
+    FirstHeaderLineIsContinuationDefect,
+    InvalidHeaderDefect,
+    MisplacedEnvelopeHeaderDefect,
+    MissingHeaderBodySeparatorDefect,
+)
 from typing import Any
 
 from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ProtocolError, ReadTimeoutError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from ..deadline import Deadline, deadline_in_force, ends_at
+from ..errors import InvalidAnswer
+from .addresses import connect
 
 LINE_TOO_LONG = http.client.LineTooLong
-"""Without the name, lines that do not end would count as a broken answer, and not as one that comes too late."""
+"""Without the name, lines that are too long would count as a broken connection, and not as a broken answer."""
+
+MAX_HEAD_BYTES = 1_048_576
+"""So much is read of a head that Python's parser has given up, to see whether it ends."""
+
+NO_HEADER = (
+    FirstHeaderLineIsContinuationDefect,
+    InvalidHeaderDefect,
+    MisplacedEnvelopeHeaderDefect,
+    MissingHeaderBodySeparatorDefect,
+)
+"""How Python's parser says that a line is no header. Its other defects are those of a MIME body, which is not read."""
 
 CHECK_SECONDS = 1.0
 NOBODY = "127.0.0.1:1"
@@ -72,6 +98,7 @@ class _Response(http.client.HTTPResponse):
         if self._reader.ended:
             # Python takes the end of the connection for the end of the headers: half a 404 would pass for a whole one.
             raise http.client.HTTPException
+        self._refuse_what_is_malformed()
         # urllib3 logs what is no header, and it may be an echo of our own request.
         self.msg.defects = []
         self.msg.set_payload("")
@@ -79,11 +106,47 @@ class _Response(http.client.HTTPResponse):
     def _read_head(self) -> None:
         try:
             super().begin()
+            return
         except http.client.HTTPException as exc:
-            # Python's parser gives up on lines or headers that do not end: no complete answer would have come.
-            if isinstance(exc, LINE_TOO_LONG) or type(exc) is http.client.HTTPException:
-                raise TimeoutError from exc
-            raise
+            if not (isinstance(exc, LINE_TOO_LONG) or type(exc) is http.client.HTTPException):
+                raise
+        # Python's parser has given up: on a long line, or on the hundred-and-first header.
+        self._skip_head()
+        raise InvalidAnswer("its head is too long")
+
+    def _skip_head(self) -> None:
+        """Read on to the end of the head. Raises TimeoutError where it does not end: no complete answer would come."""
+        skipped = 0
+        while skipped < MAX_HEAD_BYTES:
+            line = self.fp.readline(MAX_HEAD_BYTES)
+            if not line:
+                raise http.client.HTTPException
+            if line in {b"\r\n", b"\n"}:
+                return
+            skipped += len(line)
+        raise TimeoutError
+
+    def _refuse_what_is_malformed(self) -> None:
+        """Raises InvalidAnswer for a head that Python reads as far as it can, and may misread.
+
+        Where it says nothing of the length that can be used, the body would last until the deadline.
+        """
+        lengths = self.msg.get_all("Content-Length", [])
+        codings = self.msg.get_all("Transfer-Encoding", ["chunked"])
+        payload = self.msg.get_payload()
+        why = None
+        if (
+            any(isinstance(defect, NO_HEADER) for defect in self.msg.defects)
+            or self.msg.get_unixfrom() is not None
+            or (isinstance(payload, str) and payload)
+        ):
+            why = "a line of its head is no header"
+        elif len(lengths) > 1 or not all(re.fullmatch("[0-9]{1,18}[ \t]*", length) for length in lengths):
+            why = "it has no single length"
+        elif [coding.strip().lower() for coding in codings] != ["chunked"]:
+            why = "its transfer coding is unknown"
+        if why is not None:
+            raise InvalidAnswer(why, self.status)
 
 
 class _HTTPConnection(HTTPConnection):
@@ -99,11 +162,24 @@ class _HTTPConnection(HTTPConnection):
 
     def connect(self) -> None:
         self._used = False
-        # Without the name, a connection that is tried once more may take longer than what is left.
-        self.timeout = deadline_in_force().remaining()
         super().connect()
+        # The client may have been answered in the meantime.
+        deadline_in_force().check_may_begin()
+
+    def _new_conn(self) -> socket.socket:
+        # Without the name, each address of the host may take all of the time that was left at first; and without
+        # `_dns_host`, a dot at the end of a name has no meaning.
+        try:
+            return connect(self._dns_host, self.port, deadline_in_force())
+        except socket.gaierror as exc:
+            raise NameResolutionError(self.host, self, exc) from exc
+        except TimeoutError as exc:
+            raise ConnectTimeoutError(self, "no address has answered in time") from exc
+        except OSError as exc:
+            raise NewConnectionError(self, f"no address can be reached: {exc}") from exc
 
     def request(self, *args: Any, **kwargs: Any) -> None:
+        deadline_in_force().check_may_begin()
         self._request = (args, kwargs)
         try:
             super().request(*args, **kwargs)
@@ -170,7 +246,7 @@ def check() -> None:
         with suppress(ProtocolError):
             _get(pool)
             raise LookupError("half a head passes for a whole one")
-    _expect("timeout" in vars(_HTTPConnection("127.0.0.1")), "a connection keeps its time-out elsewhere")
+    _expect("_dns_host" in vars(_HTTPConnection("127.0.0.1")), "a connection keeps the name of its host elsewhere")
 
 
 def _pool_to_ourselves(manager: PoolManager) -> tuple[HTTPConnectionPool, socket.socket]:
@@ -178,8 +254,8 @@ def _pool_to_ourselves(manager: PoolManager) -> tuple[HTTPConnectionPool, socket
     ours, theirs = socket.socketpair()
 
     class Connection(_HTTPConnection):
-        def connect(self) -> None:
-            self.sock = ours
+        def _new_conn(self) -> socket.socket:
+            return ours
 
     class Pool(_HTTPPool):
         ConnectionCls = Connection

@@ -45,9 +45,10 @@ def adapter_class() -> type[HTTPAdapter]:
         private,
         HTTPAdapter,
         lost="""\
-clients are answered in time, but a call to an upstream that dawdles may go on in its thread for long after that; \
-an answer that is cut off in its headers may pass for a whole one; a kept-alive connection that the upstream closes \
-as it is used is not tried again; and early hints are not understood.""",
+clients are answered in time, but a call to an upstream that dawdles may begin, or go on, in its thread long after \
+that; a dead address may use up all of the time; an answer that is cut off in its headers may pass for a whole \
+one, and one whose headers are malformed may be waited for until the time is over; a kept-alive connection that the \
+upstream closes as it is used is not tried again; and early hints are not understood.""",
     )
 
 

@@ -41,6 +41,7 @@ from harness.wire import (
     CHUNKED,
     DAWDLING,
     EVENT_ID,
+    MALFORMED_HEADS,
     SPACES,
     UNUSABLE,
     Behaviour,
@@ -222,6 +223,14 @@ class EventTest(C42Test):
         self.assertEqual(Event(False, None, 200), self.event(says({"data": []})))
         deleted = {"data": [{"id": EVENT_ID, "permission": "removed"}]}
         self.assertEqual(Event(False, None, 200), self.event(says(deleted)))
+
+    def test_malformed_heads(self) -> None:
+        """An answer of which nobody can say where it ends is refused as soon as its head is there."""
+        for fault in MALFORMED_HEADS.items():
+            with self.subTest(fault=fault[0]):
+                start = time.monotonic()
+                self.failure(self.event, (*fault, InvalidAnswer))
+                self.assertLess(time.monotonic() - start, SLACK)
 
     def test_other_fields(self) -> None:
         """What is in fields that we do not pass on does not matter."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import product
+from typing import Any
 from unittest.mock import patch
 
 from pydantic import SecretStr
@@ -34,6 +35,7 @@ from c42_proxy.upstream.client import C42Client
 from c42_proxy.upstream.combine import Combiner
 from c42_proxy.upstream.pages import MAX_PAGES
 from c42_proxy.upstream.transport import new_session
+from harness.processes import until
 from harness.wire import (
     EVENT_ID,
     PAGE,
@@ -45,6 +47,7 @@ from harness.wire import (
     but,
     c42,
     closes,
+    dead_address,
     is_silent,
     kind,
     offset,
@@ -355,19 +358,32 @@ class FaultsTest(CombinerTest):
         self.assert_fails(after(0.08, c42(people=people(500), at_most=100, count=None)), UpstreamTimeout)
 
     def test_a_name_that_does_not_resolve(self) -> None:
-        """A resolver that hangs, which knows no time-out, takes no more than the budget."""
+        """A resolver that hangs, which knows no time-out, takes no more than the budget; nothing is asked after it."""
         go_on = threading.Event()
         self.addCleanup(go_on.set)
+        resolve = socket.getaddrinfo
 
-        def hang(*_arguments: object) -> object:
+        def hang(*arguments: Any, **keywords: Any) -> list[Any]:
             go_on.wait(PLENTY)
-            raise socket.gaierror
+            return resolve(*arguments, **keywords)
 
-        with patch("urllib3.util.connection.socket.getaddrinfo", hang):
+        with patch("socket.getaddrinfo", hang):
             start = time.monotonic()
             with self.assertRaises(UpstreamTimeout):
                 self.combiner(BUDGET).combined(EVENT_ID)
-        self.assertLess(time.monotonic() - start, BUDGET + 2 * SLACK)
+            self.assertLess(time.monotonic() - start, BUDGET + 2 * SLACK)
+            go_on.set()
+            until(lambda: not busy_threads(), "no busy thread")
+        self.assertEqual(0, self.wire.connections)
+
+    def test_a_dead_address(self) -> None:
+        """Where one of two addresses is dead, C42 is asked at the other one within the budget."""
+        dead = self.enterContext(dead_address())
+        for addresses in ([dead, self.wire.address], [self.wire.address, dead]):
+            with self.subTest(dead=addresses.index(dead)), patch("socket.getaddrinfo", return_value=addresses):
+                start = time.monotonic()
+                self.assertEqual(named(range(250)), self.names(c42(people=people(250))))
+                self.assertLess(time.monotonic() - start, 1)
 
     def test_refused_token_is_logged(self) -> None:
         """A refused token is an error in the log, for nobody but the operator can mend it."""
@@ -405,6 +421,27 @@ class FaultsTest(CombinerTest):
                 time.sleep(0.1)
                 self.assertLess(asked, 25)
                 self.assertEqual(asked, self.pages_asked())
+
+    def test_no_call_after_the_answer(self) -> None:
+        """A call whose connection is there only when the client has its answer already is not made."""
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        resolve, resolved = socket.getaddrinfo, list[object]()
+
+        def hang_from_the_third_on(*arguments: Any, **keywords: Any) -> list[Any]:
+            resolved.append(arguments)
+            if len(resolved) > 2:
+                go_on.wait(PLENTY)
+            return resolve(*arguments, **keywords)
+
+        # The first two are those of the event and of the first page. One later page uses the latter's once more.
+        self.wire.behaviour = but(c42(people=people(300)), {"event": after(0.2, GONE)})
+        with patch("socket.getaddrinfo", hang_from_the_third_on):
+            self.assertEqual(404, self.combiner().combined(EVENT_ID).entry.status)
+            go_on.set()
+            until(lambda: not busy_threads(), "no busy thread")
+        self.assertEqual(3, len(resolved))
+        self.assertEqual(2, self.pages_asked())
 
 
 class DisagreementTest(CombinerTest):
@@ -499,9 +536,9 @@ class NothingLeftTest(CombinerTest):
                 fetches = [clients.submit(combiner.combined, f"{EVENT_ID[:-2]}{n}") for n in range(10, 90)]
             failures = [fetch.exception() for fetch in fetches]
             self.assertEqual([], [failure for failure in failures if not isinstance(failure, UpstreamError)])
-            self.wait_until(lambda: not busy_threads(), "no busy thread")
+            until(lambda: not busy_threads(), "no busy thread")
             self.close_kept_alive()
-            self.wait_until(lambda: self.wire.open_connections == 0, "no connection")
+            until(lambda: self.wire.open_connections == 0, "no connection")
             counts.append(len(pool_threads()))
         # A pool may grow by a few where the second eighty happened to overlap more closely; never by one each.
         self.assertLessEqual(counts[1], counts[0] + 8)
@@ -514,12 +551,6 @@ class NothingLeftTest(CombinerTest):
         pools = adapter.poolmanager.pools
         for key in pools.keys():  # noqa: SIM118  # no dict: it refuses to be iterated
             pools[key].close()
-
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + PLENTY
-        while not condition():
-            self.assertLess(time.monotonic(), end, what)
-            time.sleep(0.01)
 
 
 def hostile() -> Behaviour:
