@@ -134,15 +134,22 @@ class Combiner:
         """A page after the first; None where it failed, or where a failure has decided the fetch."""
         if fetch.failures:
             return None
+        return self._call(fetch, self._permitted_page, offset)
+
+    def _permitted_page(self, event_id: str, offset: int, deadline: Deadline) -> Page:
+        """A page, unless somebody has been asked to wait since the fetch began.
+
+        The first two calls go together, whatever the faster one comes to: who fetches has just been permitted to.
+        """
         self._back_off.refresh_back_off()
-        return self._call(fetch, self._client.subscriptions, offset)
+        self._back_off.check_back_off()
+        return self._client.subscriptions(event_id, offset, deadline)
 
     def _call(self, fetch: _Fetch, call: Callable[..., R], *args: object) -> R | None:
         """One call to C42; None where it failed, which is noted, or where the client has its answer already."""
         if fetch.deadline.answered:
             return None
         try:
-            self._back_off.check_back_off()
             return call(fetch.event_id, *args, fetch.deadline)
         except (UpstreamError, NotAsked) as failure:
             fetch.failures.append(failure)

@@ -7,10 +7,10 @@ import threading
 import time
 import unittest
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 from pydantic import SecretStr
@@ -58,6 +58,9 @@ from harness.wire import (
 )
 from tests.upstream.test_client import BUDGET, PLENTY, SLACK, TOKEN, Fault, budget_for, event_faults, page_faults
 
+R = TypeVar("R")
+S = TypeVar("S")
+
 NOW = 1_475_000_000.0
 GONE = says({"error": {"status_code": 404}}, "404 Not Found")
 
@@ -78,14 +81,16 @@ class CombinerTest(unittest.TestCase):
     def setUp(self) -> None:
         self.wire = self.enterContext(Wire())
 
-    def combiner(self, budget: float = PLENTY, states: SharedStates | None = None) -> Combiner:
+    def combiner(
+        self, budget: float = PLENTY, states: SharedStates | None = None, threads: type[Threads] = Threads
+    ) -> Combiner:
         """Without a connection yet."""
         self.session = self.enterContext(new_session(CALLS_AT_ONCE + PAGES_AT_ONCE))
         client = C42Client(self.wire.url, SecretStr(TOKEN), session=self.session, clock=clock, metrics=Metrics())
         breaker = CircuitBreaker(
             states or MemoryStore(100_000), clock=clock, threshold=0, probe_seconds=2 * budget, metrics=Metrics()
         )
-        calls = self.enterContext(closing(Threads(CALLS_AT_ONCE, name="c42-call")))
+        calls = self.enterContext(closing(threads(CALLS_AT_ONCE, name="c42-call")))
         pages = self.enterContext(closing(Threads(PAGES_AT_ONCE, name="c42-page")))
         return Combiner(client, breaker, calls=calls, pages=pages, budget=budget, clock=clock)
 
@@ -456,6 +461,18 @@ class DisagreementTest(CombinerTest):
         for fault, _ in FAILURES:
             gone = but(fault, {"event": after(0.05, GONE)})
             self.assertEqual(404, self.fetch(gone, BUDGET).status)
+
+    def test_event_gone_wins_over_a_wait_that_came_before_its_call(self) -> None:
+        """The two calls go together: that the subscriptions are faster, and told to wait, does not stop the other."""
+
+        class InReverse(Threads):
+            def submit_both(self, work: Callable[[], R], other: Callable[[], S]) -> tuple[Future[R], Future[S]]:
+                others = self.submit(other)
+                wait([others], PLENTY)
+                return self.submit(work), others
+
+        self.wire.behaviour = but(FAILURES[0][0], {"event": GONE})
+        self.assertEqual(404, self.combiner(threads=InReverse).combined(EVENT_ID).entry.status)
 
     def test_failure_waits_for_the_event(self) -> None:
         """A failure of the subscriptions is told when the event call has ended, or the budget."""
