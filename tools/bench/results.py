@@ -1,4 +1,4 @@
-"""What a measurement comes to: tables, charts, and goals that were held or missed."""
+"""What a measurement comes to: tables, charts, and goals that were met or missed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,14 +20,14 @@ class Goal:
     unit: str = ""
 
     @property
-    def held(self) -> bool:
+    def is_met(self) -> bool:
         return self.measured >= self.bound if self.at_least else self.measured <= self.bound
 
     @property
     def row(self) -> list[str]:
         """As a row of a table: the goal, its bound, the measured value, the verdict."""
         sign = "≥" if self.at_least else "≤"
-        verdict = "held" if self.held else "**missed**"
+        verdict = "met" if self.is_met else "**missed**"
         return [self.what, f"{sign} {number(self.bound)}{self.unit}", f"{number(self.measured)}{self.unit}", verdict]
 
 

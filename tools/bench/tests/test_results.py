@@ -8,18 +8,18 @@ from tools.bench.results import Goal, Section, Table, interleaved, middle
 
 class GoalTest(unittest.TestCase):
     def test_bounds(self) -> None:
-        """A goal is held at its bound, on the right side of it, and on no other."""
-        for measured, at_least, held in (
+        """A goal is met at its bound, on the right side of it, and on no other."""
+        for measured, at_least, is_met in (
             *((0.97, True, True), (0.9699, True, False), (1.2, True, True)),
             *((5.0, False, True), (5.001, False, False), (1.0, False, True)),
         ):
             with self.subTest(measured=measured, at_least=at_least):
                 bound = 0.97 if at_least else 5.0
-                self.assertIs(held, Goal("hits", measured, bound, at_least=at_least).held)
+                self.assertIs(is_met, Goal("hits", measured, bound, at_least=at_least).is_met)
 
     def test_row(self) -> None:
         """A goal that is missed says so in its row."""
-        self.assertEqual("held", Goal("hits", 1.0, 0.97).row[-1])
+        self.assertEqual("met", Goal("hits", 1.0, 0.97).row[-1])
         self.assertEqual("**missed**", Goal("hits", 0.9, 0.97).row[-1])
 
 
