@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeGuard
 
 from .caching.circuit_breaker import CircuitBreaker
 from .caching.freshness import Freshness
-from .caching.lease import attempts
-from .caching.limits import FETCHES_AT_ONCE, MAX_WAITING, ConcurrencyLimit
+from .caching.lease import Attempts
+from .caching.limits import ConcurrencyLimit
 from .caching.reply import FlightResult, Forward, Hit, Reply, reply_of
 from .caching.shared_state import EventState
 from .caching.single_flight import SingleFlight
@@ -20,10 +21,12 @@ from .errors import NotAsked, Overloaded, RepeatedFailure, UpstreamError, Upstre
 from .observability.metrics import Metrics
 from .stores.contract import Entry
 from .stores.tiered import TieredStore
-from .threads import Threads
+from .threads import Threads, Timer
 from .upstream.combine import Combined
 
-MAX_FLIGHTS = FETCHES_AT_ONCE + MAX_WAITING
+LOOKS_AT_ONCE = 16
+"""Threads that look into the shared tier: as many as Redis is asked by at once. They wait neither for C42 nor for a
+turn, so what is fresh there is found however many fetch and wait."""
 
 
 class Upstream(Protocol):
@@ -42,6 +45,30 @@ class Pending:
     flight: "Future[FlightResult]"
     leads: bool
     patience: float
+
+
+class _Flight:
+    """What the steps of a flight know of it. All but the first two matter to a miss alone.
+
+    `cached` is the entry that was not fresh; `waited` says whether somebody else had the lease first.
+    """
+
+    def __init__(self, event_id: str) -> None:
+        self.event_id = event_id
+        self.is_miss = False
+
+    def become_miss(self, cached: Entry | None, budget: float) -> None:
+        """It was admitted by the limit, and waits for its turn and for the lease."""
+        self.is_miss = True
+        self.cached = cached
+        self.forward = Forward.because_of(cached)
+        self.turn_ends = time.monotonic() + budget
+        self.attempts = Attempts(patience=2 * budget)
+        self.waited = False
+
+
+Step = Callable[[_Flight], FlightResult | None]
+"""The flight's result, or None where another step follows, in another thread or later."""
 
 
 class Events:
@@ -67,9 +94,10 @@ class Events:
         self._freshness = freshness
         self._budget = budget
         self._clock = clock
-        self._single_flight: SingleFlight[FlightResult] = SingleFlight(MAX_FLIGHTS)
-        self._threads = Threads(MAX_FLIGHTS, name="c42-fetch")
-        self._limit = ConcurrencyLimit(metrics)
+        self._single_flight: SingleFlight[FlightResult] = SingleFlight()
+        self._threads = Threads(LOOKS_AT_ONCE, name="c42-look", queues=True)
+        self._timer = Timer(name="c42-timer")
+        self._limit = ConcurrencyLimit(metrics, self._timer)
         self._event_state = EventState(store, clock)
 
     def reply(self, event_id: str) -> Reply:
@@ -90,18 +118,10 @@ class Events:
         return Hit.of(entry, self._freshness, now)
 
     def join(self, event_id: str) -> Pending:
-        """Under way? Then the request joins that flight. Else it leads a new one, in a thread of its own."""
-        try:
-            flight, leads = self._single_flight.join(event_id)
-        except Overloaded as overloaded:
-            flight, leads = Future(), True
-            flight.set_result(FlightResult(overloaded, self._store.in_memory(event_id)))
-        else:
-            if leads:
-                try:
-                    self._threads.submit(self._fly, event_id)
-                except Overloaded as overloaded:
-                    self._single_flight.land(event_id, FlightResult(overloaded, self._store.in_memory(event_id)))
+        """Under way? Then the request joins that flight. Else it leads a new one, which goes on in other threads."""
+        flight, leads = self._single_flight.join(event_id)
+        if leads:
+            self._do(self._begin, _Flight(event_id))
         return Pending(event_id, flight, leads, patience=2 * self._budget)
 
     def reply_to(self, pending: Pending) -> Reply:
@@ -115,39 +135,73 @@ class Events:
 
     def close(self) -> None:
         """Wait for the flights under way, and end their threads. Nothing may be asked any more."""
+        wait(self._single_flight.under_way())
         self._threads.close()
+        self._limit.close()
+        self._timer.close()
 
-    def _fly(self, event_id: str) -> None:
-        """Lead a flight to its end. A client that goes away does not stop it."""
+    def _do(self, step: Step, flight: _Flight) -> None:
+        """Do one step of a flight, which lands it, or has the next step done. A client that goes away stops none."""
         try:
-            flown = self._find(event_id)
+            result = step(flight)
+        except Overloaded as overloaded:
+            result = FlightResult(overloaded, self._store.in_memory(flight.event_id))
         except BaseException as bug:  # noqa: BLE001  # whoever waits raises it, and answers for it
-            self._single_flight.crash(event_id, bug)
-        else:
-            self._single_flight.land(event_id, flown)
+            self._end(flight)
+            self._single_flight.crash(flight.event_id, bug)
+            return
+        if result is not None:
+            self._end(flight)
+            self._single_flight.land(flight.event_id, result)
 
-    def _find(self, event_id: str) -> FlightResult:
-        """What a flight comes to: an entry of the shared tier, or a fetch of the one who has the lease."""
-        # Fresh in the shared tier?
-        cached = self._store.get(event_id)
+    def _end(self, flight: _Flight) -> None:
+        if flight.is_miss:
+            self._limit.leave()
+
+    def _begin(self, flight: _Flight) -> None:
+        """A thread looks into the shared tier: it may hang."""
+        self._threads.submit(self._do, self._look, flight)
+
+    def _look(self, flight: _Flight) -> FlightResult | None:
+        """Fresh in the shared tier? If not, this is a miss, and this process bears so many at once."""
+        cached = self._store.get(flight.event_id)
         if self._is_fresh(cached):
             return FlightResult(cached)
-        forward = Forward.because_of(cached)
-        turn_ends = time.monotonic() + self._budget
-        for waited in attempts(patience=2 * self._budget):
-            try:
-                # The limit of this process comes first: while this event waits for its turn, others may have its lease.
-                with self._limit.slot(turn_ends - time.monotonic()):
-                    # The lease: over all processes that share the store, one fetches.
-                    lease = self._store.lease(event_id)
-                    if lease is not None:
-                        with lease:
-                            return self._lead(event_id, forward, waited=waited)
-                # While somebody else has the lease, the others of this process may have the turn.
-            except Overloaded as overloaded:
-                cached = self._store.get(event_id)
-                return FlightResult(cached if self._is_fresh(cached) else overloaded, cached)
-        return FlightResult(UpstreamTimeout(), cached, forward, elsewhere=True)
+        self._limit.admit()
+        flight.become_miss(cached, self._budget)
+        self._wait_for_turn(flight)
+        return None
+
+    def _wait_for_turn(self, flight: _Flight) -> None:
+        """The limit of this process comes first: while this event waits for its turn, others may have its lease."""
+        self._limit.begin(
+            partial(self._do, self._take_turn, flight),
+            partial(self._do, self._miss_turn, flight),
+            patience=flight.turn_ends - time.monotonic(),
+        )
+
+    def _take_turn(self, flight: _Flight) -> FlightResult | None:
+        """The lease: over all processes that share the store, one fetches."""
+        began = time.monotonic()
+        lease = self._store.lease(flight.event_id)
+        if lease is not None:
+            with lease:
+                return self._lead(flight.event_id, flight.forward, waited=flight.waited)
+        # Somebody else has it. Meanwhile, the others of this process may have the turn.
+        pause = flight.attempts.pause_after(time.monotonic() - began)
+        if pause is None:
+            return FlightResult(UpstreamTimeout(), flight.cached, flight.forward, elsewhere=True)
+        flight.waited = True
+        self._timer.later(pause, self._do, self._wait_for_turn, flight)
+        return None
+
+    def _miss_turn(self, flight: _Flight) -> None:
+        """No turn came in time. Another process may have fetched the event meanwhile."""
+        self._threads.submit(self._do, self._look_again, flight)
+
+    def _look_again(self, flight: _Flight) -> FlightResult:
+        cached = self._store.get(flight.event_id)
+        return FlightResult(cached if self._is_fresh(cached) else Overloaded(), cached)
 
     def _lead(self, event_id: str, forward: Forward, *, waited: bool) -> FlightResult:
         """What the holder of the lease comes to; `waited` says whether somebody else had it first."""

@@ -3,11 +3,14 @@
 Where the system gives no thread, `Overloaded` is raised at once, and the work is never done.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextvars import Context, copy_context
 from functools import partial
+from heapq import heappop, heappush
+from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
 from typing import ParamSpec, TypeVar
@@ -144,6 +147,55 @@ class Threads(Executor):
                 return False
             self._idle.remove(inbox)
             return True
+
+
+class Timer:
+    """Begins work later, all of it in one thread: work that waits for nothing. The thread ends when nothing is due."""
+
+    def __init__(self, *, name: str, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._name = name
+        self._idle_seconds = idle_seconds
+        self._due: list[tuple[float, int, _Task]] = []
+        self._numbers = count()
+        self._is_running = False
+        self._changed = Condition()
+
+    def later(self, seconds: float, work: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Begin `work` in so many seconds, for the same request. Raises Overloaded."""
+        context = copy_context()
+        work_of_request = partial(work, *args, **kwargs)
+
+        def task() -> None:
+            context.run(work_of_request)
+
+        with self._changed:
+            if not self._is_running:
+                start_thread(self._run, name=self._name)
+                self._is_running = True
+            heappush(self._due, (time.monotonic() + seconds, next(self._numbers), task))
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the thread. What is not due yet is never begun."""
+        with self._changed:
+            self._due.clear()
+            self._is_running = False
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (task := self._next()) is not None:
+            task()
+
+    def _next(self) -> _Task | None:
+        """Wait for what is due next; None where nothing is due any more."""
+        with self._changed:
+            while self._is_running:
+                left = self._due[0][0] - time.monotonic() if self._due else self._idle_seconds
+                if left <= 0:
+                    return heappop(self._due)[2]
+                if not self._changed.wait(left) and not self._due:
+                    self._is_running = False
+        return None
 
 
 def start_thread(target: Callable[[], None], *, name: str) -> None:

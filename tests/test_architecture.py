@@ -26,7 +26,7 @@ def layers() -> list[set[str]]:
 
 
 def is_there(name: str, module: str) -> bool:
-    """Whether a module (`caching/lease.py`) defines a name: `wait_for_lease`, `Events.hit`, `Entry.fetched_at`."""
+    """Whether a module (`caching/lease.py`) defines a name: `CLOCK_SKEW`, `Events.hit`, `Entry.fetched_at`."""
     found: object = importlib.import_module("c42_proxy." + module.removesuffix(".py").replace("/", "."))
     for part in name.split("."):
         # A field of a pydantic model is no attribute of its class.

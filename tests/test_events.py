@@ -9,7 +9,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import NoReturn
-from unittest.mock import patch
 
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.caching.freshness import Freshness
@@ -480,25 +479,6 @@ class GivingUpTest(EventsTest):
         self.assertIn(cache_status(reply), {"c42-proxy; fwd=uri-miss", "c42-proxy; fwd=uri-miss; collapsed"})
         self.assert_asked(0)
 
-    def test_pauses(self) -> None:
-        """Whether another process has left its lease is looked at soon at first, then ever later, up to 0.1 s."""
-        pauses: list[float] = []
-        sleep = time.sleep
-
-        def note(seconds: float) -> None:
-            if threading.current_thread().name.startswith("c42-fetch"):
-                pauses.append(seconds)
-            else:
-                sleep(seconds)
-
-        lease = self.shared.lease("tea")
-        assert lease is not None
-        with lease, patch("c42_proxy.caching.lease.time.sleep", note):
-            self.end(self.process.ask("tea", self.says()))
-        self.assertEqual(pauses, sorted(pauses))
-        self.assertLess(sum(pauses[:3]), 0.1)
-        self.assertEqual((0.02, 0.1), (pauses[0], pauses[-1]))
-
     def test_flight_in_vain(self) -> None:
         """Who comes late to a wait for another process, and outlasts it, is told that it was a wait for another."""
         lease = self.shared.lease("tea")
@@ -846,9 +826,11 @@ class BusyTest(EventsTest):
         wait([pending.flight for pending in waiting], PATIENCE, FIRST_COMPLETED)
         (sent_away,) = (pending for pending in waiting if pending.flight.done())
         self.assert_told(self.process.reply_to(sent_away), Overloaded, "detail=busy")
-        # In memory: whoever is sent away costs no thread, so the shared store is not asked either.
-        self.memory.put("tea", Entry(200, b"held", NOW - 300), NOW)
+        self.hold(NOW - 300)
         self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
+        # What is fresh in the shared tier is found nevertheless, by requests beyond all limits.
+        self.shared.put("coffee", Entry(200, b"fresh", NOW - 100), NOW)
+        self.assert_told(self.ask(event_id="coffee"), b"fresh", "hit; ttl=152")
         self.gate.set()
         told = {cache_status(self.end(pending)) for pending in waiting if pending is not sent_away}
         self.assertEqual({"c42-proxy; fwd=uri-miss; stored; fwd-status=200"}, told)

@@ -11,7 +11,7 @@ from functools import partial
 from unittest.mock import patch
 
 from c42_proxy.errors import Overloaded
-from c42_proxy.threads import Threads, in_thread, result_within
+from c42_proxy.threads import Threads, Timer, in_thread, result_within
 
 PATIENCE = 10.0
 """No test waits longer for another thread."""
@@ -225,6 +225,56 @@ class IdleTest(ThreadsTest):
             return count() == 1
 
         self.wait_until(one_is_left, "one thread")
+
+
+class TimerTest(ThreadsTest):
+    def timer(self, idle: float = PATIENCE) -> Timer:
+        return self.enterContext(closing(Timer(name=NAME, idle_seconds=idle)))
+
+    def test_in_order(self) -> None:
+        """What is due first is begun first, for the request of its caller, and nothing is begun before its time."""
+        timer = self.timer()
+        done: list[tuple[str, bool]] = []
+        ended = threading.Event()
+        began = time.monotonic()
+
+        def note(seconds: float) -> None:
+            done.append((colour.get(), time.monotonic() >= began + seconds))
+
+        for seconds in (0.03, 0.01, 0.02):
+            colour.set(f"due after {seconds} s")
+            timer.later(seconds, note, seconds)
+        timer.later(0.04, ended.set)
+        self.assertTrue(ended.wait(PATIENCE))
+        self.assertEqual([(f"due after {seconds} s", True) for seconds in (0.01, 0.02, 0.03)], done)
+        self.assertEqual(1, count())
+
+    def test_no_thread(self) -> None:
+        """Where its thread cannot be started, nothing is begun, now or later."""
+        timer = self.timer()
+        done: list[int] = []
+        with no_new_thread():
+            self.assertRaises(Overloaded, timer.later, 0, done.append, 1)
+        ended = threading.Event()
+        timer.later(0, ended.set)
+        self.assertTrue(ended.wait(PATIENCE))
+        self.assertEqual([], done)
+
+    def test_close(self) -> None:
+        """To close it ends its thread, whatever was still to come."""
+        timer = self.timer()
+        timer.later(PATIENCE, self.fail)
+        timer.close()
+        self.wait_until(lambda: count() == 0, "no thread")
+
+    def test_idle(self) -> None:
+        """Its thread ends when there is nothing to do, and another begins the next work."""
+        timer = self.timer(idle=0.001)
+        timer.later(0, int)
+        self.wait_until(lambda: count() == 0, "no thread")
+        ended = threading.Event()
+        timer.later(0, ended.set)
+        self.assertTrue(ended.wait(PATIENCE))
 
 
 if __name__ == "__main__":

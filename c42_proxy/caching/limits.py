@@ -1,38 +1,89 @@
-"""How much one process does at once: so many fetches, and so many that wait for one to end."""
+"""How much one process does at once: so many fetches, and so many misses that wait for one to end."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Semaphore
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from threading import BoundedSemaphore, Lock
 
 from ..errors import Overloaded
 from ..observability.metrics import Metrics
+from ..threads import Threads, Timer
 
 FETCHES_AT_ONCE = 256
 MAX_WAITING = 1000
 
+Work = Callable[[], object]
+
 
 class ConcurrencyLimit:
-    """A bounded number of fetches at a time, and a bounded number of those that wait for a slot."""
+    """A bounded number of fetches at a time, each in a thread, and a bounded number of misses that wait, without one.
 
-    def __init__(self, metrics: Metrics, at_once: int = FETCHES_AT_ONCE, waiting: int = MAX_WAITING) -> None:
+    `timer` ends the waiting.
+    """
+
+    def __init__(
+        self, metrics: Metrics, timer: Timer, at_once: int = FETCHES_AT_ONCE, waiting: int = MAX_WAITING
+    ) -> None:
         self._metrics = metrics
-        self._slots = Semaphore(at_once)
-        self._queue = Semaphore(waiting)
+        self._timer = timer
+        self._misses = BoundedSemaphore(at_once + waiting)
+        self._free = at_once
+        self._threads = Threads(at_once, name="c42-fetch")
+        self._queue: dict[object, tuple[Work, Work]] = {}
+        """In the order in which they came."""
+        self._lock = Lock()
 
-    @contextmanager
-    def slot(self, patience: float) -> Iterator[None]:
-        """Wait up to `patience` seconds for a slot; raises Overloaded after that, or where too many wait already."""
-        if not self._slots.acquire(blocking=False):
-            if not self._queue.acquire(blocking=False):
-                raise Overloaded
-            try:
-                with self._metrics.fetches_waiting.track_inprogress():
-                    if not self._slots.acquire(timeout=patience):
-                        raise Overloaded
-            finally:
-                self._queue.release()
-        try:
+    def admit(self) -> None:
+        """Count one more miss, until it is over (`leave`). Raises Overloaded where too many are under way."""
+        if not self._misses.acquire(blocking=False):
+            raise Overloaded
+
+    def leave(self) -> None:
+        """A miss that was admitted is over."""
+        self._misses.release()
+
+    def begin(self, work: Work, too_late: Work, *, patience: float) -> None:
+        """Begin `work` in a thread as soon as there is a slot, or `too_late` after `patience` seconds without one.
+
+        Neither may raise; `too_late` may not wait for anything. Raises Overloaded where there is no thread.
+        """
+        with self._lock:
+            if self._free:
+                self._threads.submit(self._use_slot, work)
+                self._free -= 1
+                return
+            ticket = object()
+            self._timer.later(patience, self._give_up, ticket)
+            # Each goes on for the request that it came with.
+            self._queue[ticket] = (partial(copy_context().run, work), too_late)
+            self._metrics.fetches_waiting.inc()
+
+    def close(self) -> None:
+        """Wait for the fetches under way, and end their threads."""
+        self._threads.close()
+
+    def _use_slot(self, work: Work) -> None:
+        """What a thread does while it has a slot: work, and then that of those who wait."""
+        next_work: Work | None = work
+        while next_work is not None:
             with self._metrics.fetches_in_flight.track_inprogress():
-                yield
-        finally:
-            self._slots.release()
+                next_work()
+            next_work = self._next()
+
+    def _next(self) -> Work | None:
+        with self._lock:
+            for ticket in self._queue:
+                return self._leave_queue(ticket)[0]
+            self._free += 1
+            return None
+
+    def _give_up(self, ticket: object) -> None:
+        with self._lock:
+            if ticket not in self._queue:
+                return
+            _, too_late = self._leave_queue(ticket)
+        too_late()
+
+    def _leave_queue(self, ticket: object) -> tuple[Work, Work]:
+        self._metrics.fetches_waiting.dec()
+        return self._queue.pop(ticket)

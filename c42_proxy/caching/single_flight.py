@@ -4,30 +4,22 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Generic, TypeVar
 
-from ..errors import Overloaded
-
 R = TypeVar("R")
 
 
 class SingleFlight(Generic[R]):
     """The flights under way, one for each event. Whoever leads a flight must `land` or `crash` it. Thread-safe."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._flights: dict[str, Future[R]] = {}
         self._lock = Lock()
 
     def join(self, event_id: str) -> tuple[Future[R], bool]:
-        """The flight of an event, and whether the caller leads it: there was none.
-
-        Raises Overloaded where `limit` flights are under way.
-        """
+        """The flight of an event, and whether the caller leads it: there was none."""
         with self._lock:
             flight = self._flights.get(event_id)
             if flight is not None:
                 return flight, False
-            if len(self._flights) >= self._limit:
-                raise Overloaded
             flight = self._flights[event_id] = Future()
             return flight, True
 
@@ -38,6 +30,11 @@ class SingleFlight(Generic[R]):
     def crash(self, event_id: str, error: BaseException) -> None:
         """End the flight of an event with an exception, which all who joined it raise."""
         self._end(event_id).set_exception(error)
+
+    def under_way(self) -> "list[Future[R]]":
+        """All flights that have not ended."""
+        with self._lock:
+            return list(self._flights.values())
 
     def _end(self, event_id: str) -> "Future[R]":
         with self._lock:

@@ -3,12 +3,11 @@
 import unittest
 
 from c42_proxy.caching.single_flight import SingleFlight
-from c42_proxy.errors import Overloaded
 
 
 class SingleFlightTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.flights: SingleFlight[str] = SingleFlight(2)
+        self.flights: SingleFlight[str] = SingleFlight()
 
     def test_joined(self) -> None:
         """Whoever comes while an event has a flight joins that one; the first to come leads it."""
@@ -45,12 +44,13 @@ class SingleFlightTest(unittest.TestCase):
         self.assertTrue(leads)
         self.assertFalse(again.done())
 
-    def test_too_many(self) -> None:
-        """Beyond the limit nobody leads a flight, but whoever asks for one of those under way joins it."""
-        for event_id in ("tea", "coffee"):
-            self.flights.join(event_id)
-        with self.assertRaises(Overloaded):
-            self.flights.join("milk")
-        self.assertFalse(self.flights.join("tea")[1])
-        self.flights.land("tea", "landed")
-        self.assertTrue(self.flights.join("milk")[1])
+    def test_under_way(self) -> None:
+        """Those that have not ended are known."""
+        tea, _ = self.flights.join("tea")
+        self.flights.join("coffee")
+        self.flights.land("coffee", "landed")
+        self.assertEqual([tea], self.flights.under_way())
+
+
+if __name__ == "__main__":
+    unittest.main()
