@@ -107,6 +107,20 @@ class ShortPageTest(unittest.TestCase):
         self.assertEqual(0, calls.under_way)
 
 
+class EndTest(unittest.TestCase):
+    def test_as_many_as_the_count_says(self) -> None:
+        """A full page is the last one where the list is as long as C42 says: none is asked for in vain."""
+        calls = FakeCalls([200])
+        self.assertEqual(list(range(200)), calls.read())
+        self.assertEqual({0: 1, 100: 1}, calls.asked)
+
+    def test_more_than_the_count_says(self) -> None:
+        """Behind a full page that the count does not announce, there may be another one."""
+        calls = FakeCalls([250], counts=dict.fromkeys(range(0, 300, 100), 120))
+        self.assertEqual(list(range(250)), calls.read())
+        self.assertEqual({0: 1, 100: 1, 200: 1}, calls.asked)
+
+
 class ChangedTest(unittest.TestCase):
     def test_read_again(self) -> None:
         """Where the count has changed, the list is read once more, with as many calls as that takes."""
