@@ -84,6 +84,7 @@ Feature: Settling what happens in rare cases
       Given the event "Tea" with the subscriber Arthur
       And C42 <event> when asked for the event
       And C42 <subscribers> when asked for the subscribers
+      And C42 answers neither question before it has received both
       When it is requested
       Then the app is told that <problem>
 

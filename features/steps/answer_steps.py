@@ -117,7 +117,7 @@ def answer_says_when_c42_may_be_up(context: Context, wait: timedelta) -> None:
 def each_answer_says_that_c42_is_down_or_broken(context: Context) -> None:
     either = (PROBLEMS["C42 is down"], PROBLEMS["C42 cannot be reached or is broken"])
     for answer in context.world.answers:
-        expect(problem_of(answer) in either, "that C42 is down or broken", told(answer))
+        expect(problem_of(answer) in either, "the app is told that C42 is down or broken", told(answer))
 
 
 @then("the answer must not be kept")
@@ -151,7 +151,7 @@ def answer_comes_from_another_proxy(context: Context) -> None:
 
 @then("the app is told that its answer is still valid, and is not sent it again")
 def answer_is_confirmed_without_being_sent(context: Context) -> None:
-    expect_same("that its answer is still valid", told(context.world.answer))
+    expect_same("the app is told that its answer is still valid", told(context.world.answer))
     expect_same("0 bytes", f"{len(context.world.answer.data)} bytes")
 
 
@@ -177,7 +177,7 @@ def answer_came_too_late_to_be_remembered(context: Context) -> None:
 
 @then("the app is sent to the address with it")
 def app_is_sent_to_the_address_with_the_slash(context: Context) -> None:
-    expect_same(f"to go to {PATH}{context.world.event_id}/", told(context.world.answer))
+    expect_same(f"the app is sent to {PATH}{context.world.event_id}/", told(context.world.answer))
 
 
 @then("nothing of the proxy's insides is shown")

@@ -55,18 +55,18 @@ def told(answer: TestResponse) -> str:
     body = _body(answer)
     if answer.status_code == 200 and {"title", "names"} <= body.keys():
         title = "without a title" if body["title"] is None else f'"{body["title"]}"'
-        return f"the event {title} with {listed(body['names'])}"
+        return f"the app is given the event {title} with {listed(body['names'])}"
     if problem := problem_of(answer):
         wait = answer.headers.get("Retry-After")
-        return f"that {problem.name}" + (
+        return f"the app is told that {problem.name}" + (
             f", and to try again in {lasting(timedelta(seconds=int(wait)))}" if wait else ""
         )
     if answer.status_code == 304:
-        return "that its answer is still valid"
+        return "the app is told that its answer is still valid"
     if answer.status_code == 308:
-        return f"to go to {answer.headers['Location']}"
+        return f"the app is sent to {answer.headers['Location']}"
     text = answer.text if len(answer.text) <= SHOWN_CHARACTERS else f"{answer.text[:SHOWN_CHARACTERS]}…"
-    return f"status {answer.status_code} with {text or 'nothing'}"
+    return f"the app is given status {answer.status_code} with {text or 'nothing'}"
 
 
 def problem_of(answer: TestResponse) -> Problem | None:
@@ -85,7 +85,9 @@ def problem_of(answer: TestResponse) -> Problem | None:
 def expect_problem(answer: TestResponse, problem: Problem, wait: timedelta | None = None) -> None:
     """The answer is this problem, in the form of RFC 9457, with the time to wait where one is expected."""
     got = told(answer) if wait else told(answer).partition(", and to try again in ")[0]
-    expect_same(f"that {problem.name}" + (f", and to try again in {lasting(wait)}" if wait else ""), got)
+    expect_same(
+        f"the app is told that {problem.name}" + (f", and to try again in {lasting(wait)}" if wait else ""), got
+    )
     body = _body(answer)
     form = f"{answer.content_type} with {', '.join(sorted(body))}"
     expect(answer.content_type == "application/problem+json", "application/problem+json", form)
@@ -98,12 +100,11 @@ def expect_problem(answer: TestResponse, problem: Problem, wait: timedelta | Non
 def expect_names(answer: TestResponse, names: list[str]) -> None:
     """The answer is an event with these names, in this order."""
     got = _body(answer).get("names") if answer.status_code == 200 else None
-    if got != names:
-        expect_same(f"an event with {listed(names)}", told(answer))
-        different = next(
-            place for place, (one, other) in enumerate(zip(names, got or [], strict=False)) if one != other
-        )
-        expect_same(f"{names[different]} in place {different + 1}", f"{(got or [])[different]}")
+    expect(got is not None, f"the app is given an event with {listed(names)}", told(answer))
+    if got is not None and got != names:
+        expect_same(f"it names {listed(names)}", f"it names {listed(got)}")
+        place = next(place for place, name in enumerate(names) if name != got[place])
+        expect_same(f"{names[place]} in place {place + 1}", f"{got[place]} in place {place + 1}")
 
 
 def explanation(answer: TestResponse) -> str:
@@ -122,7 +123,7 @@ def title_of(answer: TestResponse) -> str:
 def expect_not_to_be_kept(answer: TestResponse) -> None:
     headers = answer.headers
     kept = ", ".join(f"{name}: {headers[name]}" for name in ("Cache-Control", "Expires") if name in headers)
-    expect_same("an answer that nobody may keep (Cache-Control: no-store)", f"an answer that nobody may keep ({kept})")
+    expect_same("Cache-Control: no-store", kept or "nothing is said of whether the answer may be kept")
 
 
 def origin(answer: TestResponse) -> str:

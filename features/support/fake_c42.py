@@ -221,7 +221,7 @@ class FakeC42:
         asked = Counter(call.offset for call in self.calls if (call.event_id, call.name) == (event_id, "subscribers"))
         expect(
             asked == dict.fromkeys(range(0, number * PAGE, PAGE), each),
-            f"C42 has been asked for {number} pages of subscribers, each {times(each)}",
+            f"C42 has been asked for {number} page{'s' if number > 1 else ''} of subscribers, each {times(each)}",
             self.calls_in_words(),
         )
 
@@ -230,7 +230,7 @@ class FakeC42:
         asked = Counter((call.event_id, call.name, call.offset) for call in self.calls)
         return "C42 has been asked " + (
             "; ".join(
-                f"{self._question(*question)} {times(number)}" for question, number in list(asked.items())[:SHOWN]
+                f"{self._question(*question)} {times(number)}" for question, number in sorted(asked.items())[:SHOWN]
             )
             + (f"; and {len(asked) - SHOWN} more questions" if len(asked) > SHOWN else "")
             or "for nothing"
