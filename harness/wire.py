@@ -137,8 +137,8 @@ class Wire:
         self._lock = threading.Lock()
         self._open: dict[Connection, threading.Thread] = {}
         self._bind(port)
-        self._port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}/api/v2/"
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/api/v2/"
 
     @property
     def address(self) -> Address:
@@ -174,7 +174,7 @@ class Wire:
 
     def listen(self) -> None:
         """Answer again, at the same port."""
-        self._bind(self._port)
+        self._bind(self.port)
         self._acceptor.start()
 
     def _bind(self, port: int) -> None:

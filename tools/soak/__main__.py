@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from .checker import Violation, check
+from .faults import is_left_out, planned
 from .history import History
 from .record import read, write
 from .report import shown, table
@@ -39,6 +40,8 @@ def main(seconds: float, seed: int | None, record: Path | None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     seed = random.randrange(1_000_000) if seed is None else seed  # noqa: S311  # no secret
     click.echo(f"{seconds:.0f} s with --seed {seed}")
+    for kind in sorted({fault.kind for row in planned(seed, seconds) for fault in row if is_left_out(fault.kind)}):
+        click.echo(f"left out: {kind} (it takes root, and the right to mount)")
     with tempfile.TemporaryDirectory(prefix="c42-soak-") as logs:
         records = run(seed, seconds, Path(logs))
         if not told(History(records)):

@@ -5,6 +5,8 @@ STORE_RECOVERS = 2.0 + 0.25 + 1.0
 an operation of 0.25 s that failed, and then takes it back with the next one."""
 STORE_TAKEN_BACK = 0.3
 """Seconds around that one: it comes late where nobody needed the store, and who comes with it does not wait for it."""
+MOVED = 10.0
+"""Seconds within which all is written to a Redis that has moved to another server."""
 NGINX_CLOCK = 0.05
 """nginx looks at the clock once for all that came in at the same time."""
 SCHEDULING = 0.5
@@ -22,5 +24,7 @@ REPEATED_AT_LEAST = 1.0
 """`FAILURE_SECONDS` in `c42_proxy/caching/shared_state.py`."""
 PAUSE = 5.0
 """How long C42 is left alone when it is down."""
+OWN_TIME = 0.2
+"""The part of the budget that C42 takes for a call at least, where it is C42 that is late."""
 SLOW = 0.8
 """The part of the budget after which C42's answers may have come too late."""

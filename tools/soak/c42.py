@@ -48,6 +48,8 @@ class C42(Wire):
         self._versions_lock = threading.Lock()
         self._fault: FaultKind | None = None
         self._struck = ""
+        self.keeps_connections = True
+        """Whether they stay open behind an answer, for further calls."""
         for event, size in {**FEW, **MANY, **FLICKERING}.items():
             self.add(event, size)
 
@@ -104,12 +106,16 @@ class C42(Wire):
             return
         body = shapes.encoded(said)
         headers = ["Content-Type: application/json", *([f"Retry-After: {wait}"] if wait else [])]
+        keeps = self.keeps_connections
+        headers += [] if keeps else ["Connection: close"]
         whole = answer(body, f"{status} {HTTPStatus(status).phrase}", *headers)
         if outcome == "cut":
             connection.send(whole[: -len(body) // 2])
             connection.close()
         else:
             connection.send(whole)
+            if not keeps:
+                connection.close()
 
     def _said(
         self, fault: FaultKind | None, number: int, offset: int | None, event: str, version: Version | None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tools.soak import rules_for_answers, rules_for_calls
+from tools.soak import rules_for_answers, rules_for_calls, rules_for_hosts
 
 from .history import History
 from .record import Record
@@ -11,7 +11,8 @@ from .record import Record
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """`rule` is the name of the function that found it. `at` is when the request was sent, or the first call came."""
+    """`rule` is the name of the function that found it. `at` is when the request was sent, the first call came, or
+    a host said so; `request` is the id of the request, or the name of the host."""
 
     rule: str
     at: float
@@ -34,4 +35,7 @@ def check(history: History) -> list[Violation]:
     for for_calls in rules_for_calls.RULES:
         for fetch, how in for_calls(history):
             found.append(Violation(for_calls.__name__, fetch.latest, fetch.event, fetch.request, how))
+    for for_hosts in rules_for_hosts.RULES:
+        for host, at, how in for_hosts(history):
+            found.append(Violation(for_hosts.__name__, at, "", host, how))
     return sorted(found, key=lambda violation: violation.at)

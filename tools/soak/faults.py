@@ -3,15 +3,27 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from .bounds import MOVED
 from .c42 import C42, FEW
+from .machine import can_mount, full_shared_memory, without_descriptors
 from .record import Fault, FaultKind, Record
-from .stack import HOSTS, FragileStack
+from .stack import HOSTS, FragileStack, commands_of_hosts
 
 QUIET_AT_FIRST = 2.0
 QUIET_AT_LAST = 1.0
+
+OF_HOSTS: tuple[FaultKind, ...] = (
+    "worker killed",
+    "host reloaded",
+    "no threads",
+    "no descriptors",
+    "shared memory full",
+    "log not read",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,7 @@ C42_FAULTS = (
     _Choice("C42 says 503 and when", 2, 0.1, 2),
     _Choice("C42 says 401", 2, 0.2, 2),
     _Choice("one event fails", 2, 2, 8),
+    _Choice("one address dead", 2, 2, 5),
 )
 STACK_FAULTS = (
     _Choice("worker killed", 5),
@@ -54,6 +67,11 @@ STACK_FAULTS = (
     _Choice("Redis hangs", 1, 0.1, 0.4),
     _Choice("Redis hangs", 1, 0.4, 3),
     _Choice("Redis restarted", 1, 0.1, 2),
+    _Choice("Redis moved", 1, MOVED + 1, MOVED + 1),
+    _Choice("no threads", 2, 1, 5),
+    _Choice("no descriptors", 2, 1, 4),
+    _Choice("shared memory full", 1, 3, 6),
+    _Choice("log not read", 1, 2, 5),
 )
 
 
@@ -77,12 +95,16 @@ def _row(
         # In rounds, so that each kind comes in a run of some minutes.
         for choice in chance.sample(choices, sum(each.often for each in choices), counts=[e.often for e in choices]):
             lasts = chance.uniform(choice.shortest, choice.longest)
-            on = {"one event fails": chance.choice(list(FEW)), "worker killed": chance.choice(HOSTS)}
-            on["host reloaded"] = on["worker killed"]
+            on = {"one event fails": chance.choice(list(FEW)), **dict.fromkeys(OF_HOSTS, chance.choice(HOSTS))}
             if at + lasts > seconds - QUIET_AT_LAST:
                 return tuple(row)
             row.append(Planned(at, choice.kind, lasts, on.get(choice.kind, "")))
             at += lasts + chance.uniform(*quiet)
+
+
+def is_left_out(kind: FaultKind) -> bool:
+    """Whether it cannot be made on this machine, by this user."""
+    return kind == "shared memory full" and not can_mount()
 
 
 class Faults:
@@ -98,12 +120,15 @@ class Faults:
         """One after the other, each at its time from now."""
         began = time.monotonic()
         for fault in row:
+            if is_left_out(fault.kind):
+                continue
             await asyncio.sleep(began + fault.at - time.monotonic())
             since = time.time()
-            await self._inject(fault)
-            self._record(Fault(fault.kind, since, time.time(), fault.on))
+            left = await self._inject(fault)
+            self._record(Fault(fault.kind, since, time.time(), fault.on, left or ""))
 
-    async def _inject(self, fault: Planned) -> None:
+    async def _inject(self, fault: Planned) -> str | None:
+        """Gives what was left behind, if it is more than should be."""
         stack = self._stack
         match fault.kind:
             case "worker killed":
@@ -120,6 +145,17 @@ class Faults:
                 await asyncio.to_thread(stack.redis.stop)
                 await asyncio.sleep(fault.seconds)
                 await asyncio.to_thread(stack.redis.start)
+            case "Redis moved":
+                old = await asyncio.to_thread(stack.move_redis)
+                await asyncio.sleep(MOVED)
+                old.command("CONFIG", "RESETSTAT")
+                await asyncio.sleep(fault.seconds - MOVED)
+                left = commands_of_hosts(old)
+                old.close()
+                return left
+            case "one address dead" | "no threads" | "no descriptors" | "shared memory full" | "log not read":
+                with self._lacking(fault):
+                    await asyncio.sleep(fault.seconds)
             case "C42 refuses":
                 await asyncio.to_thread(self._c42.refuse)
                 await asyncio.sleep(fault.seconds)
@@ -128,3 +164,36 @@ class Faults:
                 self._c42.strike(fault.kind, fault.on)
                 await asyncio.sleep(fault.seconds)
                 self._c42.strike(None)
+        return None
+
+    @contextmanager
+    def _lacking(self, fault: Planned) -> Iterator[None]:
+        """A machine that lacks something."""
+        stack = self._stack
+        match fault.kind:
+            case "one address dead":
+                with self._without_kept_connections(), stack.machine.first_address_dead(self._c42.port):
+                    yield
+            case "no threads":
+                with stack.machine.without_threads(stack.any_worker(fault.on, self._chance)):
+                    yield
+            case "no descriptors":
+                with self._without_kept_connections(), without_descriptors(stack.any_worker(fault.on, self._chance)):
+                    yield
+            case "shared memory full":
+                with full_shared_memory(stack.pid):
+                    # New workers have to start meanwhile.
+                    since = time.time()
+                    stack.reload_host(fault.on)
+                    self._record(Fault("host reloaded", since, time.time(), fault.on))
+                    yield
+            case "log not read":
+                with stack.machine.unread_log(fault.on):
+                    yield
+
+    @contextmanager
+    def _without_kept_connections(self) -> Iterator[None]:
+        """Each call takes a connection of its own."""
+        self._c42.keeps_connections = False
+        yield
+        self._c42.keeps_connections = True

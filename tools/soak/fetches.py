@@ -4,6 +4,7 @@ Nobody outside sees when a fetch begins or is over. So each has bounds that hold
 request is recorded before it leaves and an answer after it has come, a call when it has come and before it is answered.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ PAGE = 100
 IN_TIME = 0.9
 """The part of the budget within which an answer of C42 has certainly come in time."""
 
-Result = Literal["answered", "gone", "told to wait", "token refused", "down", "invalid", "unknown"]
+Result = Literal["answered", "gone", "told to wait", "token refused", "down", "invalid", "overloaded", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Fetch:
 
     It began at `fetched_at`, which lies between `earliest` and `latest`, was not over before `ended`, and what came of
     it was in the store by `noted`. `result` is `unknown` where the calls do not decide it: a worker was killed
-    meanwhile, say, or an answer came at the last moment.
+    meanwhile, say, or an answer came at the last moment. It is `overloaded` where the proxy said that it has come to
+    limits of its own: that says nothing of C42.
     """
 
     event: str
@@ -85,6 +87,15 @@ def may_be_sent_again(call: Call) -> bool:
     return call.used and call.outcome == "cut" and call.status is None
 
 
+_OVERLOADED = re.compile(r"detail=(?:busy|overloaded)$")
+
+
+def is_overloaded(request: Request) -> bool:
+    """Whether its client was told that the proxy is at its own limits."""
+    own, _, _ = request.headers.get("cache-status", "").partition(", ")
+    return request.status == 503 and (_OVERLOADED.search(own) is not None or '"reason":"overloaded"' in request.body)
+
+
 def _fetch(
     run: Run,
     calls: list[Call],
@@ -104,7 +115,10 @@ def _fetch(
     killed = any(kill.until >= latest and kill.since <= noted for kill in kills)
     last = {call.offset: call for call in calls}
     result: Result = "unknown"
-    if waited and not killed:
+    if request is not None and is_overloaded(request):
+        # What some of its calls came to is of no account: the others were not made.
+        result = "overloaded"
+    elif waited and not killed:
         result = "answered" if told else _result(last, earliest, run.budget, size)
     # Where there is no such event, nobody waits for the other call.
     deciding = [last[None]] if result == "gone" else calls

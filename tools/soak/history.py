@@ -9,10 +9,10 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from typing import Literal
 
-from .bounds import STORE_RECOVERS, STORE_TAKEN_BACK
+from .bounds import JOINED, MOVED, ON_ITS_WAY, STORE_RECOVERS, STORE_TAKEN_BACK
 from .fetches import Fetch, fetches_of
 from .marks import Marks, marks_of
-from .record import Call, Fault, Record, Request, Run, StoreState, Version
+from .record import Call, Fault, Record, Request, Run, StoreState, Traceback, Version
 
 Kind = Literal["hit of nginx", "hit", "miss", "collapsed", "stale", "past expiry", "problem", "unknown"]
 
@@ -49,6 +49,7 @@ class History:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.store_states: list[StoreState] = []
+        self.tracebacks: list[Traceback] = []
         for record in records:
             match record:
                 case Run():
@@ -63,6 +64,8 @@ class History:
                     self.faults.append(record)
                 case StoreState():
                     self.store_states.append(record)
+                case Traceback():
+                    self.tracebacks.append(record)
         [self.run] = runs
         self.requests.sort(key=lambda request: request.sent)
         self.by_id = {request.id: request for request in self.requests}
@@ -113,12 +116,15 @@ class History:
     @property
     def redis_faults(self) -> list[Fault]:
         """Those that struck the store."""
-        return [fault for fault in self.faults if fault.kind in {"Redis hangs", "Redis restarted"}]
+        return [fault for fault in self.faults if fault.kind in {"Redis hangs", "Redis restarted", "Redis moved"}]
 
     @cached_property
     def store_away(self) -> list[tuple[float, float]]:
         """When a process may have gone on without the store."""
-        struck = [(fault.since, fault.until + STORE_RECOVERS) for fault in self.redis_faults]
+        struck = [
+            (fault.since, fault.since + MOVED if fault.kind == "Redis moved" else fault.until + STORE_RECOVERS)
+            for fault in self.redis_faults
+        ]
         said = [
             (state.since - STORE_TAKEN_BACK, state.since + (STORE_TAKEN_BACK if state.works else STORE_RECOVERS))
             for state in self.store_states
@@ -134,6 +140,29 @@ class History:
         return any(
             fault.kind == "C42 refuses" and fault.since <= until and since <= fault.until + self.run.budget
             for fault in self.faults
+        )
+
+    def is_short(self, request: Request) -> bool:
+        """Whether a host that may have answered this request lacked threads or descriptors meanwhile."""
+        return any(
+            fault.kind in {"no threads", "no descriptors"}
+            and request.at in {"nginx", fault.at}
+            and fault.since <= request.ended
+            and request.sent <= fault.until + JOINED
+            for fault in self.faults
+        )
+
+    def on_its_way(self, since: float, until: float) -> float:
+        """Seconds from a fetch's last look at what is known of C42 to the arrival of its call there, in this time.
+
+        Of two addresses, a dead one may cost its half of the budget.
+        """
+        return ON_ITS_WAY + (self.run.budget / 2 if self.has_dead_address(since, until) else 0)
+
+    def has_dead_address(self, since: float, until: float) -> bool:
+        """Whether a call that began in this time may have tried an address of C42 at which nobody is."""
+        return any(
+            fault.kind == "one address dead" and fault.since <= until and since <= fault.until for fault in self.faults
         )
 
     def exists(self, event: str, since: float, until: float) -> list[Version]:

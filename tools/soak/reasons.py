@@ -2,8 +2,8 @@
 
 from bisect import bisect_left
 
-from .bounds import JOINED, ON_ITS_WAY, PAUSE, REPEATED, SLOW
-from .fetches import Fetch
+from .bounds import JOINED, OWN_TIME, PAUSE, REPEATED, SLOW
+from .fetches import Fetch, is_overloaded
 from .history import Answer, History
 from .record import Call, Request
 
@@ -15,7 +15,11 @@ class Reasons:
         self._history = history
         self._refusals = [fault for fault in history.faults if fault.kind == "C42 refuses"]
         self._waits = [(fetch, call) for fetch in history.fetches for call in fetch.calls if call.wait]
-        self._failures = [fetch for fetch in history.fetches if fetch.result in {"down", "unknown"}]
+        self._failures = [
+            fetch
+            for fetch in history.fetches
+            if fetch.result in {"down", "unknown"} and not self._took_too_long_to_connect(fetch)
+        ]
         successes = sorted((fetch for fetch in history.fetches if fetch.has_succeeded), key=lambda fetch: fetch.noted)
         self._cleared = [fetch.noted for fetch in successes]
         self._latest_clearing = [0.0]
@@ -25,13 +29,17 @@ class Reasons:
     def found(self, answer: Answer) -> bool:
         """Whether there is one for this failure, and it is the one that the answer names, where it names one."""
         request = answer.request
+        if is_overloaded(request):
+            return self._history.is_short(request)
         if answer.own.endswith("detail=told-to-wait"):
             return self._told_to_wait(request)
         if answer.own.endswith("detail=c42-down"):
             return self._down(request)
         failed = self._failed(answer)
-        if answer.kind == "stale" and not answer.was_asked:
-            return failed or self._told_to_wait(request) or self._down(request)
+        if answer.kind == "stale":
+            failed = failed or self._history.is_short(request)
+            if not answer.was_asked:
+                return failed or self._told_to_wait(request) or self._down(request)
         return failed
 
     def _failed(self, answer: Answer) -> bool:
@@ -46,9 +54,19 @@ class Reasons:
             bad = {call.outcome for call in _failures(fetch) if call.ended <= request.ended}
             if answer.kind == "stale":
                 bad -= {"token refused"}
-            if bad or max(call.ended for call in fetch.calls) - fetch.earliest >= SLOW * budget:
+            late = max(call.ended for call in fetch.calls) - fetch.earliest >= SLOW * budget
+            if self._took_too_long_to_connect(fetch):
+                late = False
+                bad -= {"left"}
+            if bad or late:
                 return True
         return False
+
+    def _took_too_long_to_connect(self, fetch: Fetch) -> bool:
+        """Whether it was a dead address, and not C42, that cost the time: a part of the budget is all that it may."""
+        budget = self._history.run.budget
+        took = max(call.ended - call.received for call in fetch.calls)
+        return took < OWN_TIME * budget and self._history.has_dead_address(fetch.earliest, fetch.latest)
 
     def _told_to_wait(self, request: Request) -> bool:
         return any(
@@ -71,7 +89,8 @@ class Reasons:
         if len({fetch.event for fetch in failures}) < run.threshold:
             return False
         paused = any(request.sent < fetch.noted + PAUSE + JOINED for fetch in failures)
-        trial = request.sent - 2 * run.budget, request.ended + ON_ITS_WAY
+        on_its_way = self._history.on_its_way(request.sent, request.ended)
+        trial = request.sent - 2 * run.budget, request.ended + on_its_way
         return paused or any(trial[0] <= fetch.latest <= trial[1] for fetch in self._history.fetches)
 
 

@@ -96,17 +96,27 @@ FaultKind = Literal[
     "nginx reloaded",
     "Redis hangs",
     "Redis restarted",
+    "Redis moved",
+    "no threads",
+    "no descriptors",
+    "shared memory full",
+    "log not read",
+    "one address dead",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault, from the instant before it began to the one after it was over. `at` is what it struck."""
+    """A fault, from the instant before it began to the one after it was over.
+
+    `at` is what it struck, `left` what it left behind that should not be there.
+    """
 
     kind: FaultKind
     since: float
     until: float
     at: str = ""
+    left: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +128,19 @@ class StoreState:
     works: bool
 
 
-Record = Run | Version | Call | Request | Fault | StoreState
-_TYPES: dict[str, type[Record]] = {one.__name__: one for one in (Run, Version, Call, Request, Fault, StoreState)}
+@dataclass(frozen=True, slots=True)
+class Traceback:
+    """That a host's log has one: something happened that nobody had thought of. `said` is the first line with it."""
+
+    at: str
+    since: float
+    said: str
+
+
+Record = Run | Version | Call | Request | Fault | StoreState | Traceback
+_TYPES: dict[str, type[Record]] = {
+    one.__name__: one for one in (Run, Version, Call, Request, Fault, StoreState, Traceback)
+}
 
 
 def write(path: Path, records: Iterable[Record]) -> None:

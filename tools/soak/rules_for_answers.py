@@ -35,12 +35,15 @@ def is_excusable(history: History, request: Request) -> bool:
 
     Straight at a host, when one of its workers is killed: nobody is there to ask another. And a server that is reloaded
     may close a connection that idles at the very moment at which it is used (RFC 9112, section 9.3.1); its client asks
-    again, and that request must be answered.
+    again, and that request must be answered. Who connects straight to a worker that has no descriptor left is not let
+    in; who is connected already is answered.
     """
     for fault in history.faults:
         meanwhile = fault.until >= request.sent and fault.since <= request.ended
         if fault.kind == "worker killed" and meanwhile and request.at == fault.at:
             return True
+        if fault.kind == "no descriptors" and meanwhile and request.at == fault.at and request.loss == "broken off":
+            return not request.used
         if request.loss == "closed" and request.sent - CLOSING <= fault.since <= request.ended:
             if fault.kind == "nginx reloaded" and request.at == "nginx":
                 return True
@@ -51,13 +54,31 @@ def is_excusable(history: History, request: Request) -> bool:
 
 def nobody_waits_longer_than_twice_the_budget(history: History) -> Violated:
     """For an answer. nginx begins anew, at another host, when a worker dies."""
-    kills = [fault for fault in history.faults if fault.kind == "worker killed"]
     for request in history.requests:
         waited = request.ended - request.sent
-        if waited > 2 * history.run.budget + SCHEDULING and not any(
-            kill.until >= request.sent and kill.since <= request.ended for kill in kills
-        ):
+        if waited > 2 * history.run.budget + SCHEDULING and not _is_begun_anew(history, request):
             yield request, f"{waited:.3f} s"
+
+
+def _is_begun_anew(history: History, request: Request) -> bool:
+    return any(
+        fault.kind == "worker killed" and fault.until >= request.sent and fault.since <= request.ended
+        for fault in history.faults
+    )
+
+
+def a_hit_waits_for_nobody(history: History) -> Violated:
+    """Not for C42, a miss, a store that hangs, or a log that nobody reads.
+
+    What was told to somebody before is a hit for all who share the store. nginx begins anew when a worker dies.
+    """
+    for answer in history.answers:
+        request, fetch = answer.request, answer.fetch
+        waited = request.ended - request.sent
+        if answer.kind != "hit" or fetch is None or waited <= SCHEDULING or fetch.noted + JOINED > request.sent:
+            continue
+        if not _is_begun_anew(history, request) and history.has_store(fetch.latest, fetch.noted):
+            yield request, f"{waited:.3f} s, for what was told at {fetch.noted:.3f}"
 
 
 def an_answer_is_whole(history: History) -> Violated:
@@ -268,6 +289,7 @@ def an_entry_never_replaces_a_later_one(history: History) -> Violated:
 RULES = (
     every_request_has_its_answer,
     nobody_waits_longer_than_twice_the_budget,
+    a_hit_waits_for_nobody,
     an_answer_is_whole,
     an_answer_is_reused_no_longer_than_the_ttl,
     what_is_told_was_there_within_the_ttl,

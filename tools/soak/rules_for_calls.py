@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from .bounds import ON_ITS_WAY, PAUSE, REPEATED_AT_LEAST
+from .bounds import PAUSE, REPEATED_AT_LEAST
 from .fetches import PAGE, Fetch
 from .history import History
 from .pauses import pauses_of
@@ -98,7 +98,7 @@ def nobody_asks_while_c42_wants_us_to_wait(history: History) -> Violated:
         request = history.by_id.get(fetch.request)
         sent = request.sent if request else 0.0
         for since, until in waits:
-            grace = 0 if sent > since else ON_ITS_WAY
+            grace = 0 if sent > since else history.on_its_way(since, fetch.latest)
             forbidden = [call for call in fetch.calls if since + grace < call.received < until]
             if forbidden and history.has_store(since - history.run.budget, forbidden[0].received):
                 yield fetch, f"{until - forbidden[0].received:.3f} s too early: the proxy knew at {since:.3f}"
@@ -132,6 +132,20 @@ def c42_is_left_alone_while_it_is_down(history: History) -> Violated:
                 yield following, f"{allowed - following.latest:.3f} s too early after the trial at {trial.latest:.3f}"
 
 
+def no_call_begins_after_the_answer(history: History) -> Violated:
+    """What comes of it would be for nobody."""
+    for fetch in history.fetches:
+        request = history.by_id.get(fetch.request)
+        if request is None or request.status is None:
+            continue
+        late = fetch.calls[-1].received - request.ended - history.on_its_way(request.sent, request.ended)
+        if late > 0:
+            yield (
+                fetch,
+                f"call {fetch.calls[-1].number} came {late:.3f} s too late for the answer at {request.ended:.3f}",
+            )
+
+
 RULES = (
     one_call_for_the_event_and_one_for_each_hundred_subscribers,
     at_most_8_pages_at_a_time,
@@ -140,4 +154,5 @@ RULES = (
     one_fetch_at_a_time,
     nobody_asks_while_c42_wants_us_to_wait,
     c42_is_left_alone_while_it_is_down,
+    no_call_begins_after_the_answer,
 )

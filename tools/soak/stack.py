@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from harness.processes import Process, until
 from harness.redis_server import RedisServer
 from harness.stack import STACK, Stack, environ_of
+
+from .machine import WITH_OWN_SHARED_MEMORY, Machine, can_mount
 
 HOSTS = ("host-1", "host-2")
 WORKERS = 2
@@ -19,8 +22,16 @@ class FragileStack(Stack):
 
     def __init__(self, c42_port: int, settings: dict[str, str]) -> None:
         # Not by way of `Stack`, whose tests have a TTL of their own.
-        Process.__init__(self, [sys.executable, STACK], environ_of(c42_port) | settings)
+        self.machine = Machine(HOSTS)
+        environ = environ_of(c42_port) | settings
+        environ |= {
+            **self.machine.environ,
+            "PYTHONPATH": f"{self.machine.environ['PYTHONPATH']}:{environ['PYTHONPATH']}",
+        }
+        words = [*(WITH_OWN_SHARED_MEMORY if can_mount() else []), sys.executable, STACK]
+        Process.__init__(self, words, environ)
         self.redis = RedisServer()
+        self._servers = [self.redis]
 
     def wait_until_ready(self) -> None:
         """Until everything answers. The Redis of the stack would stay dead, so another one takes its place."""
@@ -38,9 +49,17 @@ class FragileStack(Stack):
         return {"nginx": self.port, **dict(zip(HOSTS, self.host_ports, strict=True))}
 
     def close(self) -> None:
-        """End it with its parts and its Redis."""
-        self.redis.close()
+        """End it with its parts, its Redis and what its machine lacks."""
+        for server in self._servers:
+            server.close()
         super().close()
+        self.machine.close()
+
+    @property
+    def logs(self) -> list[Path]:
+        """Those of all parts; the hosts' are with the reader of their pipes."""
+        written = [log for log in self.folder.glob("*.log") if log.stem not in HOSTS]
+        return [*written, *self.machine.logs]
 
     def reload_nginx(self) -> None:
         os.kill(self.nginx, signal.SIGHUP)
@@ -50,9 +69,36 @@ class FragileStack(Stack):
 
     def kill_worker(self, name: str, chance: random.Random) -> None:
         """Kill one of a host's workers, as kill -9 does. Its master starts another."""
+        os.kill(self.any_worker(name, chance), signal.SIGKILL)
+
+    def any_worker(self, name: str, chance: random.Random) -> int:
+        """The id of one of a host's workers."""
         master = self.hosts[HOSTS.index(name)]
 
         def workers() -> list[int]:
             return [int(word) for word in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
 
-        os.kill(chance.choice(until(workers, f"workers of {name}")), signal.SIGKILL)
+        return chance.choice(until(workers, f"workers of {name}"))
+
+    def move_redis(self) -> RedisServer:
+        """Make another server the primary, as Redis Sentinel does: its name leads there, the old one is its replica.
+
+        Gives the old one.
+        """
+        old, new = self.redis, RedisServer()
+        self._servers.append(new)
+        new.start()
+        old.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+        new.command("REPLICAOF", "127.0.0.1", f"{old.port}")
+        until(lambda: b"master_link_status:up" in new.command("INFO", "replication"), "a copy of the old Redis")
+        new.command("REPLICAOF", "NO", "ONE")
+        self.machine.lead(self.redis_port, f"127.0.0.1:{new.port}")
+        old.command("REPLICAOF", "127.0.0.1", f"{new.port}")
+        self.redis = new
+        return old
+
+
+def commands_of_hosts(replica: RedisServer) -> str:
+    """Which commands came to a replica that were not its primary's: those that the hosts use, and none replicates."""
+    said = replica.command("INFO", "commandstats").decode()
+    return ", ".join(re.findall(r"cmdstat_((?:get|eval):calls=\d+)", said))

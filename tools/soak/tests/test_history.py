@@ -11,16 +11,30 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-from tools.soak.bounds import CLOSING, JOINED, NGINX_CLOCK, SCHEDULING, STORE_RECOVERS
+from tools.soak.bounds import CLOSING, JOINED, MOVED, NGINX_CLOCK, ON_ITS_WAY, SCHEDULING, STORE_RECOVERS
 from tools.soak.checker import violations_of
 from tools.soak.faults import C42_FAULTS, STACK_FAULTS, planned
 from tools.soak.history import History
-from tools.soak.logs import store_states
+from tools.soak.logs import store_states, tracebacks
 from tools.soak.marks import Mark, name, title
-from tools.soak.record import Call, Fault, FaultKind, Outcome, Record, Request, Run, StoreState, Version, read, write
+from tools.soak.record import (
+    Call,
+    Fault,
+    FaultKind,
+    Outcome,
+    Record,
+    Request,
+    Run,
+    StoreState,
+    Traceback,
+    Version,
+    read,
+    write,
+)
 from tools.soak.rules_for_answers import RULES as FOR_ANSWERS
 from tools.soak.rules_for_answers import UNTIL_EXPIRES
 from tools.soak.rules_for_calls import RULES as FOR_CALLS
+from tools.soak.rules_for_hosts import RULES as FOR_HOSTS
 
 START = 1_700_000_000.0
 """All instants below are counted from this one."""
@@ -215,6 +229,7 @@ class WellTest(HistoryTest):
         """What is written is read as it was."""
         self.tape.fault("worker killed", 0, 1, HOST)
         self.tape.records.append(StoreState(HOST, START, works=False))
+        self.tape.records.append(Traceback(HOST, START, "Traceback (most recent call last):"))
         self.tape.fetch("r1", 0)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "new", "record.jsonl")
@@ -327,6 +342,162 @@ class LossTest(HistoryTest):
         self.assert_violated("nobody_waits_longer_than_twice_the_budget", "r3")
         self.tape.fault("worker killed", 1, 1.1, HOST)
         self.assert_well()
+
+    def test_hit(self) -> None:
+        """A hit waits for nobody, once its entry was told to somebody."""
+        rule = "a_hit_waits_for_nobody"
+        tea = self.tape.fetch("r1", 0)
+        known = ASKED + TOOK + 0.02 + JOINED
+        self.tape.hit("r2", known + A_MOMENT, tea, took=SCHEDULING)
+        self.tape.hit("r3", known - A_MOMENT, tea, took=1)
+        self.tape.tell("r4", known + 0.1, tea, "c42-proxy; fwd=uri-miss; collapsed; fwd-status=200", took=1)
+        self.assert_well()
+        self.tape.hit("r5", known + A_MOMENT, tea, took=SCHEDULING + A_MOMENT)
+        self.tape.fault("log not read", -1, 2, HOST)
+        self.assert_violated(rule, "r5")
+        self.tape.fault("worker killed", 0.5, 0.6, HOST)
+        self.assert_well()
+
+    def test_hit_without_a_store(self) -> None:
+        """Where the store was away when it was told, not everybody has it."""
+        tea = self.tape.fetch("r1", 0)
+        self.tape.hit("r2", 1, tea, took=1)
+        self.tape.fault("Redis hangs", -0.1, 0.1)
+        self.assert_well()
+
+
+class LackTest(HistoryTest):
+    """What is allowed where the machine lacks something: nothing but that, and only then."""
+
+    SHORT: tuple[FaultKind, ...] = ("no threads", "no descriptors")
+    REASON = "a_failure_has_its_reason"
+
+    def test_overloaded(self) -> None:
+        """Who asks a host without threads or descriptors may be told so, and nobody else, and only then."""
+        for kind in self.SHORT:
+            for at, of, since, until, right in (
+                ("nginx", HOST, -1, 1, True),
+                (HOST, HOST, -1, 1, True),
+                (HOST, "host-2", -1, 1, False),
+                ("nginx", HOST, -1, -JOINED, True),
+                ("nginx", HOST, -1, -JOINED - A_MOMENT, False),
+                ("nginx", HOST, A_MOMENT, 1, True),
+                ("nginx", HOST, 2 * A_MOMENT, 1, False),
+            ):
+                for own in ("detail=busy", "detail=overloaded"):
+                    with self.subTest(kind, at=at, of=of, since=since, until=until, own=own):
+                        self.tape = Tape()
+                        self.tape.problem("r1", 0, own)
+                        self.tape.change("r1", at=at)
+                        self.tape.fault(kind, since, until, of)
+                        self.assert_well() if right else self.assert_violated(self.REASON, "r1")
+
+    def test_other_failures(self) -> None:
+        """That C42 is down, or wants us to wait, does not follow from what the machine lacks."""
+        for own in ("detail=c42-down", "detail=told-to-wait", "fwd=uri-miss"):
+            for kind in (*self.SHORT, "shared memory full", "log not read", "one address dead", "Redis moved"):
+                with self.subTest(own, kind=kind):
+                    self.tape = Tape()
+                    self.tape.problem("r1", 0, own)
+                    self.tape.fault(kind, -1, 1, HOST)
+                    self.assert_violated(self.REASON, "r1")
+
+    def test_stale_copy(self) -> None:
+        """A stale copy may take the place of that failure."""
+        tea = self.tape.fetch("r1", 0)
+        self.tape.stale("r2", 4, tea, "hit; ttl=-1")
+        self.tape.fault("shared memory full", 3.9, 4.1, HOST)
+        self.assert_violated(self.REASON, "r2")
+        self.tape.fault("no threads", 3.9, 4.1, HOST)
+        self.assert_well()
+
+    def test_nothing_counts_against_c42(self) -> None:
+        """What such a fetch came to is no failure of C42."""
+        for number, event in enumerate("abc"):
+            self.tape.fetch(event, number / 10, "cut", event=event)
+            self.tape.problem("overloaded", 0, "fwd=uri-miss; detail=overloaded")
+            overloaded = self.tape.headers_of("overloaded")
+            self.tape.records.pop()
+            self.tape.change(event, status=503, headers=overloaded)
+        self.tape.fault("no threads", -1, 1, HOST)
+        self.assertEqual({fetch.result for fetch in History(self.tape.records).fetches}, {"overloaded"})
+        self.tape.problem("r1", 0.5, "detail=c42-down")
+        self.assert_violated(self.REASON, "r1")
+
+    def test_connection_that_is_not_let_in(self) -> None:
+        """Straight at a worker without descriptors; who is connected is answered, and nginx asks the other host."""
+        for at, of, used, loss, right in (
+            (HOST, HOST, False, "broken off", True),
+            (HOST, HOST, True, "broken off", False),
+            (HOST, HOST, False, "half an answer", False),
+            (HOST, "host-2", False, "broken off", False),
+            ("nginx", HOST, False, "broken off", False),
+        ):
+            with self.subTest(at=at, of=of, used=used, loss=loss):
+                self.tape = Tape()
+                self.tape.fetch("r1", 0, at=at)
+                self.tape.change("r1", status=None, loss=loss, headers={}, body="", used=used)
+                self.tape.fault("no threads", -1, 1, of)
+                self.assert_violated("every_request_has_its_answer", "r1")
+                self.tape.fault("no descriptors", -1, 1, of)
+                self.assert_well() if right else self.assert_violated("every_request_has_its_answer", "r1")
+
+    def test_dead_address(self) -> None:
+        """It costs a part of the budget, not all of it: where C42 itself was fast, its call is answered."""
+        for took, right in ((0.19, False), (0.21, True)):
+            for since, until in ((-1, 0.5), (0.5, 1)):
+                with self.subTest(took=took, since=since):
+                    self.tape = Tape()
+                    self.tape.fetch("r1", 0, "left", asked=1 - took + A_MOMENT, took=took)
+                    self.assert_well()
+                    self.tape.fault("one address dead", since, until)
+                    if right or since > 1 - took:
+                        self.assert_well()
+                    else:
+                        self.assert_violated(self.REASON, "r1")
+
+    def test_calls_by_a_dead_address(self) -> None:
+        """A call may arrive later: it was on its way."""
+        for asked, right in ((0.8, True), (0.9, False)):
+            with self.subTest(asked=asked):
+                self.tape = Tape()
+                self.tape.fetch("r1", 0, "told to wait", wait=2)
+                self.tape.fetch("r2", -0.1, event="cake", asked=asked)
+                self.tape.version(1, -100, event="cake")
+                self.assert_violated(WaitTest.RULE, "r2")
+                self.tape.fault("one address dead", -1, 1)
+                self.assert_well() if right else self.assert_violated(WaitTest.RULE, "r2")
+
+    def test_redis_moved(self) -> None:
+        """Within 10 s all have found the new one, and leave the old one."""
+        self.tape.fault("Redis moved", -MOVED, 1)
+        self.tape.fetch("r1", A_MOMENT)
+        self.tape.fetch("r2", 1)
+        self.assert_violated("c42_is_asked_once_within_the_ttl", "r2")
+        self.tape.fault("Redis moved", -MOVED + 0.1, 1)
+        self.assert_well()
+        self.tape.records.append(Fault("Redis moved", START + 10, START + 21, left="get:calls=1"))
+        self.assert_violated("a_redis_that_has_moved_is_left_in_time", "")
+
+    def test_traceback(self) -> None:
+        """No host logs one, in whichever form."""
+        lines = [
+            '{"event": "request", "timestamp": "2026-11-24T12:06:14.5Z"}',
+            "Traceback (most recent call last):",
+            "ValueError: no",
+            '{"event": "no", "exception": "Traceback (most recent call last):", "timestamp": "2026-11-24T12:06:15.5Z"}',
+            '{"event": "mixed wi{"event": "Traceback (most recent call last):',
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder, f"{HOST}.log")
+            log.write_text("\n".join(lines))
+            found = list(tracebacks(log))
+        self.assertEqual(
+            [(one.at, one.since, one.said) for one in found],
+            [(HOST, 1795521974.5, lines[1]), (HOST, 1795521975.5, lines[3]), (HOST, 1795521975.5, lines[4])],
+        )
+        self.tape.records.append(found[0])
+        self.assert_violated("no_host_logs_a_traceback", HOST)
 
 
 class WholeTest(HistoryTest):
@@ -1159,6 +1330,22 @@ class OneFetchTest(HistoryTest):
                     self.assert_well() if right else self.assert_violated(rule, "r3")
 
 
+class AfterTheAnswerTest(HistoryTest):
+    RULE = "no_call_begins_after_the_answer"
+
+    def test_after_the_answer(self) -> None:
+        """A call that was on its way when the client was answered may arrive; no other is made."""
+        answered = ASKED + TOOK + 0.02
+        for received, right in ((answered + ON_ITS_WAY - A_MOMENT, True), (answered + ON_ITS_WAY + A_MOMENT, False)):
+            with self.subTest(received=received):
+                self.tape = Tape()
+                self.tape.fetch("r1", 0, "failed")
+                self.tape.change_call(2, received=START + received, ended=START + received)
+                self.assert_well() if right else self.assert_violated(self.RULE, "r1")
+                self.tape.fault("one address dead", -1, 1)
+                self.assert_well()
+
+
 class WaitTest(HistoryTest):
     RULE = "nobody_asks_while_c42_wants_us_to_wait"
 
@@ -1346,5 +1533,5 @@ class RulesTest(unittest.TestCase):
     def test_each_rule_can_be_violated(self) -> None:
         """There is a test for every rule: its name stands in this file."""
         text = Path(__file__).read_text()
-        for one in (*FOR_ANSWERS, *FOR_CALLS):
+        for one in (*FOR_ANSWERS, *FOR_CALLS, *FOR_HOSTS):
             self.assertIn(f'"{one.__name__}"', text)

@@ -1,0 +1,1 @@
+"""For PYTHONPATH alone: Python itself imports `sitecustomize` from there as it starts."""
