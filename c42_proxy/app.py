@@ -24,7 +24,7 @@ from .stores.tiered import TieredStore
 from .threads import Threads
 from .upstream.client import C42Client
 from .upstream.combine import Combiner
-from .upstream.transport import new_session
+from .upstream.transport import close_idle, new_session
 from .web.asgi import AsgiApp
 from .web.ops import create_ops
 from .web.responses import prepared
@@ -86,8 +86,10 @@ def build(
         tiered, clock=clock, threshold=settings.breaker_threshold, probe_seconds=2 * budget, metrics=metrics
     )
     client = C42Client(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
-    calls = opened.enter_context(closing(Threads(CALLS_AT_ONCE, name="c42-call")))
-    pages = opened.enter_context(closing(Threads(PAGES_AT_ONCE, name="c42-page")))
+    # Connections that no thread needs any more end with it.
+    end_idle = partial(close_idle, session)
+    calls = opened.enter_context(closing(Threads(CALLS_AT_ONCE, name="c42-call", on_idle=end_idle)))
+    pages = opened.enter_context(closing(Threads(PAGES_AT_ONCE, name="c42-page", on_idle=end_idle)))
     upstream = Combiner(client, breaker, calls=calls, pages=pages, budget=budget, clock=clock)
     events = opened.enter_context(
         closing(Events(upstream, tiered, breaker, freshness=freshness, budget=budget, clock=clock, metrics=metrics))

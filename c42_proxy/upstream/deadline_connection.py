@@ -11,6 +11,7 @@ import http.client
 import io
 import re
 import socket
+import time
 from contextlib import suppress
 from email.errors import (
     FirstHeaderLineIsContinuationDefect,
@@ -18,6 +19,7 @@ from email.errors import (
     MisplacedEnvelopeHeaderDefect,
     MissingHeaderBodySeparatorDefect,
 )
+from queue import LifoQueue
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -206,13 +208,40 @@ class _HTTPSConnection(_HTTPConnection, HTTPSConnection):
     pass
 
 
+class _IdleConnections(LifoQueue[Any]):
+    """The connections of a pool that no call uses, or None for those that are not made yet.
+
+    The one that was used last is used next, so those that are not needed grow old.
+    """
+
+    def _put(self, item: Any) -> None:
+        if item is not None:
+            item.idle_since = time.monotonic()
+        super()._put(item)
+
+    def close_old(self, seconds: float) -> None:
+        """Close those that were idle for so many seconds: the upstream may have closed its end long ago."""
+        limit = time.monotonic() - seconds
+        old = []
+        with self.mutex:
+            for index, connection in enumerate(self.queue):
+                if connection is not None and connection.idle_since <= limit:
+                    old.append(connection)
+                    self.queue[index] = None
+        for connection in old:
+            connection.close()
+
+
 class _HTTPPool(HTTPConnectionPool):
-    # Without this name and the one below, urllib3 would make connections of its own.
+    # Without this name and the one below, urllib3 would make connections of its own; without the others, idle ones
+    # would stay open.
     ConnectionCls = _HTTPConnection
+    QueueCls = _IdleConnections
 
 
 class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
+    QueueCls = _IdleConnections
 
 
 class DeadlineAdapter(HTTPAdapter):
@@ -222,12 +251,23 @@ class DeadlineAdapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
+    def close_idle(self, seconds: float) -> None:
+        """Close the connections that no call has used for so many seconds."""
+        pools = self.poolmanager.pools
+        for key in pools.keys():  # noqa: SIM118  # no dict: it refuses to be iterated
+            connections = pools[key].pool
+            if connections is not None:
+                connections.close_old(seconds)
+
 
 def check() -> None:
     """Read an answer from ourselves, over a pair of sockets. Raises where one of the libraries has changed."""
     manager = DeadlineAdapter().poolmanager
     _expect(isinstance(manager.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session has pools of its own")
     _expect(hasattr(HTTPConnectionPool, "ConnectionCls"), "a pool has connections of its own")
+    idle = manager.connection_from_url(f"http://{NOBODY}/").pool
+    _expect(isinstance(idle, _IdleConnections), "idle connections are kept elsewhere")
+    _expect({"queue", "mutex"} <= vars(idle).keys(), "a queue keeps what is in it elsewhere")
     pool, theirs = _pool_to_ourselves(manager)
     with theirs:
         theirs.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12")

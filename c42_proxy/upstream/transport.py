@@ -9,6 +9,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from ..private_names import private_or_public
+from ..threads import IDLE_SECONDS
 
 OUR_OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """Too many open files, in this process or on this machine, and no memory for another socket."""
@@ -27,6 +28,15 @@ def new_session(connections: int) -> requests.Session:
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
+
+
+def close_idle(session: requests.Session) -> None:
+    """Close the connections that were idle for as long as an idle thread stays."""
+    for adapter in set(session.adapters.values()):
+        # requests' own adapter cannot do that.
+        if hasattr(adapter, "close_idle"):
+            # A connection is idle a moment before the thread that has used it.
+            adapter.close_idle(0.9 * IDLE_SECONDS)
 
 
 @cache
@@ -48,7 +58,8 @@ def adapter_class() -> type[HTTPAdapter]:
 clients are answered in time, but a call to an upstream that dawdles may begin, or go on, in its thread long after \
 that; a dead address may use up all of the time; an answer that is cut off in its headers may pass for a whole \
 one, and one whose headers are malformed may be waited for until the time is over; a kept-alive connection that the \
-upstream closes as it is used is not tried again; and early hints are not understood.""",
+upstream closes as it is used is not tried again; early hints are not understood; and connections that are no \
+longer needed stay open.""",
     )
 
 

@@ -1,18 +1,71 @@
 """The proxy under gunicorn where the machine gives it little: a log that nobody reads, few descriptors, few threads."""
 
 import fcntl
+import http.client
 import os
+import resource
 import signal
+import socket
 import subprocess
+import tempfile
+import textwrap
 import unittest
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from c42_proxy.sandbox.events import COFFEE
-from harness.processes import C42_PROXY, ROOT, STOP_SECONDS, free_port, until
+from harness.processes import C42_PROXY, ROOT, STOP_SECONDS, Process, free_port, until
 from harness.sandbox import Sandbox
 from tests.server.test_gunicorn import ask, environ_of
 
-PATH = f"/events-with-subscriptions/{COFFEE}/"
+PREFIX = "/events-with-subscriptions/"
+TIMEOUT = 10.0
+
+
+class ProxyTest(unittest.TestCase):
+    """A proxy with one worker."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.sandbox = self.enterContext(Sandbox())
+        self.port = free_port()
+
+    def start(self, **variables: str) -> None:
+        environ = environ_of(self.port, self.sandbox.url, C42_BREAKER_THRESHOLD="5") | variables
+        self.proxy = self.enterContext(Process([*C42_PROXY, "serve"], environ))
+        self.proxy.wait_until_answers(f"http://127.0.0.1:{self.port}/")
+        ((self.worker, _began),) = self.proxy.descendants()
+
+    def connected(self) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        connection.connect()
+        self.addCleanup(connection.close)
+        # The worker has accepted it when it answers.
+        self.get(connection, "")
+        return connection
+
+    def get(self, connection: http.client.HTTPConnection, event_id: str) -> tuple[int, str | None]:
+        """The status and `Retry-After`."""
+        connection.request("GET", f"{PREFIX}{event_id}/")
+        response = connection.getresponse()
+        response.read()
+        return response.status, response.headers["Retry-After"]
+
+    def limit_descriptors(self, number: int | None = None) -> None:
+        """So many for the worker; without a number, no more than it has."""
+        if number is None:
+            taken = {int(each) for each in os.listdir(f"/proc/{self.worker}/fd")}
+            number = next(each for each in range(4096) if each not in taken)
+        _, hard = resource.prlimit(self.worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.worker, resource.RLIMIT_NOFILE, (number, hard))
+
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self.worker}/task"))
+
+    def sockets(self) -> int:
+        names = [f"/proc/{self.worker}/fd/{each}" for each in os.listdir(f"/proc/{self.worker}/fd")]
+        return sum(os.path.islink(name) and os.readlink(name).startswith("socket:") for name in names)
 
 
 class UnreadLogTest(unittest.TestCase):
@@ -71,6 +124,70 @@ class UnreadLogTest(unittest.TestCase):
         for number in (0, 50, 99):
             self.assertIn(f'"path": "/{number}"', said.decode())
         self.assertEqual(0, self.process.wait(STOP_SECONDS))
+
+
+class FewDescriptorsTest(ProxyTest):
+    def test_no_connection_to_c42(self) -> None:
+        """With no descriptor left, misses are told so, nothing counts against C42, and all is well afterwards."""
+        self.start()
+        connections = [self.connected() for _ in range(10)]
+        self.limit_descriptors()
+        # Whoever comes now is not let in, and must not be the last who ever comes.
+        for _ in range(3):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as turned_away:
+                self.assertEqual(b"", turned_away.recv(1))
+        for number, connection in enumerate(connections):
+            self.assertEqual((503, "1"), self.get(connection, f"missing-{number}"), self.proxy.output())
+        self.limit_descriptors(4096)
+        # Ten failures of C42 would have opened the circuit breaker.
+        self.assertEqual((404, None), self.get(connections[0], "missing"))
+        self.assertEqual(200, ask(self.port).status)
+        self.assertNotIn("Traceback", self.proxy.output())
+
+
+class FewThreadsTest(ProxyTest):
+    def test_no_thread(self) -> None:
+        """With no thread left, misses are told so; no call is made later, and all is well with threads again."""
+        self.start(PYTHONPATH=f"{self.few_threads()}{os.pathsep}{ROOT}")
+        (self.folder / "none").touch()
+        connection = self.connected()
+        for number in range(10):
+            self.assertEqual((503, "1"), self.get(connection, f"missing-{number}"), self.proxy.output())
+        self.assertEqual({}, {name: calls for name, calls in self.sandbox.calls.items() if calls})
+        (self.folder / "none").unlink()
+        self.assertEqual((200, None), self.get(connection, COFFEE))
+        self.assertEqual((404, None), self.get(connection, "missing-1"))
+        self.assertEqual(2, self.sandbox.calls["events"])
+        self.assertNotIn("Traceback", self.proxy.output())
+
+    def few_threads(self) -> Path:
+        """A folder with which Python starts no thread, as where the system gives none, while there is a file `none`."""
+        module = """
+            import pathlib, threading
+            start = threading.Thread.start
+            none = pathlib.Path(__file__).with_name("none")
+            def start_or_fail(thread):
+                if none.exists():
+                    raise RuntimeError("can't start new thread")
+                start(thread)
+            threading.Thread.start = start_or_fail
+        """
+        (self.folder / "sitecustomize.py").write_text(textwrap.dedent(module))
+        return self.folder
+
+
+class IdleTest(ProxyTest):
+    def test_threads_and_connections_end(self) -> None:
+        """What many fetches at once have needed is given back when they are over: threads, and connections to C42."""
+        self.start()
+        ask(self.port)
+        threads, sockets = self.threads(), self.sockets()
+        self.sandbox.set(latency=0.3)
+        with ThreadPoolExecutor(40) as clients:
+            answers = list(clients.map(lambda number: ask(self.port, f"{PREFIX}missing-{number}/").status, range(40)))
+        self.assertEqual([404] * 40, answers)
+        self.assertGreater(self.threads(), threads + 20)
+        until(lambda: self.threads() <= threads and self.sockets() <= sockets, "the end of what is idle")
 
 
 if __name__ == "__main__":
