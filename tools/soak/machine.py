@@ -159,10 +159,9 @@ def full_shared_memory(pid: int) -> Iterator[None]:
     if folder.stat().st_dev == Path(SHARED_MEMORY).stat().st_dev:
         raise RuntimeError(f"process {pid} has no {SHARED_MEMORY} of its own")
     filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1):
-            with suppress(OSError):  # there is no room for so much any more
-                while True:
-                    file.write(bytes(size))
+    # What does not fit any more is written in part, and then nothing is.
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 20))
     yield
     filler.unlink()

@@ -394,8 +394,14 @@ class LackTest(HistoryTest):
 
     def test_other_failures(self) -> None:
         """That C42 is down, or wants us to wait, does not follow from what the machine lacks."""
-        for own in ("detail=c42-down", "detail=told-to-wait", "fwd=uri-miss"):
-            for kind in (*self.SHORT, "shared memory full", "log not read", "one address dead", "Redis moved"):
+        others: tuple[FaultKind, ...] = ("shared memory full", "log not read", "one address dead", "Redis moved")
+        for own, kinds in (
+            ("detail=c42-down", (*self.SHORT, *others)),
+            ("detail=told-to-wait", (*self.SHORT, *others)),
+            ("fwd=uri-miss", (*self.SHORT, *others)),
+            ("detail=overloaded", others),
+        ):
+            for kind in kinds:
                 with self.subTest(own, kind=kind):
                     self.tape = Tape()
                     self.tape.problem("r1", 0, own)
@@ -455,6 +461,15 @@ class LackTest(HistoryTest):
                         self.assert_well()
                     else:
                         self.assert_violated(self.REASON, "r1")
+
+    def test_dead_address_does_not_open_the_breaker(self) -> None:
+        """What such an address costs is no failure of C42, however often."""
+        for event in "abc":
+            self.tape.fetch(event, 0, "left", event=event, asked=0.9, took=0.1 + A_MOMENT)
+        self.tape.problem("r1", 1.2, "detail=c42-down")
+        self.assert_well()
+        self.tape.fault("one address dead", -1, 1)
+        self.assert_violated(self.REASON, "a", "b", "c", "r1")
 
     def test_calls_by_a_dead_address(self) -> None:
         """A call may arrive later: it was on its way."""
