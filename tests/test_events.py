@@ -34,6 +34,7 @@ from c42_proxy.stores.tiered import TieredStore
 from c42_proxy.upstream.combine import Combined
 from c42_proxy.web.responses import cache_status, expiry_of
 from harness.processes import until
+from tests.test_threads import no_new_thread
 
 NOW = 1_700_000_000.0
 TTL = 252.0
@@ -835,6 +836,18 @@ class BusyTest(EventsTest):
         told = {cache_status(self.end(pending)) for pending in waiting if pending is not sent_away}
         self.assertEqual({"c42-proxy; fwd=uri-miss; stored; fwd-status=200"}, told)
         self.assert_asked(FETCHES_AT_ONCE + MAX_WAITING)
+
+    def test_no_thread(self) -> None:
+        """Where no thread can be started, nothing is fetched, now or later, and what is fresh is found in each tier."""
+        self.hold(NOW - 100)
+        self.assert_told(self.ask(), b"held", "hit; ttl=152")
+        self.shared.put("milk", Entry(200, b"held", NOW - 100), NOW)
+        with no_new_thread():
+            self.assert_told(self.ask(), b"held", "hit; ttl=152")
+            self.assert_told(self.ask(event_id="milk"), b"held", "hit; ttl=152")
+            self.assert_told(self.ask(event_id="coffee"), Overloaded, "detail=busy")
+        self.assert_told(self.ask(event_id="coffee"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        self.assert_asked(1)
 
     def wait_for_a_turn(self, *, budget: float = BUDGET) -> Pending:
         """The process fetches as much as it may, and the tea waits for its turn."""

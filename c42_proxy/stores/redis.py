@@ -236,8 +236,11 @@ class RedisStore:
             self._leases[key] = value
             self._any_lease.set()
             if self._renewal is None:
-                self._renewal = Thread(target=self._renew, name="c42-lease", daemon=True)
-                self._renewal.start()
+                renewal = Thread(target=self._renew, name="c42-lease", daemon=True)
+                # Where the system gives no thread, the next lease tries again. A fetch would need threads, too.
+                with suppress(RuntimeError):
+                    renewal.start()
+                    self._renewal = renewal
 
     def _renew(self) -> None:
         """Prolong the leases as long as they are held: C42 may be slower than a lease is long."""

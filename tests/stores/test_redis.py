@@ -22,6 +22,7 @@ from c42_proxy.stores.tiered import RETRY_SECONDS, TieredStore
 from harness.needs import needs
 from harness.processes import until
 from harness.redis_server import RedisServer
+from tests.test_threads import no_new_thread
 
 from .neighbour import LIFETIME, NAMESPACE, NOW, entry
 
@@ -205,6 +206,14 @@ class LeaseTest(RedisTest):
             self.redis.command("RPUSH", self.key("lease", name), "somebody else's")
         self.assertIsNotNone(self.store.lease("d"))
         self.assert_outlasts("c", "d")
+
+    def test_no_thread(self) -> None:
+        """Where no thread could be started to renew a lease, the next lease starts one, for both."""
+        self.store.get("a")
+        with no_new_thread():
+            self.assertIsNotNone(self.store.lease("a"))
+        self.assertIsNotNone(self.store.lease("b"))
+        self.assert_outlasts("a", "b")
 
     def test_full(self) -> None:
         """A Redis that has no room left keeps the leases that it has granted."""

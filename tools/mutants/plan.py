@@ -11,7 +11,7 @@ COPIED = ("c42_proxy", "features", "harness", "tests", "behave.ini", "pyproject.
 
 
 TUNING = {
-    *("CALLS_AT_ONCE", "COMMANDS_AT_ONCE", "FLASK_THREADS", "SPARE_CONNECTIONS"),
+    *("CALLS_AT_ONCE", "COMMANDS_AT_ONCE", "FLASK_THREADS", "LOOKS_AT_ONCE", "SPARE_CONNECTIONS"),
     *("LISTED_AT_ONCE", "PRUNED_AT_ONCE", "READ_AT_ONCE", "READ_BYTES", "SCANNED_AT_ONCE"),
     *("POLL_SECONDS", "MAX_POLL_SECONDS", "MAX_CHANGES", "MAX_PAUSE_MICROSECONDS", "RENEW_SECONDS"),
     *("ENTRY_OVERHEAD", "MAX_FILE_VARIABLE_BYTES", "_http_date"),
@@ -43,11 +43,12 @@ CORE = (
         "caching/circuit_breaker", "caching.circuit_breaker", "events", drivers=("flask",), others=("caching.model",)
     ),
     _core("caching/freshness", "events", "commands.cache", drivers=("flask",), others=("caching.model",)),
-    _core("caching/lease", "events", others=("stores.sqlite", "stores.redis")),
+    _core("caching/lease", "caching.lease", "events", others=("stores.sqlite", "stores.redis")),
     _core("caching/limits", "caching.limits", "events", drivers=("flask",)),
     _core("caching/reply", "events", drivers=BOTH, others=("caching.model", "web.asgi")),
     _core("caching/shared_state", "events", "caching.circuit_breaker", drivers=("flask",), others=("caching.model",)),
     _core("caching/single_flight", "caching.single_flight", "events", drivers=("flask",)),
+    _core("threads", "threads", "caching.limits", others=("events",)),
     _core("upstream/client", "upstream.client", "observability.correlation", drivers=("flask",)),
     _core("upstream/pages", "upstream.pages", others=("upstream.combine",)),
     _core("upstream/combine", "upstream.combine", drivers=("flask",), others=("caching.circuit_breaker",)),
