@@ -33,7 +33,7 @@ from .web.routes import create_flask
 CALLS_AT_ONCE = 3 * FETCHES_AT_ONCE
 """Each fetch makes two; the others are those that go on after their fetch: nobody waits for what comes of them."""
 
-PAGES_AT_ONCE = FETCHES_AT_ONCE // 2
+LATER_PAGES_AT_ONCE = FETCHES_AT_ONCE // 2
 """For the pages after the first, of all fetches. Few lists are longer than one, and where no thread is free, a page is
 asked for when its turn comes."""
 
@@ -75,7 +75,7 @@ def build(
     metrics = metrics or Metrics()
     QueuedLines.count_dropped = metrics.log_records_dropped.inc
     if session is None:
-        session = opened.enter_context(new_session(CALLS_AT_ONCE + PAGES_AT_ONCE))
+        session = opened.enter_context(new_session(CALLS_AT_ONCE + LATER_PAGES_AT_ONCE))
     shared = store or open_shared(settings, clock)
     if shared is not None and store is None:
         opened.callback(shared.close)
@@ -89,7 +89,7 @@ def build(
     # Connections that no thread needs any more end with it.
     end_idle = partial(close_idle, session)
     calls = opened.enter_context(closing(Threads(CALLS_AT_ONCE, name="c42-call", on_idle=end_idle)))
-    pages = opened.enter_context(closing(Threads(PAGES_AT_ONCE, name="c42-page", on_idle=end_idle)))
+    pages = opened.enter_context(closing(Threads(LATER_PAGES_AT_ONCE, name="c42-page", on_idle=end_idle)))
     upstream = Combiner(client, breaker, calls=calls, pages=pages, budget=budget, clock=clock)
     events = opened.enter_context(
         closing(Events(upstream, tiered, breaker, freshness=freshness, budget=budget, clock=clock, metrics=metrics))

@@ -10,7 +10,7 @@ C42ProxyError
     │   ├── UpstreamTimeout      504  no complete answer within the time budget
     │   ├── UpstreamUnavailable  502  refused, reset, cut short, 5xx
     │   └── InvalidAnswer        502  an answer that is not what C42 promises
-    └── NotAsked                 C42 was not asked
+    └── NotAsked                 C42 was not asked, or not for everything
         ├── BackingOff           503  C42 has asked somebody to wait, and the time is not over
         ├── CircuitOpen          503  the circuit breaker is open, or half-open and somebody else probes
         ├── Overloaded           503  this process is at its own limits
@@ -52,7 +52,7 @@ class Problem(C42ProxyError):
 
     status: int
     precedence: ClassVar[int]
-    """Where the calls of one fetch fail in different ways, the failure with the lowest precedence is the answer."""
+    """Where the calls of one fetch fail in different ways, the failure with the smallest number here is the answer."""
     retry_after: int | None = None
     """Whole seconds, rounded up (RFC 9110, section 10.2.3); None where waiting is no remedy."""
     allows_stale: bool = True
@@ -132,7 +132,7 @@ class InvalidAnswer(UpstreamError):
 
 
 class NotAsked(Problem):
-    """C42 was not asked. `reason` is a word for the log and for `Cache-Status`."""
+    """C42 was not asked, or the fetch was broken off. `reason` is a word for the log and for `Cache-Status`."""
 
     status = 503
     precedence: ClassVar[int] = 1

@@ -1,6 +1,7 @@
 """The use case: an event with its subscribers. START HERE: the life of a request, from top to bottom.
 
-A request is answered from memory, or it joins a flight: the one thread of this process that finds the event's answer.
+A request is answered from memory, or it joins a flight: the one search for the event's answer in this process. A flight
+goes through the steps below, each in a thread of its own kind; between two steps it waits without a thread.
 """
 
 import time
@@ -25,8 +26,8 @@ from .threads import Threads, Timer
 from .upstream.combine import Combined
 
 LOOKS_AT_ONCE = 16
-"""Threads that look into the shared tier: as many as Redis is asked by at once. They wait neither for C42 nor for a
-turn, so what is fresh there is found however many fetch and wait."""
+"""Threads that look into the shared tier, as many as the store in Redis uses at once. None of them waits for C42 or for
+a slot, so a fresh entry is found there however many fetches run and wait."""
 
 
 class Upstream(Protocol):
@@ -146,7 +147,7 @@ class Events:
             result = step(flight)
         except Overloaded as overloaded:
             result = FlightResult(overloaded, self._store.in_memory(flight.event_id))
-        except BaseException as bug:  # noqa: BLE001  # whoever waits raises it, and answers for it
+        except BaseException as bug:  # noqa: BLE001  # the requests that wait raise it
             self._end(flight)
             self._single_flight.crash(flight.event_id, bug)
             return
@@ -163,7 +164,7 @@ class Events:
         self._threads.submit(self._do, self._look, flight)
 
     def _look(self, flight: _Flight) -> FlightResult | None:
-        """Fresh in the shared tier? If not, this is a miss, and this process bears so many at once."""
+        """Fresh in the shared tier? If not, this is a miss, and the limit of this process must admit it."""
         cached = self._store.get(flight.event_id)
         if self._is_fresh(cached):
             return FlightResult(cached)
@@ -261,7 +262,7 @@ class Events:
 
 
 def _status_elsewhere(found: Entry | RepeatedFailure) -> int | None:
-    """The status with which C42 answered another process; of a 404 nobody can tell: a deleted event answers 200."""
+    """The status with which C42 answered another process; for a 404 it is not known: a deleted event answers 200."""
     if isinstance(found, RepeatedFailure):
         return found.upstream_status
     return 200 if found.status == 200 else None

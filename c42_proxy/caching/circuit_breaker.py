@@ -1,8 +1,8 @@
 """The circuit breaker and the back-off: whether C42 may be asked.
 
 Closed: C42 may be asked. Open: it failed too often in a row, and is not asked for `OPEN_SECONDS`. Half-open: that time
-is over, and one fetch at a time probes; its success closes the breaker, its failure opens it again. A back-off is what
-C42 itself asks for (429, or 503 with `Retry-After`): until then it is not asked, whatever the breaker says.
+is over, and one fetch at a time probes; a success closes the breaker, a failure that counts opens it again. A back-off
+is what C42 itself asks for (429, or 503 with `Retry-After`): until then it is not asked, whatever the breaker says.
 
 Both are one state in the store, so all who share store, C42 and token keep to it.
 """
@@ -35,8 +35,8 @@ class _State(BaseModel):
     """What all know of C42. The names in the store are those of version 0.1.
 
     Without `open` the breaker is closed. An `open` that is over stays there: the breaker is half-open.
-    `failed` are the events whose fetches failed in a row, each once, the last one last. `token_refused` says how the
-    last fetch that C42 answered ended.
+    `failed` are the events whose fetches failed in a row, each once, the last one last. `token_refused` stays
+    until a fetch succeeds.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)

@@ -31,7 +31,7 @@ class Freshness:
         return fetched_at + self.ttl
 
     def stale_until(self, status: int, fetched_at: float) -> float | None:
-        """The instant from which an entry is not served stale either; None for what never is.
+        """The instant from which an entry is no longer served stale; None for an entry that never is.
 
         A 404 never is: where C42 fails, it might hide an event that is there by now.
         """

@@ -26,7 +26,8 @@ class Forward(Enum):
 class FlightResult:
     """What one flight came to, for all who waited for it.
 
-    `cached` is the entry that was there before. `forward` is None where C42 was not asked; `elsewhere` means that
+    `cached` is the entry that was there before. `forward` is None where C42 was not asked, or not for everything;
+    `elsewhere` means that
     another process asked it. `upstream_seconds` is how long C42 took.
     """
 

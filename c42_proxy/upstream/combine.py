@@ -89,7 +89,7 @@ class Combiner:
     def combined(self, event_id: str) -> Combined:
         """The event with the first names of all its subscribers.
 
-        Raises UpstreamError or NotAsked: of all failures, the one with the lowest precedence. A failure of the
+        Raises UpstreamError or NotAsked: of all failures, the one with the smallest `precedence`. A failure of the
         subscriptions waits for the event's call: where there is no such event, that is the answer.
         """
         fetched_at = self._clock()

@@ -16,7 +16,7 @@ from unittest.mock import patch
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
-from c42_proxy.app import CALLS_AT_ONCE, PAGES_AT_ONCE
+from c42_proxy.app import CALLS_AT_ONCE, LATER_PAGES_AT_ONCE
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.errors import (
     BackingOff,
@@ -85,13 +85,13 @@ class CombinerTest(unittest.TestCase):
         self, budget: float = PLENTY, states: SharedStates | None = None, threads: type[Threads] = Threads
     ) -> Combiner:
         """Without a connection yet."""
-        self.session = self.enterContext(new_session(CALLS_AT_ONCE + PAGES_AT_ONCE))
+        self.session = self.enterContext(new_session(CALLS_AT_ONCE + LATER_PAGES_AT_ONCE))
         client = C42Client(self.wire.url, SecretStr(TOKEN), session=self.session, clock=clock, metrics=Metrics())
         breaker = CircuitBreaker(
             states or MemoryStore(100_000), clock=clock, threshold=0, probe_seconds=2 * budget, metrics=Metrics()
         )
         calls = self.enterContext(closing(threads(CALLS_AT_ONCE, name="c42-call")))
-        pages = self.enterContext(closing(Threads(PAGES_AT_ONCE, name="c42-page")))
+        pages = self.enterContext(closing(Threads(LATER_PAGES_AT_ONCE, name="c42-page")))
         return Combiner(client, breaker, calls=calls, pages=pages, budget=budget, clock=clock)
 
     def fetch(self, behaviour: Behaviour, budget: float = PLENTY) -> Entry:

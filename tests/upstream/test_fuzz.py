@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from werkzeug.test import Client, TestResponse
 
-from c42_proxy.app import CALLS_AT_ONCE, PAGES_AT_ONCE, build
+from c42_proxy.app import CALLS_AT_ONCE, LATER_PAGES_AT_ONCE, build
 from c42_proxy.errors import UpstreamError
 from c42_proxy.settings import Settings
 from c42_proxy.upstream.client import Event, Page
@@ -170,7 +170,7 @@ class ProxyTest(C42Test):
             timeout=budget,
             breaker_threshold=0,
         )
-        session = self.enterContext(new_session(CALLS_AT_ONCE + PAGES_AT_ONCE))
+        session = self.enterContext(new_session(CALLS_AT_ONCE + LATER_PAGES_AT_ONCE))
         return self.enterContext(
             closing(build(configured, session=session, clock=lambda: self.now))
         ).flask.test_client()
