@@ -20,9 +20,9 @@ TIMEOUT = 10.0
 CHANGED = "has changed inside"
 
 UVICORN = """
-    HttpToolsProtocol ServerState access_log capture_signals cycle default_headers disconnected flow force_exit
-    keep_alive loop message_event on_headers_complete on_response response_complete response_started scope server_state
-    should_exit shutdown transport write_paused
+    HttpToolsProtocol ServerState access_log capture_signals cycle default_headers disconnected flow
+    keep_alive message_event on_headers_complete on_response response_complete response_started scope
+    send_400_response server_state should_exit shutdown transport write_paused
 """
 URLLIB3 = """
     ConnectionCls HTTPConnectionPool LineTooLong _dns_host _new_conn begin fp headers msg

@@ -86,6 +86,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
             "pre_fork": self._give_slot,
             "post_fork": self._count_in_slot,
             "child_exit": self._free_slot,
+            "worker_int": _end_at_once,
             "on_exit": self._remove_folder,
         }
 
@@ -160,6 +161,11 @@ def _allow_many_connections() -> None:
     """Each client that waits takes a descriptor: what the system allows by default, 1,024, is soon too few."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _end_at_once(_worker: AnyWorker) -> None:
+    """QUIT: Python would wait for its threads, which may wait for C42."""
+    os._exit(0)
 
 
 def _is_running(pid: int) -> bool:

@@ -1,14 +1,18 @@
 """The only module that uses names of uvicorn which it does not promise to keep.
 
 They are checked at the start (`check`). Without them, the worker runs uvicorn's own protocol and server: the answers
-are the same, but hits are slower, and a graceful stop cuts idle connections at once (`worker.http_and_server`).
+are the same, but hits are much slower, a client that half-closes may get none, and a graceful stop cuts idle
+connections at once (`worker.http_and_server`).
 """
 
 import asyncio
 import logging
+import os
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn import Config
@@ -16,28 +20,95 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server, ServerState
 
 from ..web.asgi import SEND_WHOLE, Receive, Scope, Send
+from ..web.responses import problem
 
 LAST_REQUEST_SECONDS = 0.5
+LINGER_SECONDS = 1.0
+"""For a client that still sends what nobody reads: it can read its answer, which a reset would take away."""
+
+MAX_HEAD_BYTES = 65_536
+_END_OF_HEAD = b"\r\n\r\n"
+_METHODS = (b"GET ", b"HEAD ")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_STAND_IN = b"POST"
 
 
-class LastRequestProtocol(HttpToolsProtocol):
-    """At a graceful stop, an idle connection is not cut at once: a request may be on its way on it.
+class ClientConnection(HttpToolsProtocol):
+    """uvicorn's connection, with what a client may do to it bounded and answered. It gets one head at a time.
 
-    One that comes within `LAST_REQUEST_SECONDS` is answered, and its client told that the connection ends with it.
+    - A head of more than `MAX_HEAD_BYTES` is refused before it is read to its end.
+    - A body is not read. The connection ends with the answer: what comes behind might be a body, or a request.
+    - Any method is passed on: the parser knows some of them only.
+    - A client that closes its side after the request gets the answer.
+    - At a graceful stop, an idle connection is not cut at once: a request may be on its way on it. One that comes
+      within `LAST_REQUEST_SECONDS` is answered, and its client told that the connection ends with it.
     """
 
-    # Private are: `shutdown` and `on_headers_complete`, for being called; `loop`, `transport`, `flow`, `scope`,
-    # `server_state` and `cycle`, the request that came last, with all that is asked of it below.
+    # Private are: `shutdown`, `send_400_response` and `on_headers_complete`, for being called; `transport`, `flow`,
+    # `scope`, `server_state` and `cycle`, the request that came last, with all that is asked of it below.
 
     _ends = False
     _default_headers: list[tuple[bytes, bytes]] | None = None
     _default_lines = b""
 
+    _head_bytes = 0
+    """Of an unfinished head, what the parser has got already."""
+    _last = b""
+    """The end of that, which may be the start of the head's end."""
+    _unfinished_method = b""
+    _method: str | None = None
+    """The one for which the parser gets a stand-in."""
+    _is_complete = False
+    """Whether the request that came last has no body."""
+    _is_over = False
+    """Whether nothing more is read from this client."""
+    _is_half_closed = False
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop for whatever the client sends."""
+        if self._unfinished_method:
+            data, self._unfinished_method = self._unfinished_method + data, b""
+        while data and not self._is_over:
+            if not self._head_bytes:
+                data = data.lstrip(b"\r\n")
+                if not data.startswith(_METHODS):
+                    data = self._with_known_method(data)
+                    if not data:
+                        return
+            end = (self._last + data).find(_END_OF_HEAD)
+            length = len(data) if end < 0 else end + len(_END_OF_HEAD) - len(self._last)
+            if self._head_bytes + length > MAX_HEAD_BYTES:
+                self._is_over = True
+                self._refuse(self.cycle, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head is more than 64 KiB.")
+                return
+            if end < 0:
+                self._head_bytes += length
+                self._last = (self._last + data)[-len(_END_OF_HEAD) + 1 :]
+            else:
+                self._head_bytes, self._last = 0, b""
+            earlier = self.cycle
+            self._is_complete = False
+            super().data_received(data[:length])
+            if self._is_over:
+                self._refuse(earlier, HTTPStatus.BAD_REQUEST, "This is not HTTP/1.1.")
+            elif end >= 0 and not self._is_complete:
+                self._is_over = True
+                self._end_with(self.cycle)
+            data = data[length:]
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio has this type, uvicorn None
+        """Called by the loop when the client has closed its side: True keeps ours open for the answer."""
+        if self._is_idle() or not self.transport.can_write_eof():
+            return False
+        self._is_half_closed = True
+        self.cycle.keep_alive = False
+        return True
+
     def shutdown(self) -> None:
         """Called once by uvicorn for each connection; if it were not, a request on its way would be cut off."""
         if self._is_idle():
             self._ends = True
-            self.loop.call_later(LAST_REQUEST_SECONDS, self._end)
+            asyncio.get_running_loop().call_later(LAST_REQUEST_SECONDS, self._end)
         else:
             super().shutdown()
 
@@ -46,9 +117,31 @@ class LastRequestProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         # Without `scope`, nobody learns that an answer can be sent whole, and ASGI's slower messages are used.
         self.scope["extensions"] = {SEND_WHOLE: self._send_whole}  # type: ignore[dict-item]  # ASGI has dicts there
+        if self._method is not None:
+            self.scope["method"], self._method = self._method, None
         if self._ends:
             # Else the client would send its next request on a connection that is about to be closed.
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """Called by the parser at the end of each request: with its head, where there is no body."""
+        super().on_message_complete()
+        self._is_complete = True
+
+    def send_400_response(self, _msg: str) -> None:
+        """Called by uvicorn for what the parser refuses; `data_received` answers, who knows whose turn it is."""
+        self._is_over = True
+
+    def _with_known_method(self, data: bytes) -> bytes:
+        """The same request with a method that the parser knows; nothing, as long as the method may go on."""
+        token = _TOKEN.match(data)
+        if token is not None and data[token.end() : token.end() + 1] == b" ":
+            self._method = token[0].decode()
+            return _STAND_IN + data[token.end() :]
+        if token is not None and token.end() == len(data) <= MAX_HEAD_BYTES:
+            self._unfinished_method = data
+            return b""
+        return data  # it is refused
 
     def _send_whole(self, scope: Any, head: bytes, body: bytes) -> bool:
         """Send an answer as it is but for the server's own headers; False where it takes more than that."""
@@ -64,16 +157,46 @@ class LastRequestProtocol(HttpToolsProtocol):
             or self.flow.write_paused
         ):
             return False
-        if self._default_headers is not self.server_state.default_headers:
-            # uvicorn makes new ones each second: without them, answers would have no date.
-            self._default_headers = self.server_state.default_headers
-            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
-        self.transport.write(b"".join((head, self._default_lines, b"\r\n", body)))
+        self.transport.write(b"".join((head, self._own_headers(), b"\r\n", body)))
         # Without these, uvicorn would answer a second time, with a 500, or never take the next request.
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
         return True
+
+    def _own_headers(self) -> bytes:
+        if self._default_headers is not self.server_state.default_headers:
+            # uvicorn makes new ones each second: without them, answers would have no date.
+            self._default_headers = self.server_state.default_headers
+            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
+        return self._default_lines
+
+    def _refuse(self, earlier: Any, status: HTTPStatus, detail: str) -> None:
+        """Answer what is no request, after the `earlier` one."""
+        if self.cycle is not earlier:
+            # It looked like a request at first: no answer to that.
+            self.cycle.disconnected = True
+        if earlier is None or earlier.response_complete:
+            head, body = problem(status, detail).as_bytes()
+            self.transport.write(b"".join((head, b"connection: close\r\n", self._own_headers(), b"\r\n", body)))
+            self._close_gently()
+        else:
+            # Its client would take this answer for its own.
+            self._end_with(earlier)
+
+    def _end_with(self, cycle: Any) -> None:
+        """Let the connection end with the answer to this request, and not by a reset."""
+        cycle.keep_alive = False
+        cycle.transport = _ClosedGently(self.transport, self._close_gently)
+
+    def _close_gently(self) -> None:
+        """Say that nothing more comes. To close while the client still sends would take back what it has not read."""
+        if self._is_half_closed or not self.transport.can_write_eof():
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.write_eof()
+            self.transport.resume_reading()
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
 
     def _is_idle(self) -> bool:
         # uvicorn sets the attribute to None in its constructor, without saying so to mypy.
@@ -85,6 +208,15 @@ class LastRequestProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
+class _ClosedGently:
+    """What uvicorn asks of a transport when it answers a request."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
+
+
 class SignalledServer(Server):
     """Obeys gunicorn's signals: TERM ends it when all requests are answered, QUIT at once.
 
@@ -92,7 +224,7 @@ class SignalledServer(Server):
     """
 
     # Private are: `capture_signals`, for being called, without which uvicorn's own handlers are in force; and the
-    # two attributes that end uvicorn's main loop, without which no signal would.
+    # attribute that ends uvicorn's main loop, without which no signal would.
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -107,8 +239,8 @@ class SignalledServer(Server):
         self.should_exit = True
 
     def _quit(self) -> None:
-        self.should_exit = True
-        self.force_exit = True
+        # Python would wait for its threads, which may wait for C42.
+        os._exit(0)
 
 
 def check() -> None:
@@ -126,8 +258,10 @@ def check() -> None:
 
 async def _check_protocol() -> None:
     errors: list[Exception] = []
+    methods: list[str] = []
 
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        methods.append(scope["method"])
         try:
             if not scope["extensions"][SEND_WHOLE](scope, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n", b"OK"):
                 await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -135,8 +269,14 @@ async def _check_protocol() -> None:
         except Exception as exc:  # noqa: BLE001  # it is raised below
             errors.append(exc)
 
-    async def answer() -> bytes:
-        connection.data_received(b"GET / HTTP/1.1\r\nhost: c42.invalid\r\n\r\n")
+    def connect() -> tuple[ClientConnection, "_MemoryTransport"]:
+        connection = ClientConnection(_config(app), state, {}, asyncio.get_running_loop())
+        transport = _MemoryTransport()
+        connection.connection_made(transport)
+        return connection, transport
+
+    async def answer(request: bytes = b"GET / HTTP/1.1\r\nhost: c42.invalid\r\n\r\n") -> bytes:
+        connection.data_received(request)
         # uvicorn has made a task for the request: it runs before this one goes on.
         await asyncio.sleep(0)
         for error in errors:
@@ -147,9 +287,7 @@ async def _check_protocol() -> None:
 
     state = ServerState()
     state.default_headers = [(b"date", b"today")]
-    connection = LastRequestProtocol(_config(app), state, {}, asyncio.get_running_loop())
-    transport = _MemoryTransport()
-    connection.connection_made(transport)
+    connection, transport = connect()
     whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ndate: today\r\n\r\nOK"
     _expect(await answer() == whole, "an answer is not sent whole")
     _expect(await answer() == whole, "the next request is not taken")
@@ -163,6 +301,17 @@ async def _check_protocol() -> None:
     _expect(transport.is_closing(), "a connection goes on after its last request")
     connection.connection_lost(None)
 
+    connection, transport = connect()
+    body_is_missing = await answer(b"BREW / HTTP/1.1\r\nhost: c42.invalid\r\ncontent-length: 9\r\n\r\n")
+    _expect(methods[-1] == "BREW", "a method is not passed on")
+    _expect(b"connection: close" in body_is_missing, "a client does not learn that its body is not read")
+    _expect(transport.is_closing(), "a connection goes on with a body")
+    connection.connection_lost(None)
+
+    connection, transport = connect()
+    _expect((await answer(b"?\r\n\r\n")).startswith(b"HTTP/1.1 400 "), "what is no request is refused in another way")
+    connection.connection_lost(None)
+
 
 async def _check_server() -> None:
     class Ends(SignalledServer):
@@ -172,8 +321,8 @@ async def _check_server() -> None:
             yield
 
     server = Ends(_config(None))
-    _expect(not (server.should_exit or server.force_exit), "a server ends before it starts")
-    server.should_exit = server.force_exit = True
+    _expect(not server.should_exit, "a server ends before it starts")
+    server.should_exit = True
     with suppress(_ReachedError):
         await server.serve(sockets=[])
         raise LookupError("the signals are captured in another way")
@@ -203,6 +352,9 @@ class _MemoryTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self._closing
+
+    def can_write_eof(self) -> bool:
+        return False
 
     def close(self) -> None:
         self._closing = True

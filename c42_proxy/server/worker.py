@@ -25,17 +25,18 @@ def http_and_server() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
 
     def private() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
         # Only here: the import itself fails where uvicorn has moved what we use.
-        from .uvicorn_protocol import LastRequestProtocol, SignalledServer, check  # noqa: PLC0415
+        from .uvicorn_protocol import ClientConnection, SignalledServer, check  # noqa: PLC0415
 
         check()
-        return LastRequestProtocol, SignalledServer
+        return ClientConnection, SignalledServer
 
-    public: tuple[type[asyncio.Protocol] | str, type[Server]] = ("httptools", Server)
+    # The one whose heads uvicorn bounds by itself.
+    public: tuple[type[asyncio.Protocol] | str, type[Server]] = ("h11", Server)
     return private_or_public(
         "uvicorn",
         private,
         public,
-        lost="hits are slower, and a stop cuts connections on which a request may be on its way.",
+        lost="hits are much slower, and a stop cuts connections on which a request may be on its way.",
     )
 
 
@@ -49,6 +50,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         "server_header": False,
         "callback_notify": None,
         "interface": "asgi3",
+        # Where the protocol is not ours.
+        "h11_max_incomplete_event_size": 65_536,
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -21,7 +21,7 @@ from ..observability.logs import hits_are_logged, log_request
 from ..observability.metrics import Metrics
 from ..threads import Threads
 from .responses import cache_status, failure_response, response_to
-from .routes import EVENT_ID, PREFIX, internal_error
+from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host
 
 FLASK_THREADS = 16
 """For requests that are refused or redirected: none that is left to the Flask app waits for C42."""
@@ -79,13 +79,14 @@ class AsgiApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        began = time.perf_counter()
         event = _EVENT.fullmatch(scope["path"])
-        if event is None or scope["method"] not in {"GET", "HEAD"}:
+        sent = _sent(scope)
+        if event is None or sent is None or scope["method"] not in {"GET", "HEAD"} or _has_encoded_slash(scope):
             await self._flask(scope, receive, send)
             return
-        began = time.perf_counter()
         event_id = event[1]
-        request_id, if_none_match, traceparent = _sent(scope)
+        request_id, if_none_match, traceparent = sent
         try:
             reply: Reply | None = self._events.hit(event_id)
             if reply is None:
@@ -159,15 +160,25 @@ def _start(status: int, head: bytes) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def _sent(scope: Scope) -> tuple[str, str | None, str | None]:
-    """The request's id, and its `If-None-Match` and `traceparent`."""
-    request_id = if_none_match = traceparent = None
+def _sent(scope: Scope) -> tuple[str, str | None, str | None] | None:
+    """The request's id, and its `If-None-Match` and `traceparent`; None where the `Host` is wrong."""
+    request_id = if_none_match = traceparent = host = None
     for name, value in scope["headers"]:
-        if name == b"x-request-id":
+        if name == b"host":
+            # Two hosts are joined to what is none.
+            host = value if host is None else b"%b,%b" % (host, value)
+        elif name == b"x-request-id":
             request_id = value.decode("latin-1")
         elif name == b"if-none-match":
             tags = value.decode("latin-1")
             if_none_match = tags if if_none_match is None else f"{if_none_match},{tags}"
         elif name == b"traceparent":
             traceparent = value.decode("latin-1")
+    if not is_host(host, scope["http_version"]):
+        return None
     return correlation.request_id(request_id), if_none_match, traceparent
+
+
+def _has_encoded_slash(scope: Scope) -> bool:
+    raw_path: bytes | None = scope.get("raw_path")
+    return raw_path is not None and b"%" in raw_path and has_encoded_slash(raw_path)

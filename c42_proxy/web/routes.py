@@ -1,8 +1,11 @@
 """The WSGI app: the one address, and what is refused. No decisions on what to answer."""
 
 import logging
+import re
 import time
+from functools import lru_cache
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
 from flask import Blueprint, Flask, Request, Response, g, request
@@ -22,6 +25,20 @@ PREFIX = "/events-with-subscriptions/"
 EVENT_ID = "[A-Za-z0-9_-]{1,128}"
 """An event's id, after percent-decoding. Nothing else may reach C42: it would change the query there."""
 METHODS = ["GET"]  # and HEAD, which Flask adds
+
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
+
+
+@lru_cache(256)
+def is_host(value: bytes | None, http_version: str) -> bool:
+    """Whether a request may have this `Host` (RFC 9112, section 3.2). Two of them count as one with a comma."""
+    return http_version != "1.1" if value is None else _HOST.fullmatch(value) is not None
+
+
+def has_encoded_slash(raw_path: bytes) -> bool:
+    """Whether a path, as it was sent, has a slash that is none: it separates nothing, and closes nothing."""
+    return b"%2f" in raw_path.lower()
 
 
 class EventIdConverter(BaseConverter):
@@ -45,23 +62,39 @@ class _App(Flask):
         """Route by path and method alone: left to Flask, Host, Upgrade and SCRIPT_NAME would have a say."""
         if request is None:
             return super().create_url_adapter(request)
-        path = request.environ.get("PATH_INFO", "")
+        environ = request.environ
+        path = environ.get("PATH_INFO", "")
         return self.url_map.bind(
             "c42-proxy",
-            # Werkzeug takes doubled slashes at the start for one.
-            path_info="/" if path.startswith("//") else path,
-            default_method=request.method,
+            # Werkzeug takes doubled slashes at the start for one, and WSGI has encoded ones decoded.
+            path_info="/" if path.startswith("//") or has_encoded_slash(_raw_path(environ)) else path,
+            # Werkzeug takes a method in small letters for another one.
+            default_method=request.method if environ["REQUEST_METHOD"] == request.method else "OTHER",
         )
+
+
+def _raw_path(environ: dict[str, Any]) -> bytes:
+    """The path as it was sent, where the server tells: ours, gunicorn's others and Werkzeug do, each in its way."""
+    scope = environ.get("asgi.scope")
+    if scope is not None:
+        return scope.get("raw_path") or b""
+    target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    return target.partition("?")[0].encode("latin-1", "replace")
 
 
 def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
     blueprint = Blueprint("events", __name__)
 
     @blueprint.before_app_request
-    def begin() -> None:
+    def begin() -> Response | None:
         g.start = time.perf_counter()
         g.request_id = correlation.request_id(request.headers.get("X-Request-ID"))
         correlation.begin(g.request_id, request.headers.get("traceparent"))
+        host: str | None = request.environ.get("HTTP_HOST")
+        version = request.environ.get("SERVER_PROTOCOL", "").removeprefix("HTTP/")
+        if is_host(None if host is None else host.encode("latin-1"), version):
+            return None
+        return flask_response(problem(HTTPStatus.BAD_REQUEST, "The request needs one Host, as host or host:port."))
 
     @blueprint.teardown_app_request
     def forget(_error: BaseException | None) -> None:

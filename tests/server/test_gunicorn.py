@@ -218,8 +218,8 @@ class RoutingTest(ServedTest):
 
 
 STRANGERS = (
-    *("Host: stranger.example", "Host: stranger.example:port", "Host: <stranger>", "Host: ", "Host: stranger/../.."),
-    *("Host: \xe9stranger", "X-Forwarded-Host: stranger.example", "X-Forwarded-Proto: stranger"),
+    *("Host: stranger.example", "Host: stranger.example:8080", "Host: [::1]", "Host: ", "Host: %73tranger"),
+    *("X-Forwarded-Host: stranger.example", "X-Forwarded-Proto: stranger"),
     *("X-Forwarded-Proto: https", "X-Forwarded-Ssl: on", "X-Forwarded-Protocol: ssl", "X-Forwarded-Prefix: /stranger"),
     *("X-Forwarded-Port: 1", "X-Forwarded-For: stranger", "Forwarded: for=stranger;host=stranger;proto=https"),
     *("SCRIPT_NAME: /stranger", "Script-Name: /stranger", "SCRIPT_NAME: /events-with-subscriptions"),

@@ -79,6 +79,17 @@ def fake_c42() -> Iterator[None]:
         yield
 
 
+def scope_of(event_id: str, *headers: tuple[bytes, bytes], method: str = "GET") -> dict[str, Any]:
+    """What an ASGI server makes of a request."""
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "path": f"{PREFIX}{event_id}/",
+        "headers": [(b"host", b"c42.example"), *headers],
+    }
+
+
 class Clock:
     """Stands still until it is moved."""
 
@@ -156,7 +167,7 @@ class SameAnswersTest(AsgiTest):
             self.fail("sent in messages")
 
         async def ask(event_id: str, method: str = "GET", *headers: tuple[bytes, bytes]) -> None:
-            scope = {"type": "http", "method": method, "path": f"{PREFIX}{event_id}/", "headers": headers}
+            scope = scope_of(event_id, *headers, method=method)
             await asgi({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
 
         async def ask_all() -> None:
@@ -183,7 +194,7 @@ class SameAnswersTest(AsgiTest):
 
         async def ask_twice() -> None:
             for headers in ([], [(b"if-none-match", b"*")]):
-                scope = {"type": "http", "method": "GET", "path": f"{PREFIX}tea/", "headers": headers}
+                scope = scope_of("tea", *headers)
                 await asgi({**scope, "extensions": {SEND_WHOLE: send_whole}}, not_sent, not_sent)
 
         with fake_c42():
@@ -256,7 +267,7 @@ class WaitingTest(AsgiTest):
             async def send(message: Any) -> None:
                 answered.append(message)
 
-            scope = {"type": "http", "method": "GET", "path": f"{PREFIX}{event_id}/", "headers": []}
+            scope = scope_of(event_id)
             await asgi(scope, send, send)  # type: ignore[arg-type]  # it does not read
             return int(answered[0]["status"])
 
@@ -307,7 +318,7 @@ class WaitingTest(AsgiTest):
         async def send(_message: Any) -> None:
             pass
 
-        scope = {"type": "http", "method": "GET", "path": f"{PREFIX}tea/", "headers": []}
+        scope = scope_of("tea")
         with fake_c42(), asyncio.Runner(loop_factory=Loop) as runner:
             runner.run(self.proxy(Clock()).asgi(scope, send, send))  # type: ignore[arg-type]  # it does not read
         self.assertTrue(timers)

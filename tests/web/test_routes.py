@@ -482,12 +482,30 @@ class AddressTest(RoutesTest):
                     self.assertEqual(response.headers.getlist("Allow"), ["GET, HEAD"])
         self.assertEqual(len(self.c42.calls), 0)
 
+    def test_host(self) -> None:
+        """One that is no host, two, and none in HTTP/1.1 are a 400; HTTP/1.0 needs none."""
+        path = f"/events-with-subscriptions/{EVENT}/"
+        for host in ("stranger:port", "ü/\\", "a,b", None):
+            self.assert_problem(self.client.open(path, environ_overrides={"HTTP_HOST": host}), 400, "Bad Request")
+        self.knows()
+        old = {"HTTP_HOST": None, "SERVER_PROTOCOL": "HTTP/1.0"}
+        self.assertEqual(self.client.open(path, environ_overrides=old).status_code, 200)
+
+    def test_encoded_slash(self) -> None:
+        """A slash that was sent percent-encoded closes no address, whichever way the server tells how it was sent."""
+        path = f"/events-with-subscriptions/{EVENT}/"
+        for environ in (
+            *({"RAW_URI": f"{path[:-1]}%2F"}, {"REQUEST_URI": f"{path[:-1]}%2f?a=b", "RAW_URI": None}),
+            {"asgi.scope": {"raw_path": f"{path[:-1]}%2F".encode()}},
+        ):
+            self.assert_problem(self.client.open(path, environ_overrides=environ), 404, "Not Found")
+
     def test_strangers_headers(self) -> None:
         """What a WSGI server makes of a client's Host, prefix and upgrade leads nowhere else."""
         self.knows()
         plain = self.get()
         for environ in (
-            *({"HTTP_HOST": ""}, {"HTTP_HOST": "stranger:port"}, {"HTTP_HOST": "ü/\\"}, {"SCRIPT_NAME": "/stranger"}),
+            *({"HTTP_HOST": ""}, {"HTTP_HOST": "stranger:8080"}, {"HTTP_HOST": "[::1]:"}, {"SCRIPT_NAME": "/stranger"}),
             *({"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}, {"wsgi.url_scheme": "wss"}),
             *({"SERVER_NAME": "", "SERVER_PORT": "x"}, {"HTTP_COOKIE": "session=stranger; ="}),
             *({"HTTP_X_HTTP_METHOD_OVERRIDE": "DELETE"}, {"HTTP_AUTHORIZATION": "Basic %%%"}),

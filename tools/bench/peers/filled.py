@@ -50,7 +50,8 @@ async def _fill(app: AsgiApp) -> None:
     async def answer_some(first: int) -> None:
         for number in range(first, CACHED, AT_ONCE):
             path = f"/events-with-subscriptions/1-{number}/"
-            await app({"type": "http", "method": "GET", "path": path, "headers": []}, _nothing, _nobody)
+            scope = {"type": "http", "http_version": "1.0", "method": "GET", "path": path, "headers": []}
+            await app(scope, _nothing, _nobody)
 
     await asyncio.gather(*map(answer_some, range(AT_ONCE)))
 
