@@ -21,7 +21,7 @@ CHANGED = "has changed inside"
 
 UVICORN = """
     HttpToolsProtocol ServerState access_log capture_signals cycle default_headers disconnected flow
-    keep_alive message_event on_headers_complete on_response response_complete response_started scope
+    keep_alive message_event more_body on_headers_complete on_response response_complete response_started scope
     send_400_response server_state should_exit shutdown transport write_paused
 """
 URLLIB3 = """

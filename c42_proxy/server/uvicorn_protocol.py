@@ -58,16 +58,31 @@ class ClientConnection(HttpToolsProtocol):
     _unfinished_method = b""
     _method: str | None = None
     """The one for which the parser gets a stand-in."""
-    _is_complete = False
-    """Whether the request that came last has no body."""
+    _is_between_heads = True
     _is_over = False
     """Whether nothing more is read from this client."""
     _is_half_closed = False
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop for whatever the client sends."""
-        if self._unfinished_method:
-            data, self._unfinished_method = self._unfinished_method + data, b""
+        if (
+            self._is_between_heads
+            and data.startswith(_METHODS)
+            and data.find(_END_OF_HEAD) == len(data) - len(_END_OF_HEAD)
+            and len(data) <= MAX_HEAD_BYTES
+        ):
+            # As nearly all requests come, so in as few steps as it takes.
+            earlier = self.cycle
+            HttpToolsProtocol.data_received(self, data)
+            if self._is_over or self.cycle.more_body:
+                self._end_after(earlier)
+        elif not self._is_over:
+            self._cut(self._unfinished_method + data)
+            self._is_between_heads = not (self._head_bytes or self._unfinished_method or self._is_over)
+
+    def _cut(self, data: bytes) -> None:
+        """Give the parser whatever has come, up to the end of a head at a time."""
+        self._unfinished_method = b""
         while data and not self._is_over:
             if not self._head_bytes:
                 data = data.lstrip(b"\r\n")
@@ -78,7 +93,6 @@ class ClientConnection(HttpToolsProtocol):
             end = (self._last + data).find(_END_OF_HEAD)
             length = len(data) if end < 0 else end + len(_END_OF_HEAD) - len(self._last)
             if self._head_bytes + length > MAX_HEAD_BYTES:
-                self._is_over = True
                 self._refuse(self.cycle, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head is more than 64 KiB.")
                 return
             if end < 0:
@@ -87,14 +101,17 @@ class ClientConnection(HttpToolsProtocol):
             else:
                 self._head_bytes, self._last = 0, b""
             earlier = self.cycle
-            self._is_complete = False
-            super().data_received(data[:length])
-            if self._is_over:
-                self._refuse(earlier, HTTPStatus.BAD_REQUEST, "This is not HTTP/1.1.")
-            elif end >= 0 and not self._is_complete:
-                self._is_over = True
-                self._end_with(self.cycle)
+            HttpToolsProtocol.data_received(self, data[:length])
+            if self._is_over or (self.cycle is not earlier and self.cycle.more_body):
+                self._end_after(earlier)
             data = data[length:]
+
+    def _end_after(self, earlier: Any) -> None:
+        """Take no more requests: the last one has a body, or is none, `earlier` being the one before it."""
+        if self._is_over:
+            self._refuse(earlier, HTTPStatus.BAD_REQUEST, "This is not HTTP/1.1.")
+        else:
+            self._end_with(self.cycle)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio has this type, uvicorn None
         """Called by the loop when the client has closed its side: True keeps ours open for the answer."""
@@ -123,13 +140,8 @@ class ClientConnection(HttpToolsProtocol):
             # Else the client would send its next request on a connection that is about to be closed.
             self.cycle.keep_alive = False
 
-    def on_message_complete(self) -> None:
-        """Called by the parser at the end of each request: with its head, where there is no body."""
-        super().on_message_complete()
-        self._is_complete = True
-
     def send_400_response(self, _msg: str) -> None:
-        """Called by uvicorn for what the parser refuses; `data_received` answers, who knows whose turn it is."""
+        """Called by uvicorn for what the parser refuses; `_give` answers, which knows whose turn it is."""
         self._is_over = True
 
     def _with_known_method(self, data: bytes) -> bytes:
@@ -157,19 +169,19 @@ class ClientConnection(HttpToolsProtocol):
             or self.flow.write_paused
         ):
             return False
-        self.transport.write(b"".join((head, self._own_headers(), b"\r\n", body)))
+        if self._default_headers is not self.server_state.default_headers:
+            self._make_default_lines()
+        self.transport.write(b"".join((head, self._default_lines, b"\r\n", body)))
         # Without these, uvicorn would answer a second time, with a 500, or never take the next request.
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
         return True
 
-    def _own_headers(self) -> bytes:
-        if self._default_headers is not self.server_state.default_headers:
-            # uvicorn makes new ones each second: without them, answers would have no date.
-            self._default_headers = self.server_state.default_headers
-            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
-        return self._default_lines
+    def _make_default_lines(self) -> None:
+        # uvicorn makes new headers each second: without them, answers would have no date.
+        self._default_headers = self.server_state.default_headers
+        self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
 
     def _refuse(self, earlier: Any, status: HTTPStatus, detail: str) -> None:
         """Answer what is no request, after the `earlier` one."""
@@ -177,15 +189,18 @@ class ClientConnection(HttpToolsProtocol):
             # It looked like a request at first: no answer to that.
             self.cycle.disconnected = True
         if earlier is None or earlier.response_complete:
+            self._is_over, self._is_between_heads = True, False
+            self._make_default_lines()
             head, body = problem(status, detail).as_bytes()
-            self.transport.write(b"".join((head, b"connection: close\r\n", self._own_headers(), b"\r\n", body)))
+            self.transport.write(b"".join((head, b"connection: close\r\n", self._default_lines, b"\r\n", body)))
             self._close_gently()
         else:
             # Its client would take this answer for its own.
             self._end_with(earlier)
 
     def _end_with(self, cycle: Any) -> None:
-        """Let the connection end with the answer to this request, and not by a reset."""
+        """Let the connection end with the answer to this request, and not by a reset. Nothing more is read from it."""
+        self._is_over, self._is_between_heads = True, False
         cycle.keep_alive = False
         cycle.transport = _ClosedGently(self.transport, self._close_gently)
 

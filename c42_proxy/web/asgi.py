@@ -82,7 +82,13 @@ class AsgiApp:
         began = time.perf_counter()
         event = _EVENT.fullmatch(scope["path"])
         sent = _sent(scope)
-        if event is None or sent is None or scope["method"] not in {"GET", "HEAD"} or _has_encoded_slash(scope):
+        if (
+            event is None
+            or sent is None
+            or scope["method"] not in {"GET", "HEAD"}
+            # Where nothing is percent-encoded, there is no encoded slash.
+            or (len(raw_path := scope.get("raw_path") or b"") > len(scope["path"]) and has_encoded_slash(raw_path))
+        ):
             await self._flask(scope, receive, send)
             return
         event_id = event[1]
@@ -177,8 +183,3 @@ def _sent(scope: Scope) -> tuple[str, str | None, str | None] | None:
     if not is_host(host, scope["http_version"]):
         return None
     return correlation.request_id(request_id), if_none_match, traceparent
-
-
-def _has_encoded_slash(scope: Scope) -> bool:
-    raw_path: bytes | None = scope.get("raw_path")
-    return raw_path is not None and b"%" in raw_path and has_encoded_slash(raw_path)
