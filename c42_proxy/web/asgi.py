@@ -180,6 +180,6 @@ def _sent(scope: Scope) -> tuple[str, str | None, str | None] | None:
             if_none_match = tags if if_none_match is None else f"{if_none_match},{tags}"
         elif name == b"traceparent":
             traceparent = value.decode("latin-1")
-    if not is_host(host, scope["http_version"]):
+    if not is_host(host) and (host is not None or scope["http_version"] == "1.1"):
         return None
     return correlation.request_id(request_id), if_none_match, traceparent

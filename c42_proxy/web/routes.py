@@ -31,9 +31,9 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?
 
 
 @lru_cache(256)
-def is_host(value: bytes | None, http_version: str) -> bool:
-    """Whether a request may have this `Host` (RFC 9112, section 3.2). Two of them count as one with a comma."""
-    return http_version != "1.1" if value is None else _HOST.fullmatch(value) is not None
+def is_host(value: bytes | None) -> bool:
+    """Whether a `Host` is one (RFC 9112, section 3.2). Two of them count as one with a comma: they are none."""
+    return value is not None and _HOST.fullmatch(value) is not None
 
 
 def has_encoded_slash(raw_path: bytes) -> bool:
@@ -91,8 +91,11 @@ def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
         g.request_id = correlation.request_id(request.headers.get("X-Request-ID"))
         correlation.begin(g.request_id, request.headers.get("traceparent"))
         host: str | None = request.environ.get("HTTP_HOST")
-        version = request.environ.get("SERVER_PROTOCOL", "").removeprefix("HTTP/")
-        if is_host(None if host is None else host.encode("latin-1"), version):
+        if host is None:
+            may_go_on = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
+        else:
+            may_go_on = is_host(host.encode("latin-1"))
+        if may_go_on:
             return None
         return flask_response(problem(HTTPStatus.BAD_REQUEST, "The request needs one Host, as host or host:port."))
 
