@@ -28,7 +28,7 @@ from ..stores.opening import open_shared
 from ..upstream.transport import adapter_class
 from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
 from .gunicorn_lines import GunicornLines
-from .worker import Worker, http_and_server
+from .worker import Worker, end_at_once, http_and_server
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
             "pre_fork": self._give_slot,
             "post_fork": self._count_in_slot,
             "child_exit": self._free_slot,
-            "worker_int": _end_at_once,
+            "worker_int": lambda _worker: end_at_once(),
             "on_exit": self._remove_folder,
         }
 
@@ -161,11 +161,6 @@ def _allow_many_connections() -> None:
     """Each client that waits takes a descriptor: what the system allows by default, 1,024, is soon too few."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _end_at_once(_worker: AnyWorker) -> None:
-    """QUIT: Python would wait for its threads, which may wait for C42."""
-    os._exit(0)
 
 
 def _is_running(pid: int) -> bool:

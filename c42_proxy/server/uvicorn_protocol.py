@@ -7,7 +7,6 @@ connections at once (`worker.http_and_server`).
 
 import asyncio
 import logging
-import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from uvicorn.server import Server, ServerState
 
 from ..web.asgi import SEND_WHOLE, Receive, Scope, Send
 from ..web.responses import problem
+from .worker import end_at_once
 
 LAST_REQUEST_SECONDS = 0.5
 LINGER_SECONDS = 1.0
@@ -254,8 +254,7 @@ class SignalledServer(Server):
         self.should_exit = True
 
     def _quit(self) -> None:
-        # Python would wait for its threads, which may wait for C42.
-        os._exit(0)
+        end_at_once()
 
 
 def check() -> None:

@@ -51,7 +51,7 @@ class WsgiAsAsgi:
             # Its own types for ASGI are narrower than ours.
             await cast("Asgi", self._middleware)(scope, receive, send)
         except Overloaded as overloaded:
-            request_id, _, _ = _sent(scope)
+            request_id, *_ = _sent(scope) or (correlation.request_id(None),)
             correlation.begin(request_id, None)
             response = failure_response(overloaded).having(("X-Request-ID", request_id))
             head, body = response.as_bytes()
