@@ -25,10 +25,11 @@ from ..observability.logs import configure_logs
 from ..observability.multiprocess import can_count_together, count_in
 from ..settings import Settings
 from ..stores.opening import open_shared
+from ..threads import end_at_once
 from ..upstream.transport import adapter_class
 from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
 from .gunicorn_lines import GunicornLines
-from .worker import Worker, end_at_once, http_and_server
+from .worker import Worker, http_and_server
 
 log = logging.getLogger(__name__)
 

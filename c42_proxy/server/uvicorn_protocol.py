@@ -18,9 +18,9 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server, ServerState
 
+from ..threads import end_at_once
 from ..web.asgi import SEND_WHOLE, Receive, Scope, Send
 from ..web.responses import problem
-from .worker import end_at_once
 
 LAST_REQUEST_SECONDS = 0.5
 LINGER_SECONDS = 1.0

@@ -40,12 +40,6 @@ def http_and_server() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
     )
 
 
-def end_at_once() -> None:
-    """End the process: Python itself would wait for its threads, which may wait for C42."""
-    logging.shutdown()
-    os._exit(0)
-
-
 class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no types
     """uvicorn with its loop and parser written in C, and nothing that a client's headers could switch on."""
 
