@@ -32,7 +32,7 @@ URLLIB3 = """
 CHOICES = {
     ("uvicorn", UVICORN): "from c42_proxy.server.worker import http_and_server as choice",
     ("http.client+urllib3", URLLIB3): "from c42_proxy.upstream.transport import adapter_class as choice",
-    ("prometheus_client", "ValueClass MultiProcessValue"): (
+    ("prometheus_client", "ValueClass"): (
         "from c42_proxy.observability.multiprocess import can_count_together as choice"
     ),
     ("redis", "_connect"): """

@@ -1,6 +1,5 @@
-"""What the proxy counts and times, by Prometheus' conventions: of one process, or of all workers in one folder."""
+"""What the proxy counts and times, by Prometheus' conventions: of one process, or of all workers."""
 
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from functools import cache
 from time import perf_counter
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ..errors import (
     InvalidAnswer,
@@ -20,9 +19,7 @@ from ..errors import (
     UpstreamUnavailable,
 )
 from ..version import __version__
-
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus_client's own: where it is set before the library is imported, the workers count in files there."""
+from .multiprocess import SharedValues
 
 CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7.5, 10)
 """Seconds. C42 takes some hundred milliseconds; the default budget is 4 s."""
@@ -41,8 +38,12 @@ Endpoint = Literal["events", "event-subscriptions"]
 class Metrics:
     """One object for each app. No label holds an id: their number has no bound."""
 
-    def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
+    def __init__(self, shared: SharedValues | None = None, slot: int = 0) -> None:
+        """For one process; with `shared`, for all workers, of which this one has that slot."""
+        self._shown = registry = CollectorRegistry()
+        if shared is not None:
+            self._shown.register(shared)
+            registry = shared.count_in(slot)
         requests = Counter(
             "c42_proxy_requests",
             "Requests answered, by how and with which status.",
@@ -134,8 +135,4 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format: of all workers, where there are several."""
-        if FOLDER_VARIABLE not in os.environ:
-            return generate_latest(self._registry)
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library lacks its types
-        return generate_latest(registry)
+        return generate_latest(self._shown)

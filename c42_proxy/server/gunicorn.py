@@ -4,25 +4,30 @@ import argparse
 import logging
 import os
 import resource
-import shutil
+import socket
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import Application
 from gunicorn.arbiter import Arbiter
+from gunicorn.systemd import SD_LISTEN_FDS_START
 from gunicorn.workers.base import Worker as AnyWorker
 from gunicorn.workers.gasgi import ASGIWorker
-from prometheus_client.multiprocess import mark_process_dead
+from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.sync import SyncWorker
 from uvicorn_worker import UvicornWorker
 
 from ..address import Address
 from ..app import build
+from ..errors import SettingsError
 from ..observability.logs import configure_logs
-from ..observability.multiprocess import can_count_together, count_in
+from ..observability.metrics import Metrics
+from ..observability.multiprocess import SharedValues, can_count_together
 from ..settings import Settings
 from ..stores.opening import open_shared
 from ..threads import end_at_once
@@ -39,25 +44,29 @@ THREADS = 1344
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # what is put there has names of its own
 OPS_THREADS = 2
 
-INHERITED = "GUNICORN_FD"
-"""Set by gunicorn where a new master takes over the sockets of an old one (USR2)."""
+ON_ASGI = (UvicornWorker, ASGIWorker)
+ON_WSGI = (SyncWorker, ThreadWorker)
+"""The worker classes that tell an app by which socket a request came in, and under which our threads run."""
 
 
 class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn, with the settings already checked: a wrong one must stop the start, not a worker.
 
-    With `ops`, the workers listen on the ops port as well, and count for it in files of one folder.
+    With `ops`, the workers listen on the ops port as well, and count for it in memory that they share.
     """
 
     def __init__(self, settings: Settings, *, ops: bool) -> None:
         self._settings = settings
         self._ops_bind = settings.ops_bind if ops else None
-        self._folder: Path | None = None
+        self._values: SharedValues | None = None
         self._slots: dict[AnyWorker, int] = {}
+        self._slot = 0
+        self._heartbeats: str | None = None
         super().__init__("%(prog)s serve", prog="c42-proxy")
 
     def init(self, _parser: argparse.ArgumentParser, _options: argparse.Namespace, _args: list[str]) -> dict[str, Any]:
         """What gunicorn starts from; its own configuration file and environment come on top."""
+        self._heartbeats = _folder_of_heartbeats()
         return {
             "bind": self._settings.bind,
             "worker_class": Worker,
@@ -79,16 +88,16 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
             # Its socket has a fixed place in the user's home: two proxies would fight for it.
             "control_socket_disable": True,
             # The heartbeat file must not wait for a disk.
-            "worker_tmp_dir": str(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None,
+            "worker_tmp_dir": self._heartbeats,
             "logger_class": GunicornLines,
             "loglevel": self._settings.log_level,
             "proc_name": "c42-proxy",
-            "on_starting": self._make_folder,
+            "on_starting": self._share_values,
             "pre_fork": self._give_slot,
-            "post_fork": self._count_in_slot,
+            "post_fork": self._take_slot,
             "child_exit": self._free_slot,
+            "pre_exec": _start_again_as_it_was_started,
             "worker_int": lambda _worker: end_at_once(),
-            "on_exit": self._remove_folder,
         }
 
     @property
@@ -100,46 +109,49 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         super().load_config()
         if self._ops_bind is not None:
             self.cfg.set("bind", [*self.cfg.bind, self._ops_bind])
+        # It would make the app in the master, whose threads, connections and metrics are of no use to a worker. The
+        # modules are loaded there anyway.
+        self.cfg.set("preload_app", False)
+
+    def refuse_what_cannot_work(self) -> None:
+        """Raises SettingsError for a worker class that does not fit, and where the public would get the ops port."""
+        if not issubclass(self.cfg.worker_class, (*ON_ASGI, *ON_WSGI)):
+            name = self.cfg.worker_class_str
+            raise SettingsError([f"--worker-class {name}: allowed are gthread, sync, asgi, and to leave it out."])
+        if [address[1] for address in self.cfg.address if isinstance(address, tuple)].count(self._ops_port) > 1:
+            raise SettingsError([f"--bind: port {self._ops_port} is that of C42_OPS_BIND. Choose another one."])
 
     def load(self) -> Callable[..., Any]:
         """The app, made in each worker after the fork: threads and connections do not survive one."""
-        proxy = build(self._settings)
-        if issubclass(self.cfg.worker_class, UvicornWorker | ASGIWorker):
+        proxy = build(self._settings, metrics=Metrics(self._values, self._slot))
+        if issubclass(self.cfg.worker_class, ON_ASGI):
             return _asgi_by_port(proxy.asgi, WsgiAsAsgi(proxy.ops, OPS_THREADS), self._ops_port)
         return _wsgi_by_port(proxy.flask, proxy.ops, self._ops_port)
 
-    def _make_folder(self, _arbiter: Arbiter) -> None:
+    def _share_values(self, _arbiter: Arbiter) -> None:
         if self._ops_bind is None or not can_count_together():
             return
-        parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
-        name = f"c42-proxy-{os.getuid()}-"
-        for left_behind in parent.glob(f"{name}*"):
-            # A master that was killed could not remove its own.
-            pid = left_behind.name.removeprefix(name)
-            if pid.isdecimal() and not _is_running(int(pid)):
-                shutil.rmtree(left_behind, ignore_errors=True)
-        self._folder = parent / f"{name}{os.getpid()}"
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._values = SharedValues()
+        except OSError as exc:
+            log.warning("no memory for the metrics of all workers (%s): /metrics has those of one worker", exc.strerror)
 
     def _give_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
         """A worker counts in files of the lowest free number: one that is replaced is continued, not added to."""
         taken = set(self._slots.values())
         self._slots[worker] = next(number for number in range(len(taken) + 1) if number not in taken)
 
-    def _count_in_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
-        slot = self._slots[worker]
-        if self._folder is not None:
-            count_in(self._folder, slot)
+    def _take_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
+        self._slot = self._slots[worker]
 
     def _free_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
         slot = self._slots.pop(worker, None)
-        if self._folder is not None and slot is not None:
-            # What it was doing, it no longer does. What it has counted stays.
-            mark_process_dead(slot, self._folder)  # type: ignore[no-untyped-call]  # the library lacks it
-
-    def _remove_folder(self, _arbiter: Arbiter) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._values is not None and slot is not None:
+            self._values.forget_what_goes_on(slot)
+        if self.cfg.worker_tmp_dir == self._heartbeats:
+            # Where the folder has been lost, the worker to come needs another one.
+            self._heartbeats = _folder_of_heartbeats()
+            self.cfg.set("worker_tmp_dir", self._heartbeats)
 
 
 def serve(settings: Settings) -> None:
@@ -148,7 +160,9 @@ def serve(settings: Settings) -> None:
     settings.log_warnings()
     _check_libraries(settings)
     _allow_many_connections()
-    Server(settings, ops=settings.ops_bind is not None and _is_free(settings.ops_bind)).run()
+    server = Server(settings, ops=settings.ops_bind is not None and _can_be_had(settings.ops_bind))
+    server.refuse_what_cannot_work()
+    server.run()
 
 
 def _check_libraries(settings: Settings) -> None:
@@ -164,24 +178,53 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _is_running(pid: int) -> bool:
+def _start_again_as_it_was_started(arbiter: Arbiter) -> None:
+    """USR2: gunicorn would take the path of a module for that of a program."""
+    arbiter.START_CTX["args"] = [sys.executable, *sys.orig_argv[1:]]
+
+
+def _folder_of_heartbeats() -> str | None:
+    """In memory, where that can be had: a heartbeat must not wait for a disk."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        tempfile.NamedTemporaryFile(dir=SHARED_MEMORY).close()
+    except OSError:
+        return None
+    return str(SHARED_MEMORY)
 
 
-def _is_free(bind: str) -> bool:
+def _can_be_had(bind: str) -> bool:
     """Whether the ops port can be had. It is no reason not to answer: another proxy of this machine may have it."""
-    if INHERITED in os.environ:
-        return True
+    inherited = _inherited()
+    address = Address.parsed(bind)
+    if inherited is not None:
+        if address.port in _ports(inherited):
+            return True
+        log.warning("C42_OPS_BIND: %s is not among the sockets that were handed over: there are no metrics", bind)
+        return False
     try:
-        Address.parsed(bind).listener().close()
+        address.listener().close()
     except OSError as exc:
         log.warning("C42_OPS_BIND: cannot listen on %s (%s): there are no metrics", bind, exc.strerror)
         return False
     return True
+
+
+def _inherited() -> Iterable[int] | None:
+    """The sockets that gunicorn takes instead of its own: systemd's, or those of an old master (USR2)."""
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        return range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + int(os.environ.get("LISTEN_FDS", "0")))
+    descriptors = os.environ.get("GUNICORN_FD")
+    return None if descriptors is None else map(int, descriptors.split(","))
+
+
+def _ports(descriptors: Iterable[int]) -> set[int]:
+    ports = set()
+    for descriptor in descriptors:
+        with socket.socket(fileno=os.dup(descriptor)) as listener:
+            name = listener.getsockname()
+            if isinstance(name, tuple):
+                ports.add(name[1])
+    return ports
 
 
 def _asgi_by_port(app: AsgiApp, ops: Asgi, ops_port: int | None) -> Asgi:
@@ -201,6 +244,9 @@ def _wsgi_by_port(app: Flask, ops: Flask, ops_port: int | None) -> Callable[...,
         return app
 
     def by_port(environ: dict[str, Any], start_response: Any) -> Any:
-        return (ops if environ["SERVER_PORT"] == str(ops_port) else app)(environ, start_response)
+        # As above: where the socket has no port, SERVER_PORT is what the client's Host says.
+        connection = environ.get("gunicorn.socket") or environ.get("gunicorn.sock")
+        name = None if connection is None else connection.getsockname()
+        return (ops if isinstance(name, tuple) and name[1] == ops_port else app)(environ, start_response)
 
     return by_port

@@ -1,0 +1,162 @@
+"""The proxy where the machine lacks something, and however gunicorn is told to start: real processes."""
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+import unittest
+
+from harness.processes import C42_PROXY, Process, clean_environ, run, until
+from tests.web.test_ops import TIMEOUT, OpsTestCase
+
+NAMESPACE = ("unshare", "--mount", "--propagation", "private", "sh", "-ec")
+MAY_MOUNT = os.geteuid() == 0 and run(*NAMESPACE, "mount -t tmpfs t /mnt", environ=clean_environ()).returncode == 0
+
+SHARED_MEMORY = {
+    "missing": """for d in null zero random urandom; do touch $T/$d; mount --bind /dev/$d $T/$d; done
+        mount --rbind $T /dev; ! test -e /dev/shm""",
+    "read-only": "mount -t tmpfs -o ro t /dev/shm",
+    "nearly full": "mount -t tmpfs -o size=64k t /dev/shm; head -c 61440 /dev/zero >/dev/shm/x",
+    "without room for a file": "mount -t tmpfs -o nr_inodes=1 t /dev/shm",
+}
+
+HAND_OVER = """
+import os, socket, sys
+listeners = [socket.create_server(("127.0.0.1", int(port))) for port in sys.argv[1].split(",")]
+copies = [os.dup(listener.fileno()) for listener in listeners]
+for number, copy in enumerate(copies, 3):
+    os.dup2(copy, number)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(copies)))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@unittest.skipUnless(MAY_MOUNT, "only root may mount a /dev/shm of its own, where the system allows it")
+class SharedMemoryTest(OpsTestCase):
+    def serve_with(self, mounts: str) -> None:
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        script = f'mount -t tmpfs t {folder}; T={folder}; {mounts}; exec "$@"'
+        self.process = self.serve(command=(*NAMESPACE, script, "sh"), WEB_CONCURRENCY="2")
+
+    def test_lacking(self) -> None:
+        """Where /dev/shm cannot be used, answers and the metrics of all workers go on."""
+        for how, mounts in SHARED_MEMORY.items():
+            with self.subTest(how):
+                self.serve_with(mounts)
+                self.ask_for_events(8)
+                self.assertEqual(self.errors_counted(), 8)
+                self.process.close()
+
+    def test_lost(self) -> None:
+        """Where it is lost while the proxy runs, a worker that ends is replaced all the same, and counts on."""
+        self.serve_with("mount -t tmpfs t /dev/shm")
+        self.ask_for_events(4)
+        inside = ("nsenter", "--mount", "--target", str(self.process.pid))
+        lost = run(*inside, "mount", "-t", "tmpfs", "-o", "ro", "t", "/dev/shm", environ=clean_environ())
+        self.assertEqual(lost.returncode, 0, lost.stderr)
+        ((killed, _), *_others) = old = self.process.descendants()
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: len(self.process.descendants() - old) == 1, "another worker")
+        self.ask_for_events(4)
+        self.assertEqual(self.errors_counted(), 8)
+
+
+class StartTest(OpsTestCase):
+    @unittest.skipUnless(os.geteuid() == 0, "only root may become somebody else")
+    def test_another_user(self) -> None:
+        """With a user that gunicorn switches to, the workers answer and count together."""
+        process = self.serve(GUNICORN_CMD_ARGS="--user 65534 --group 65534 --workers 2")
+        until(lambda: len(process.descendants()) == 2, "two workers")
+        for pid, _ in process.descendants():
+            self.assertEqual(os.stat(f"/proc/{pid}").st_uid, 65534)
+        self.ask_for_events(8)
+        self.assertEqual(self.errors_counted(), 8)
+
+    def test_preload(self) -> None:
+        """With --preload, all workers count, and one that is replaced counts on."""
+        self.assert_counted_over_all(GUNICORN_CMD_ARGS="--preload")
+
+    def test_nothing_in_a_folder(self) -> None:
+        """Nothing of the proxy has a name that another user could have taken before."""
+        with tempfile.TemporaryDirectory() as folder:
+            process = self.serve(TMPDIR=folder, WEB_CONCURRENCY="2")
+            self.ask_for_events(1)
+            self.assertEqual(os.listdir(folder), [])
+            for pid, _ in process.descendants():
+                with open(f"/proc/{pid}/maps") as maps:
+                    self.assertNotIn("/dev/shm", maps.read())
+
+    def test_worker_classes(self) -> None:
+        """Each worker class has the ops port where the ops port is, whatever the Host, or is refused at the start."""
+        for worker_class in ("sync", "gthread", "asgi"):
+            with self.subTest(worker_class):
+                process = self.serve(GUNICORN_CMD_ARGS=f"--worker-class {worker_class} --threads 4")
+                self.ask_for_events(2)
+                self.assertEqual(self.get(self.port, "/metrics")[0], 404)
+                self.assertEqual(self.errors_counted(), 2)
+                process.close()
+
+    def test_other_worker_classes(self) -> None:
+        """Other classes are refused in a sentence: in some, threads stand still, in others, the ops port is open."""
+        environ = clean_environ(C42_API_TOKEN="x", C42_CACHE_URL="memory://")
+        for worker_class in ("gunicorn.workers.base.Worker", "gunicorn.workers.base_async.AsyncWorker"):
+            environ["GUNICORN_CMD_ARGS"] = f"--worker-class {worker_class}"
+            ended = run(*C42_PROXY, "serve", environ=environ)
+            self.assertEqual((ended.returncode, ended.stdout), (2, ""), ended.stderr)
+            self.assertIn(f"--worker-class {worker_class}: ", ended.stderr)
+            self.assertNotIn("Traceback", ended.stderr)
+        environ["GUNICORN_CMD_ARGS"] = "--bind 127.0.0.1:1 --bind 127.0.0.2:4243"
+        ended = run(*C42_PROXY, "serve", environ=environ)
+        self.assertEqual(ended.returncode, 2, ended.stderr)
+        self.assertIn("--bind: port 4243 is that of C42_OPS_BIND", ended.stderr)
+
+    def test_unix_socket(self) -> None:
+        """On a Unix socket, no Host opens the ops port."""
+        for worker_class in ("gthread", "sync", "asgi", "c42_proxy.server.worker.Worker"):
+            with self.subTest(worker_class), tempfile.TemporaryDirectory() as folder:
+                path = f"{folder}/socket"
+                bind = f"--bind 127.0.0.1:{{}} --bind unix:{path}"
+                self.start_on(bind, worker_class)
+                for host in (f"localhost:{self.ops_port}", f"127.0.0.1:{self.ops_port}"):
+                    with socket.socket(socket.AF_UNIX) as client:
+                        client.settimeout(TIMEOUT)
+                        client.connect(path)
+                        client.sendall(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                        self.assertEqual(client.makefile().readline().split()[1], "404")
+                self.process.close()
+
+    def start_on(self, bind: str, worker_class: str) -> None:
+        script = 'export GUNICORN_CMD_ARGS="$(echo "$0" | sed "s/{}/${C42_BIND##*:}/")"; exec "$@"'
+        self.process = self.serve(command=("sh", "-c", script, f"{bind} --worker-class {worker_class}"))
+
+    def test_usr2(self) -> None:
+        """USR2 starts a new master beside the old one, however that was started; it takes over, ops port and all."""
+        for command in ((sys.executable, "-m", "c42_proxy"), (f"{os.path.dirname(sys.executable)}/c42-proxy",)):
+            with self.subTest(command):
+                process = self.serve(command=("sh", "-c", f"exec {' '.join(command)} serve", "sh"))
+                old = process.descendants()
+                process.send(signal.SIGUSR2)
+                self.wait_for_second(process)
+                self.assertNotIn("C42_OPS_BIND", process.output())
+                for pid, _ in old:
+                    os.kill(pid, signal.SIGTERM)
+                self.ask_for_events(2)
+                self.assertEqual(self.get(self.ops_port, "/healthz")[0], 200)
+                process.send_to_all(signal.SIGTERM)
+                self.assertEqual(process.wait(), 0, process.output())
+
+    def wait_for_second(self, process: Process) -> None:
+        until(lambda: process.output().count("Booting worker") == 2, "a worker of another master")
+
+    def test_socket_activation(self) -> None:
+        """Where systemd hands over the sockets, the ops port is one of them, or is told to be absent."""
+        for ports in ("public,ops", "public"):
+            with self.subTest(ports):
+                script = f"""P=$(echo {ports} | sed "s/public/${{C42_BIND##*:}}/; s/ops/${{C42_OPS_BIND##*:}}/"); \
+                    exec {sys.executable} -c "$0" $P "$@" """
+                process = self.serve(command=("sh", "-c", script, HAND_OVER))
+                if "ops" in ports:
+                    self.assertEqual(self.get(self.ops_port, "/healthz")[0], 200)
+                self.assertEqual(process.output().count("not among the sockets"), int("ops" not in ports))
+                process.close()
