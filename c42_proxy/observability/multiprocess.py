@@ -1,7 +1,7 @@
 """The only module that uses a name of prometheus_client which it does not document: `values.ValueClass`.
 
 It is what holds the value of each metric: by default one for the process, or one in a file, in a folder that another
-process can read. We want neither file nor folder (ADR 0011): they can be full, read-only, removed by the system, or
+process can read. We want neither file nor folder (ADR 0013): they can be full, read-only, removed by the system, or
 belong to somebody else. The workers count in memory that they share from their master on.
 
 The name is checked at the start (`can_count_together`). Without it, each worker counts for itself.
