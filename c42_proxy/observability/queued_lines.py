@@ -9,7 +9,7 @@ import select
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Condition, Thread
+from threading import Condition, Thread, current_thread
 from typing import ClassVar, TextIO
 
 log = logging.getLogger(__name__)
@@ -49,18 +49,19 @@ class QueuedLines(logging.Handler):
         except Exception:  # noqa: BLE001  # a line that cannot be written must not end what it tells of
             line = f"a line of {record.name} cannot be written: {record.pathname}:{record.lineno}\n"
         with self._changed:
-            if len(self._queue) >= self._max_queued:
+            if len(self._queue) >= self._max_queued and current_thread() is not self._writer:
                 self._dropped += 1
                 QueuedLines.count_dropped()
                 return
             self._queue.append(line)
             self._changed.notify_all()
         if self._writer is None:
-            writer = Thread(target=self._write, name="c42-log", daemon=True)
-            # Where the system gives no thread, the lines wait, and the next one tries again.
-            with suppress(RuntimeError):
-                writer.start()
-                self._writer = writer
+            self._writer = Thread(target=self._write, name="c42-log", daemon=True)
+            try:
+                self._writer.start()
+            except RuntimeError:
+                # Where the system gives no thread, the lines wait, and the next one tries again.
+                self._writer = None
 
     def flush(self) -> None:
         """Wait until all is written, FLUSH_SECONDS at most. `logging` calls this at the end of the process."""
@@ -68,18 +69,32 @@ class QueuedLines(logging.Handler):
             with self._changed:
                 self._changed.wait_for(lambda: not self._queue or self._writer is None, FLUSH_SECONDS)
 
+    def close(self) -> None:
+        """End the thread, once all is written. Where nobody reads, it ends with the process."""
+        self.flush()
+        if self._pid == os.getpid():
+            with self._changed:
+                if not self._queue:
+                    self._writer = None
+                    self._changed.notify_all()
+        super().close()
+
     def _write(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: len(self._queue) > 0)
+                self._changed.wait_for(lambda: len(self._queue) > 0 or self._writer is not current_thread())
+                if self._writer is not current_thread():
+                    return
                 line = self._queue[0]
             self._write_line(line)
             with self._changed:
-                self._queue.popleft()
-                dropped, self._dropped = (0, self._dropped) if self._queue else (self._dropped, 0)
-                self._changed.notify_all()
+                dropped, self._dropped = (0, self._dropped) if len(self._queue) > 1 else (self._dropped, 0)
             if dropped:
+                # While this line is still in the queue: whoever waits for an empty one waits for that, too.
                 log.warning("log lines were dropped, for nobody read them", extra={"lines": dropped})
+            with self._changed:
+                self._queue.popleft()
+                self._changed.notify_all()
 
     def _write_line(self, line: str) -> None:
         """Each line alone: so those of several processes do not mix."""

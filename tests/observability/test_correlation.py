@@ -90,11 +90,13 @@ class RequestLogTest(CorrelationTest):
     def lines(self, level: str = "info") -> tuple[list[Client], io.StringIO]:
         """Clients of proxies that log from `level` on, and what they log."""
         root = logging.getLogger()
-        self.addCleanup(setattr, root, "handlers", root.handlers)
+        self.addCleanup(setattr, root, "handlers", root.handlers[:])
         self.addCleanup(root.setLevel, root.level)
         stream = io.StringIO()
         with redirect_stderr(stream):
             logs.configure_logs(self.settings.model_copy(update={"log_level": level}))
+        for handler in root.handlers:
+            self.addCleanup(handler.close)
         return self.clients(), stream
 
     def logged(self, stream: io.StringIO) -> list[dict[str, Any]]:

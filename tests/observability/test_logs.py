@@ -39,6 +39,8 @@ class LogsTest(unittest.TestCase):
         self.stderr = io.StringIO()
         with redirect_stderr(self.stderr):
             configure_logs(Settings(api_token=SecretStr(token), log_format=log_format, log_level=log_level))
+        for handler in logging.getLogger().handlers:
+            self.addCleanup(handler.close)
 
     @property
     def text(self) -> str:

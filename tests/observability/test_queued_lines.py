@@ -43,6 +43,7 @@ class QueuedLinesTest(unittest.TestCase):
         logger = logging.getLogger("c42_proxy.observability.queued_lines")
         logger.addHandler(handler)
         self.addCleanup(logger.removeHandler, handler)
+        self.addCleanup(handler.close)
         # A thread that writes would stay for ever.
         self.addCleanup(lambda: self.wait_until(lambda: self.read() == "" and not handler._queue, "an empty queue"))
         return handler
@@ -82,8 +83,20 @@ class ReadTest(QueuedLinesTest):
         """What has no descriptor is written to, too."""
         handler = QueuedLines(stream := io.StringIO())
         self.say(handler, "line")
-        handler.flush()
+        handler.close()
         self.assertEqual("line\n", stream.getvalue())
+
+    def test_close(self) -> None:
+        """A handler that is closed has written all, and has no thread any more; another line begins anew."""
+        handler = QueuedLines(stream := io.StringIO())
+        for number in range(1, 3):
+            self.say(handler, "line")
+            writer = handler._writer
+            handler.close()
+            self.assertEqual("line\n" * number, stream.getvalue())
+            assert writer is not None
+            writer.join(FLUSH_SECONDS)
+            self.assertFalse(writer.is_alive())
 
     def test_cannot_be_formatted(self) -> None:
         """A line that cannot be written is named, and raises nothing."""
@@ -99,7 +112,7 @@ class ReadTest(QueuedLinesTest):
             os.close(reading)
             handler = QueuedLines(stream)
             self.say(handler, "line")
-            handler.flush()
+            handler.close()
 
     def test_non_blocking(self) -> None:
         """A descriptor that somebody has made non-blocking is waited for."""
