@@ -18,13 +18,32 @@ Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ..
 """As `socket.getaddrinfo` gives it."""
 
 
-def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """A socket that is connected to the host; its time-out is what is left of the time.
+class Addresses:
+    """Connects to hosts, and remembers of each the address that answered last: it is tried first (RFC 8305, section 4).
 
-    Raises socket.gaierror where the name does not resolve, TimeoutError at the deadline, and where all addresses have
-    failed, the OSError of the last one.
+    So a dead address delays the first call, and not each of them. Thread-safe.
     """
-    untried = deque(_alternating(socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)))
+
+    def __init__(self) -> None:
+        self._answered: dict[tuple[str, int], Address] = {}
+
+    def connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
+        """A socket that is connected to the host; its time-out is what is left of the time.
+
+        Raises socket.gaierror where the name does not resolve, TimeoutError at the deadline, and where all addresses
+        have failed, the OSError of the last one.
+        """
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        answered = self._answered.get((host, port))
+        # Sorting is stable: all but that one stay in their order.
+        addresses = sorted(_alternating(found), key=lambda address: address != answered)
+        address, sock = _first_to_answer(addresses, deadline)
+        self._answered[host, port] = address
+        return sock
+
+
+def _first_to_answer(addresses: list[Address], deadline: Deadline) -> tuple[Address, socket.socket]:
+    untried = deque(addresses)
     # The resolution of a name knows no time-out: the time may be over now.
     delay = min(ATTEMPT_DELAY, deadline.remaining() / max(len(untried), 1))
     failure = OSError("the name has no address")
@@ -32,27 +51,28 @@ def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
         try:
             while untried or under_way.get_map():
                 if untried:
+                    address = untried.popleft()
                     try:
-                        sock = _begin(untried.popleft())
+                        sock = _begin(address)
                     except OSError as exc:
                         failure = exc
                         continue
-                    under_way.register(sock, selectors.EVENT_WRITE, sock)
+                    under_way.register(sock, selectors.EVENT_WRITE, (address, sock))
                 left = deadline.remaining()
                 for key, _ in under_way.select(min(delay, left) if untried else left):
-                    tried: socket.socket = key.data
+                    address, tried = key.data
                     error = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                     if not error:
                         tried.settimeout(deadline.remaining())
                         under_way.unregister(tried)
-                        return tried
+                        return address, tried
                     failure = OSError(error, os.strerror(error))
                     under_way.unregister(tried)
                     tried.close()
             raise failure
         finally:
             for key in under_way.get_map().values():
-                key.data.close()
+                key.data[1].close()
 
 
 def _alternating(addresses: Iterable[Address]) -> list[Address]:

@@ -37,7 +37,7 @@ from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from ..deadline import Deadline, deadline_in_force, ends_at
 from ..errors import InvalidAnswer
-from .addresses import connect
+from .addresses import Addresses
 
 LINE_TOO_LONG = http.client.LineTooLong
 """Without the name, lines that are too long would count as a broken connection, and not as a broken answer."""
@@ -151,6 +151,10 @@ class _Response(http.client.HTTPResponse):
             raise InvalidAnswer(why, self.status)
 
 
+_addresses = Addresses()
+"""One for the process: which address of C42 answers is no matter of one session."""
+
+
 class _HTTPConnection(HTTPConnection):
     """Reads by the deadline, and tries a kept-alive connection that the upstream had closed once more, on a fresh one.
 
@@ -172,7 +176,7 @@ class _HTTPConnection(HTTPConnection):
         # Without the name, each address of the host may take all of the time that was left at first; and without
         # `_dns_host`, a dot at the end of a name has no meaning.
         try:
-            return connect(self._dns_host, self.port, deadline_in_force())
+            return _addresses.connect(self._dns_host, self.port, deadline_in_force())
         except socket.gaierror as exc:
             raise NameResolutionError(self.host, self, exc) from exc
         except TimeoutError as exc:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from unittest.mock import patch
 
 from c42_proxy.deadline import Deadline
-from c42_proxy.upstream.addresses import ATTEMPT_DELAY, connect
+from c42_proxy.upstream.addresses import ATTEMPT_DELAY, Addresses
 from harness.wire import Address, Wire, address, dead_address
 
 PLENTY = 5.0
@@ -22,6 +22,7 @@ def refusing(host: str = "127.0.0.1") -> Address:
 
 class ConnectTest(unittest.TestCase):
     def setUp(self) -> None:
+        self.addresses = Addresses()
         self.wire = self.enterContext(Wire())
         self.dead = [self.enterContext(dead_address()) for _ in range(3)]
 
@@ -36,7 +37,7 @@ class ConnectTest(unittest.TestCase):
 
     def connected(self, *addresses: Address, budget: float = PLENTY) -> socket.socket:
         with patch("socket.getaddrinfo", return_value=list(addresses)):
-            return connect("c42.example", 443, Deadline(budget))
+            return self.addresses.connect("c42.example", 443, Deadline(budget))
 
     def test_one(self) -> None:
         """One address that answers is connected to, without delay for small packets."""
@@ -47,21 +48,31 @@ class ConnectTest(unittest.TestCase):
     def test_names(self) -> None:
         """A name and an address in figures lead to the same."""
         for host in ("localhost", "127.0.0.1"):
-            connect(host, self.wire.address[4][1], Deadline(PLENTY)).close()
+            self.addresses.connect(host, self.wire.address[4][1], Deadline(PLENTY)).close()
 
     def test_address_in_brackets(self) -> None:
         """An IPv6 address may stand in the brackets that it has in a URL."""
         with self.assertRaises(OSError) as raised:
-            connect("[::1]", 1, Deadline(PLENTY))
+            self.addresses.connect("[::1]", 1, Deadline(PLENTY))
         self.assertNotIsInstance(raised.exception, socket.gaierror)
 
     def test_dead(self) -> None:
         """A dead address delays the next one by a quarter of a second, wherever the one that answers stands."""
         for before in range(4):
             with self.subTest(dead=before):
+                self.addresses = Addresses()
                 seconds = self.seconds(*self.dead[:before], self.wire.address, *self.dead[before:])
                 self.assertGreaterEqual(seconds, before * ATTEMPT_DELAY)
                 self.assertLess(seconds, before * ATTEMPT_DELAY + SOON)
+
+    def test_dead_again(self) -> None:
+        """The address that answered is tried first from then on, until it is gone: then the others have their turn."""
+        self.seconds(*self.dead, self.wire.address)
+        self.assertLess(self.seconds(*self.dead, self.wire.address), SOON)
+        gone = self.wire.address
+        self.wire.refuse()
+        with Wire() as other, self.connected(gone, other.address) as sock:
+            self.assertEqual(other.address[4], sock.getpeername())
 
     def test_little_time(self) -> None:
         """Where there is less time, each address has its share of it."""
