@@ -65,7 +65,7 @@ class Store(SharedStates, Protocol):
     """A place that several threads, processes or hosts may share.
 
     It may forget anything at any time, and what it gives back may be anybody's: each reader checks it. A method that
-    fails raises StoreError, within `STORE_SECONDS`.
+    fails raises StoreError, within `STORE_SECONDS`, or within a time of its own where a disk has its say.
     """
 
     def get(self, event_id: str) -> Entry | None:

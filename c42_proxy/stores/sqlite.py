@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import StoreError
-from .contract import CLOCK_SKEW, STORE_SECONDS, Entry, Listed
+from .contract import CLOCK_SKEW, Entry, Listed
 from .forks import after_fork
 from .limit import StoreLimit
 from .locks import FileLocks, HeldLock
@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 HOUSEKEEPING = 0
 """The lock for opening the file and setting it aside; each event has one of the others."""
+
+FILE_SECONDS = 1.0
+"""How long an operation on the file may take: on a cloud's disk, fsync alone takes 0.4 s, and may come twice."""
 
 POLL_SECONDS = 0.005
 
@@ -82,7 +85,7 @@ class SqliteStore:
         self._inherited: list[sqlite3.Connection] = []
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._limit = StoreLimit(1)
+        self._limit = StoreLimit(1, FILE_SECONDS)
         after_fork(self._forget)
 
     def _forget(self) -> None:
@@ -90,7 +93,7 @@ class SqliteStore:
         if self._connection is not None:
             self._inherited.append(self._connection)
         self._connection = None
-        self._limit = StoreLimit(1)
+        self._limit = StoreLimit(1, FILE_SECONDS)
 
     def close(self) -> None:
         """As in the contract. The file of the leases stays open: closing it would drop the locks of other stores."""
@@ -214,7 +217,7 @@ class SqliteStore:
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something with the database, and with a new one if it turns out to be corrupt."""
         with self._limit.slot():
-            give_up = time.monotonic() + STORE_SECONDS
+            give_up = time.monotonic() + FILE_SECONDS
             try:
                 try:
                     return work(self._connected(give_up))
@@ -244,8 +247,8 @@ class SqliteStore:
         """A connection of its own that cannot write. Raises StoreError, sqlite3.Error and OSError."""
         # Nobody has the file open without the file of the leases, which would be ours if it were made here.
         shared = Path(f"{self._path}-leases").exists()
-        with self._housekeeping(time.monotonic() + STORE_SECONDS) if shared else nullcontext():
-            db = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=STORE_SECONDS)
+        with self._housekeeping(time.monotonic() + FILE_SECONDS) if shared else nullcontext():
+            db = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=FILE_SECONDS)
             try:
                 db.text_factory = bytes
                 # SQLite opens the log with the first thing that is read.
@@ -288,7 +291,7 @@ class SqliteStore:
 
     def _housekeeping(self, give_up: float) -> HeldLock:
         """The right to open the file or to set it aside: who opens it must not meet a half of it."""
-        for _ in range(round(STORE_SECONDS / POLL_SECONDS)):
+        for _ in range(round(FILE_SECONDS / POLL_SECONDS)):
             lock = self._locks.take(HOUSEKEEPING)
             if lock is not None:
                 return lock
