@@ -18,8 +18,9 @@ from .observability.metrics import Metrics
 from .observability.queued_lines import QueuedLines
 from .settings import Settings
 from .stores.contract import Store
+from .stores.erasure import Eraser
 from .stores.memory import MemoryStore
-from .stores.opening import open_shared
+from .stores.opening import lifetime, open_shared
 from .stores.tiered import TieredStore
 from .threads import Threads
 from .upstream.client import C42Client
@@ -47,7 +48,12 @@ class Proxy:
     ops: Flask
     events: Events
     metrics: Metrics
+    _eraser: Eraser
     _opened: ExitStack
+
+    def start(self) -> None:
+        """Begin what goes on beside the requests, in this process: nothing of it survives a fork."""
+        self._eraser.start()
 
     def close(self) -> None:
         """Wait for what is under way, end the threads, and close the connections that were opened here.
@@ -80,8 +86,11 @@ def build(
     if shared is not None and store is None:
         opened.callback(shared.close)
     freshness = Freshness(settings.cache_ttl, settings.stale_if_error)
-    memory = MemoryStore(settings.cache_max_bytes, metrics, partial(prepared, freshness))
+    memory = MemoryStore(
+        *(settings.cache_max_bytes, metrics, partial(prepared, freshness)), lifetime=lifetime(settings), clock=clock
+    )
     tiered = TieredStore(memory, shared, clock=clock, metrics=metrics)
+    eraser = opened.enter_context(closing(Eraser(tiered.erase)))
     breaker = CircuitBreaker(
         tiered, clock=clock, threshold=settings.breaker_threshold, probe_seconds=2 * budget, metrics=metrics
     )
@@ -96,7 +105,7 @@ def build(
     )
     flask = create_flask(events, metrics)
     asgi = opened.enter_context(closing(AsgiApp(flask, events, metrics)))
-    return Proxy(flask, asgi, create_ops(metrics, tiered, breaker), events, metrics, opened)
+    return Proxy(flask, asgi, create_ops(metrics, tiered, breaker), events, metrics, eraser, opened)
 
 
 def create_app(
@@ -116,4 +125,7 @@ def create_app(
         settings = Settings.from_env()
         configure_logs(settings)
         settings.log_warnings()
-    return build(settings, session=session, clock=clock, store=store, metrics=metrics).flask
+    proxy = build(settings, session=session, clock=clock, store=store, metrics=metrics)
+    # Whatever server it is, it has forked by then.
+    proxy.flask.before_request(proxy.start)
+    return proxy.flask

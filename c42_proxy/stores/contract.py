@@ -80,6 +80,14 @@ class Store(SharedStates, Protocol):
         """The right to fetch an event, until it is left or its holder dies; None while another holder has it."""
         ...
 
+    def erase(self, now: float) -> bool:
+        """Erase what nobody may be given any more at the instant `now`: it is in no file and no memory then.
+
+        That is what is older than the store's lifetime, or was written before a clock was set back, of any namespace.
+        False where it has to be tried again in a moment, because somebody else is reading.
+        """
+        ...
+
     def close(self) -> None:
         """Close the connections and end the threads that this process has here. Another use would open them again."""
         ...

@@ -1,36 +1,59 @@
 """A store in the memory of this process, bounded in bytes: the least recently used goes first."""
 
+import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
 from ..observability.metrics import Metrics
-from .contract import Entry
+from .contract import Entry, is_ahead
 
 ENTRY_OVERHEAD = 1024
 """Bytes of Python objects around one body, and what is prepared for hits: `tests/stores/test_memory.py` measures it."""
 
 MAX_STATES_LENGTH = 4_194_304
 
+ERASED_AT_ONCE = 1000
+"""Entries that are looked at in one go: hits wait for that long."""
+
 Prepare = Callable[[str, Entry], tuple[bytes, bytes]]
 """Head and body of the response that an event's entry is while it is fresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    text: str
+    since: float
+    lifetime: float
 
 
 class MemoryStore:
     """Thread-safe. An entry counts as its body and `ENTRY_OVERHEAD`; one larger than `max_bytes` is not kept.
 
-    With `prepare`, an entry is kept with what that makes of it: hits need nothing but to send it.
+    With `prepare`, an entry is kept with what that makes of it: hits need nothing but to send it. What is older than
+    `lifetime` seconds is erased. `clock` tells the seconds since the epoch.
     """
 
-    def __init__(self, max_bytes: int, metrics: Metrics | None = None, prepare: Prepare | None = None) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        metrics: Metrics | None = None,
+        prepare: Prepare | None = None,
+        *,
+        lifetime: float = math.inf,
+        clock: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  # a test may replace time.time later
+    ) -> None:
         self._entries: LRUCache[str, Entry] = LRUCache(max_bytes, getsizeof=_size)
-        self._states: LRUCache[str, str] = LRUCache(MAX_STATES_LENGTH, getsizeof=_state_size)
+        self._states: LRUCache[str, _State] = LRUCache(MAX_STATES_LENGTH, getsizeof=_state_size)
         self._lock = Lock()
         self._metrics = metrics
         self._prepare = prepare
+        self._lifetime = lifetime
+        self._clock = clock
 
     def get(self, event_id: str) -> Entry | None:
         with self._lock:
@@ -47,34 +70,66 @@ class MemoryStore:
                 self._entries.pop(event_id, None)
                 return False
             self._entries[event_id] = entry
-            if self._metrics is not None:
-                self._metrics.memory_entries.set(len(self._entries))
-                self._metrics.memory_bytes.set(self._entries.currsize)
+            self._measure()
             return True
 
     def read_state(self, name: str) -> str | None:
         with self._lock:
-            return self._states.get(name)
+            return self._text(name)
 
-    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:  # noqa: ARG002  # the least recently used goes first
+    def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         with self._lock:
-            text = change(self._states.get(name))
-            if text is None or _state_size(text) > MAX_STATES_LENGTH:
+            text = change(self._text(name))
+            state = None if text is None else _State(text, self._clock(), lifetime)
+            if state is None or _state_size(state) > MAX_STATES_LENGTH:
                 self._states.pop(name, None)
             else:
-                self._states[name] = text
+                self._states[name] = state
             return text
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # as the contract has it
         """Always granted: within a process there is one fetch an event already."""
         return nullcontext()
 
+    def erase(self, now: float) -> bool:
+        with self._lock:
+            event_ids = list(self._entries)
+        for start in range(0, len(event_ids), ERASED_AT_ONCE):
+            with self._lock:
+                for event_id in event_ids[start : start + ERASED_AT_ONCE]:
+                    # Not by the cache's own `get`: to look at an entry is not to use it.
+                    entry = Cache.__getitem__(self._entries, event_id) if event_id in self._entries else None
+                    if entry is not None and _is_over(entry.fetched_at, self._lifetime, now):
+                        del self._entries[event_id]
+        with self._lock:
+            self._measure()
+            for name in [name for name in self._states if self._is_over(name, now)]:
+                del self._states[name]
+        return True
+
     def close(self) -> None:
         """Nothing is open."""
 
+    def _text(self, name: str) -> str | None:
+        state = self._states.get(name)
+        return None if state is None else state.text
 
-def _state_size(text: str) -> int:
-    return len(text) + ENTRY_OVERHEAD
+    def _is_over(self, name: str, now: float) -> bool:
+        state = Cache.__getitem__(self._states, name)
+        return _is_over(state.since, state.lifetime, now)
+
+    def _measure(self) -> None:
+        if self._metrics is not None:
+            self._metrics.memory_entries.set(len(self._entries))
+            self._metrics.memory_bytes.set(self._entries.currsize)
+
+
+def _is_over(since: float, lifetime: float, now: float) -> bool:
+    return now >= since + lifetime or is_ahead(since, now)
+
+
+def _state_size(state: _State) -> int:
+    return len(state.text) + ENTRY_OVERHEAD
 
 
 def _size(entry: Entry) -> int:

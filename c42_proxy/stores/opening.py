@@ -18,19 +18,26 @@ def open_shared(settings: Settings, clock: Callable[[], float]) -> SharedStore |
     if url == MEMORY_URL:
         return None
     namespace = fingerprint(settings.api_url, settings.api_token.get_secret_value())
-    lifetime = settings.cache_ttl + settings.stale_if_error
     file = shared_file(settings)
     if file is not None:
         return SqliteStore(
             file,
             namespace=namespace,
             max_bytes=settings.cache_max_bytes,
-            lifetime=lifetime,
+            lifetime=lifetime(settings),
             clock=clock,
         )
     from .redis import RedisStore  # noqa: PLC0415  # it takes as long to import as Flask: for those who use it
 
-    return RedisStore(str(url), namespace=namespace, lifetime=lifetime)
+    return RedisStore(str(url), namespace=namespace, lifetime=lifetime(settings))
+
+
+def lifetime(settings: Settings) -> float:
+    """Seconds for which an entry may be served, counted from its fetch: fresh at first, stale after that.
+
+    That goes for a 404, too: it is never stale, but as long as there may be an older entry that is, it hides that one.
+    """
+    return settings.cache_ttl + settings.stale_if_error
 
 
 def shared_file(settings: Settings) -> Path | None:

@@ -30,8 +30,14 @@ FILE_SECONDS = 1.0
 
 POLL_SECONDS = 0.005
 
-PRUNED_AT_ONCE = 100
-"""Rows at most that are removed for their age in one transaction, so that none of them takes long."""
+ERASED_AT_ONCE = 100
+"""Rows at most of each table that are erased in one transaction, so that none of them takes long."""
+
+MAX_STATE_SECONDS = 3600.0
+"""No text is kept for longer: one that says so was written before a clock was set back."""
+
+SECURE = 1
+"""The `user_version` of a file in which all that was removed is overwritten. Version 0.1 did not see to it."""
 
 LISTED_AT_ONCE = 100
 """Entries that are read in one transaction when all are listed: a longer one would keep the log from being emptied."""
@@ -46,6 +52,7 @@ NEWEST_FIRST = """
 CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 SET_UP = """
+    PRAGMA secure_delete = ON;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
     PRAGMA wal_autocheckpoint = 256;
@@ -69,8 +76,9 @@ class SqliteStore:
     """Thread-safe. Nothing is opened before the first use, so that each worker has a connection of its own.
 
     Entries of another `namespace` are not seen. The pages in use come to `max_bytes` at most, 24 KiB of them for an
-    empty file; what was fetched first goes first, and so does what is older than `lifetime` seconds. Beside the file
-    there are its log (about 1 MiB) and the file of the leases. `clock` tells the seconds since the epoch.
+    empty file; what was fetched first goes first. What is older than `lifetime` seconds is not given, and erased.
+    Beside the file there are its log (about 1 MiB) and the file of the leases. `clock` tells the seconds since the
+    epoch.
     """
 
     def __init__(
@@ -103,8 +111,10 @@ class SqliteStore:
                 self._connection = None
 
     def get(self, event_id: str) -> Entry | None:
-        key = self._key(event_id)
-        row = self._run(lambda db: db.execute("SELECT record FROM entries_1 WHERE key = ?", (key,)).fetchone())
+        values = (self._key(event_id), self._clock() - self._lifetime)
+        row = self._run(
+            lambda db: db.execute("SELECT record FROM entries_1 WHERE key = ? AND fetched_at > ?", values).fetchone()
+        )
         return None if row is None else from_bytes(event_id, row[0])
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
@@ -120,7 +130,6 @@ class SqliteStore:
                 if held is not None and held.is_newer_than(entry, now):
                     return False
                 db.execute("REPLACE INTO entries_1 VALUES (?, ?, ?)", (key, entry.fetched_at, record))
-                self._prune(db, key, now)
                 self._make_room(db, key)
             return True
 
@@ -151,10 +160,6 @@ class SqliteStore:
                     db.execute("DELETE FROM notes_1 WHERE key = ?", (key,))
                 else:
                     db.execute("REPLACE INTO notes_1 VALUES (?, ?, ?)", (key, now + lifetime, note))
-                db.execute(
-                    "DELETE FROM notes_1 WHERE key IN (SELECT key FROM notes_1 WHERE until <= ? LIMIT ?)",
-                    (now, PRUNED_AT_ONCE),
-                )
             return note
 
         return self._run(change_it)
@@ -166,12 +171,28 @@ class SqliteStore:
         except OSError as exc:
             raise StoreError(f"{self._path}-leases: {exc}") from exc
 
+    def erase(self, now: float) -> bool:
+        """As in the contract. A file that was corrupt, and was set aside, is removed when all in it is over."""
+        try:
+            for file in self._path.parent.glob(f"{self._path.name}.corrupt*"):
+                if file.stat().st_mtime <= now - self._lifetime:
+                    file.unlink()
+            if _identity(self._path) is None:
+                return True
+        except OSError as exc:
+            raise StoreError(f"{self._path}: {exc}") from exc
+        while self._run(lambda db: self._erase_some(db, now)):
+            pass
+        if self._run(lambda db: db.execute("PRAGMA user_version").fetchone()) != (SECURE,):
+            self._overwrite_all()
+        return self._run(self._empty_log)
+
     def listed(self) -> Iterator[Listed]:
         """As in the contract. Where nobody else has the file open, an empty log stays beside it, as after a crash."""
         try:
             if _identity(self._path) is None:
                 return
-            with closing(self._reader()) as db:
+            with closing(self._opened(f"{self._path.as_uri()}?mode=ro")) as db:
                 if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries_1'").fetchone() is None:
                     return
                 # A colon ends the namespace, and a semicolon comes after it.
@@ -189,15 +210,42 @@ class SqliteStore:
     def _key(self, name: str) -> str:
         return f"{self._namespace}:{name}"
 
-    def _prune(self, db: sqlite3.Connection, key: str, now: float) -> None:
-        """Remove what nobody may use any more, and what was written before the clock was set back."""
-        db.execute(
-            """
-            DELETE FROM entries_1 WHERE rowid IN (
-                SELECT rowid FROM entries_1 WHERE (fetched_at <= ? OR fetched_at > ?) AND key <> ? LIMIT ?
-            )""",
-            (now - self._lifetime, now + CLOCK_SKEW, key, PRUNED_AT_ONCE),
-        )
+    def _erase_some(self, db: sqlite3.Connection, now: float) -> bool:
+        """Whether there may be more."""
+        with _transaction(db):
+            entries = db.execute(
+                "DELETE FROM entries_1 WHERE rowid IN"
+                " (SELECT rowid FROM entries_1 WHERE fetched_at <= ? OR fetched_at > ? LIMIT ?)",
+                (now - self._lifetime, now + CLOCK_SKEW, ERASED_AT_ONCE),
+            )
+            notes = db.execute(
+                "DELETE FROM notes_1 WHERE key IN (SELECT key FROM notes_1 WHERE until <= ? OR until > ? LIMIT ?)",
+                (now, now + MAX_STATE_SECONDS + CLOCK_SKEW, ERASED_AT_ONCE),
+            )
+        return ERASED_AT_ONCE in {entries.rowcount, notes.rowcount}
+
+    def _overwrite_all(self) -> None:
+        """Once for a file of version 0.1: what that removed is still in it.
+
+        On a connection of its own: it may take a second, and others of this process are not to wait.
+        """
+        try:
+            with closing(self._opened(f"{self._path.as_uri()}?mode=rw")) as db:
+                db.isolation_level = None
+                db.execute("PRAGMA secure_delete = ON")
+                db.execute("VACUUM")
+                db.execute(f"PRAGMA user_version = {SECURE}")
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreError(f"{self._path}: {exc}") from exc
+
+    def _empty_log(self, db: sqlite3.Connection) -> bool:
+        """Write what is in the log to its place, so that nothing is left in the log; False while somebody reads."""
+        if Path(f"{self._path}-wal").stat().st_size == 0:
+            return True
+        # Nobody can write while it waits for readers.
+        db.execute("PRAGMA busy_timeout = 0")
+        (busy, _pages, _moved) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
     def _make_room(self, db: sqlite3.Connection, key: str) -> None:
         """Remove the oldest entries, but not the one of `key`, as long as the pages in use are too many."""
@@ -243,12 +291,12 @@ class SqliteStore:
         self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * _remaining(give_up))}")
         return self._connection
 
-    def _reader(self) -> sqlite3.Connection:
-        """A connection of its own that cannot write. Raises StoreError, sqlite3.Error and OSError."""
+    def _opened(self, uri: str) -> sqlite3.Connection:
+        """A connection of its own. Raises StoreError, sqlite3.Error and OSError."""
         # Nobody has the file open without the file of the leases, which would be ours if it were made here.
         shared = Path(f"{self._path}-leases").exists()
         with self._housekeeping(time.monotonic() + FILE_SECONDS) if shared else nullcontext():
-            db = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=FILE_SECONDS)
+            db = sqlite3.connect(uri, uri=True, timeout=FILE_SECONDS)
             try:
                 db.text_factory = bytes
                 # SQLite opens the log with the first thing that is read.
@@ -259,7 +307,8 @@ class SqliteStore:
         return db
 
     def _open(self, give_up: float) -> sqlite3.Connection:
-        if _identity(self._path) is None:
+        is_new = _identity(self._path) is None
+        if is_new:
             # What is left of a removed database must not become a part of the new one.
             for suffix in ("-wal", "-shm"):
                 Path(f"{self._path}{suffix}").unlink(missing_ok=True)
@@ -274,6 +323,8 @@ class SqliteStore:
             # Text that is no UTF-8 is no error of the database, but of what somebody put there.
             db.text_factory = bytes
             db.executescript(SET_UP)
+            if is_new:
+                db.execute(f"PRAGMA user_version = {SECURE}")
         except BaseException:
             db.close()
             raise

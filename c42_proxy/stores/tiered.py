@@ -1,7 +1,6 @@
 """The memory tier and the shared tier as one store, and the fallback while the shared tier fails."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -18,6 +17,9 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
 """How long a store that failed is not used."""
+
+READ_STATE_SECONDS = 30.0
+"""How long a text of the shared tier is kept in memory: what it says may be over at any moment, and is to be erased."""
 
 Use = Literal["reading", "writing", "leasing"]
 
@@ -97,8 +99,8 @@ class TieredStore:
             return self._memory.read_state(name)
         with suppress(StoreError), self._using("reading") as shared:
             text = shared.read_state(name)
-            # What other processes have written must outlive a shared tier that fails.
-            return self._memory.change_state(name, lambda _before: text, math.inf)
+            # What other processes have written must outlive a shared tier that fails, but is not for ever.
+            return self._memory.change_state(name, lambda _before: text, READ_STATE_SECONDS)
         return self._memory.read_state(name)
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
@@ -113,6 +115,16 @@ class TieredStore:
         with suppress(StoreError), self._using("leasing") as shared:
             return shared.lease(event_id)
         return self._memory.lease(event_id)
+
+    def erase(self) -> bool:
+        """As in the contract of a store, in both tiers; False also where the shared tier fails."""
+        now = self._clock()
+        self._memory.erase(now)
+        if self._shared is None:
+            return True
+        with suppress(StoreError), self._using("writing") as shared:
+            return shared.erase(now)
+        return False
 
     @contextmanager
     def _using(self, use: Use) -> Iterator[Store]:

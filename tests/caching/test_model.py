@@ -96,6 +96,9 @@ class FaultyStore:
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
         return self._try("breaks").lease(event_id)
 
+    def erase(self, now: float) -> bool:
+        return self._try("breaks", "is read-only").erase(now)
+
     def close(self) -> None:
         self._store.close()
 

@@ -86,7 +86,16 @@ class Contract(unittest.TestCase):
         raise NotImplementedError
 
     def setUp(self) -> None:
+        self.now = NOW
         self.store = self.open()
+
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass, for the store as for us."""
+        self.now += seconds
+
+    def kept(self) -> bytes:
+        """All that the store has anywhere, as it is there."""
+        raise NotImplementedError
 
     def put_over(self, held_at: float, offered_at: float) -> bool:
         """Whether an entry that was fetched at `offered_at` replaces one of `held_at`."""
@@ -206,6 +215,32 @@ class Contract(unittest.TestCase):
             list(threads.map(work, range(8)))
         for number in range(3):
             self.assertEqual(entry(f"event-{number}", NOW - number), self.store.get(f"event-{number}"))
+
+    def test_erasure(self) -> None:
+        """What nobody may be given any more leaves no trace, of an entry, its id, and a text; the rest stays."""
+        others = [self.open(namespace) for namespace in (NAMESPACE, "m")]
+        for store in others:
+            store.put("gone-404", Entry(404, b"", NOW), NOW)
+            store.put("gone", entry("gone", NOW, "Gone title"), NOW)
+            store.change_state("gone-state", lambda _held: "Gone text", 3)
+        self.let_pass(LIFETIME - 1)
+        self.store.put("last", entry("last", NOW + 1, "Last title"), self.now)
+        self.store.put("kept", entry("kept", self.now), self.now)
+        self.store.change_state("kept-state", lambda _held: "Kept text", 3)
+        for seconds, gone, stays in ((0, b"Gone text", b"Gone title"), (1, b"gone", b"Last"), (2, b"Kept", b'"kept"')):
+            self.let_pass(seconds)
+            for store in (*others, self.store):
+                self.assertTrue(store.erase(self.now))
+            kept = self.kept()
+            self.assertFalse(gone in kept or gone.capitalize() in kept, gone)
+            self.assertTrue(stays in kept, stays)
+        self.assertIsNone(self.store.get("gone"))
+        self.assertIsNotNone(self.store.get("kept"))
+        self.assertIsNone(self.store.read_state("kept-state"))
+
+    def test_nothing_to_erase(self) -> None:
+        """Where there is nothing, nothing is left to do."""
+        self.assertTrue(self.store.erase(self.now))
 
     def test_lease(self) -> None:
         """A lease is granted, one for another event as well, and again when it was left."""
@@ -383,9 +418,20 @@ class SharedContract(Contract):
         self.assertEqual("300", self.store.read_state("number"))
 
 
+def kept_in(memory: MemoryStore) -> bytes:
+    return repr([*memory._entries.items(), *memory._states.items()]).encode()
+
+
 class MemoryContractTest(Contract):
+    memory: MemoryStore | None = None
+
     def open(self, namespace: str = NAMESPACE) -> Store:  # noqa: ARG002  # nobody shares it
-        return MemoryStore(10_000_000)
+        self.memory = self.memory or MemoryStore(10_000_000, lifetime=LIFETIME, clock=lambda: self.now)
+        return self.memory
+
+    def kept(self) -> bytes:
+        assert self.memory is not None
+        return kept_in(self.memory)
 
 
 class SqliteContractTest(SharedContract):
@@ -400,10 +446,13 @@ class SqliteContractTest(SharedContract):
 
     def open_shared(self, namespace: str = NAMESPACE) -> SharedStore:
         store = SqliteStore(
-            Path(self.url), namespace=namespace, max_bytes=1 << 26, lifetime=LIFETIME, clock=lambda: NOW
+            Path(self.url), namespace=namespace, max_bytes=1 << 26, lifetime=LIFETIME, clock=lambda: self.now
         )
         self.addCleanup(store.close)
         return store
+
+    def kept(self) -> bytes:
+        return b"".join(file.read_bytes() for file in Path(self.url).parent.iterdir())
 
     def write_raw(self, key: str, record: bytes) -> None:
         store = self.open_shared()
@@ -435,6 +484,19 @@ class RedisContractTest(SharedContract):
         self.addCleanup(store.close)
         return store
 
+    def let_pass(self, seconds: float) -> None:
+        """Redis goes by its own clock: bring the end of each key nearer instead."""
+        super().let_pass(seconds)
+        for key in self.keys():
+            left = int(self.redis.command("PTTL", key)[1:-2]) - round(1000 * seconds)
+            self.redis.command("PEXPIRE", key, str(left))
+
+    def kept(self) -> bytes:
+        return b"".join(key + self.redis.command("GET", key) for key in self.keys())
+
+    def keys(self) -> list[bytes]:
+        return self.redis.command("KEYS", "*").split(b"\r\n")[2::2]
+
     def write_raw(self, key: str, record: bytes) -> None:
         self.redis.command("SET", f"c42-proxy:{NAMESPACE}:event:{key}", record)
 
@@ -442,8 +504,9 @@ class RedisContractTest(SharedContract):
 class Tiered:
     """A tiered store as the contract sees one: what is kept is what all who share it find."""
 
-    def __init__(self, shared: Store) -> None:
-        self._tiered = TieredStore(MemoryStore(10_000_000), shared, clock=lambda: NOW, metrics=Metrics())
+    def __init__(self, shared: Store, clock: Callable[[], float]) -> None:
+        self.memory = MemoryStore(10_000_000, lifetime=LIFETIME, clock=clock)
+        self._tiered = TieredStore(self.memory, shared, clock=clock, metrics=Metrics())
         self.get = self._tiered.get
         self.read_state = self._tiered.read_state
         self.change_state = self._tiered.change_state
@@ -453,21 +516,47 @@ class Tiered:
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         return self._tiered.put(event_id, entry, now).shared
 
+    def erase(self, _now: float) -> bool:
+        return self._tiered.erase()
 
-class TieredMemoryContractTest(MemoryContractTest):
+
+class Tiers:
+    """What the tests of tiered stores have in common."""
+
+    now: float
+
+    def tiered(self, shared: Store) -> Tiered:
+        tiered = Tiered(shared, lambda: self.now)
+        self._fronts = [*getattr(self, "_fronts", []), tiered.memory]
+        return tiered
+
+    def kept_in_front(self) -> bytes:
+        return b"".join(kept_in(memory) for memory in self._fronts)
+
+
+class TieredMemoryContractTest(Tiers, MemoryContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
-        return Tiered(super().open(namespace))
+        return self.tiered(super().open(namespace))
+
+    def kept(self) -> bytes:
+        return super().kept() + self.kept_in_front()
 
 
-class TieredSqliteContractTest(SqliteContractTest):
+class TieredSqliteContractTest(Tiers, SqliteContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
-        return Tiered(super().open(namespace))
+        return self.tiered(super().open(namespace))
+
+    def kept(self) -> bytes:
+        return super().kept() + self.kept_in_front()
 
 
 @needs("redis-server")
-class TieredRedisContractTest(RedisContractTest):
+class TieredRedisContractTest(Tiers, RedisContractTest):
     def open(self, namespace: str = NAMESPACE) -> Store:
-        return Tiered(super().open(namespace))
+        return self.tiered(super().open(namespace))
+
+    def kept(self) -> bytes:
+        return super().kept() + self.kept_in_front()
 
 
 class RecordsTest(unittest.TestCase):

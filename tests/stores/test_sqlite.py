@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
+from random import Random
 from unittest.mock import patch
 
 from c42_proxy.errors import StoreError
@@ -24,7 +25,7 @@ from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.locks import FileLocks, make_folder
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.records import to_bytes
-from c42_proxy.stores.sqlite import FILE_SECONDS, HOUSEKEEPING, SqliteStore
+from c42_proxy.stores.sqlite import FILE_SECONDS, HOUSEKEEPING, SET_UP, SqliteStore
 from c42_proxy.stores.tiered import TieredStore
 
 from .neighbour import LIFETIME, NAMESPACE, NOW, Neighbour, entry
@@ -372,40 +373,6 @@ class BoundTest(SqliteTest):
         self.assertEqual("x", store.change_state("a", lambda _held: "x", 60))
         self.assertIsNotNone(store.lease("a"))
 
-    def test_pruned(self) -> None:
-        """With the next entry goes what is older than the lifetime, and what a clock that was set back left behind."""
-        for event_id, fetched_at in (
-            ("old", NOW - LIFETIME),
-            ("ahead", NOW + 1.1),
-            ("kept", NOW - LIFETIME + 0.1),
-            ("skewed", NOW + 1),
-        ):
-            self.assertTrue(self.store.put(event_id, entry(event_id, fetched_at), NOW))
-        self.store.put("new", entry("new"), NOW)
-        keys = {key for (key,) in self.stranger().execute("SELECT key FROM entries_1")}
-        self.assertEqual({f"{NAMESPACE}:{event_id}" for event_id in ("kept", "skewed", "new")}, keys)
-
-    def test_pruned_by_and_by(self) -> None:
-        """Many old entries do not make one request pay for all of them."""
-        for number in range(250):
-            self.store.put(f"{number}", entry(f"{number}"), NOW)
-        left = []
-        for number in range(3):
-            self.store.put("new", entry("new", NOW + LIFETIME + number), NOW + LIFETIME + number)
-            left += self.stranger().execute("SELECT count(*) FROM entries_1").fetchone()
-        self.assertEqual([151, 51, 1], left)
-
-    def test_notes_are_pruned(self) -> None:
-        """A note is gone after its lifetime, and with the next change no longer in the file."""
-        self.store.change_state("short", lambda _held: "x", 2)
-        self.store.change_state("long", lambda _held: "x", 3)
-        self.now = NOW + 1.9
-        self.assertEqual("x", self.store.read_state("short"))
-        self.now = NOW + 2
-        self.assertIsNone(self.store.read_state("short"))
-        self.store.change_state("other", lambda _held: None, 2)
-        self.assertEqual([(f"{NAMESPACE}:long",)], self.stranger().execute("SELECT key FROM notes_1").fetchall())
-
     def test_records_that_are_no_bytes(self) -> None:
         """What somebody else left in place of a record is a miss, and gives way to an entry."""
         for value in (7, 1.5, "text", ""):
@@ -423,6 +390,152 @@ class BoundTest(SqliteTest):
             self.stranger().execute("REPLACE INTO notes_1 VALUES (?, 9e9, CAST(x'fffe' AS TEXT))", (f"{NAMESPACE}:a",))
             self.assertIsNone(self.store.read_state("a"))
             self.assertEqual("x", self.store.change_state("a", lambda held: "y" if held else "x", 60))
+
+
+class ErasureTest(SqliteTest):
+    def files(self) -> bytes:
+        """All that is in the folder, as it is on the disk."""
+        return b"".join(file.read_bytes() for file in self.folder.iterdir())
+
+    def count(self, text: bytes) -> int:
+        return self.files().count(text)
+
+    def test_not_given_any_more(self) -> None:
+        """What is older than the lifetime is not given, whether it has been erased yet or not."""
+        self.store.put("a", entry("a"), NOW)
+        self.now = NOW + LIFETIME - 0.001
+        self.assertEqual(entry("a"), self.store.get("a"))
+        self.now = NOW + LIFETIME
+        self.assertIsNone(self.store.get("a"))
+        self.now = NOW + 30 * 86400
+        self.assertIsNone(self.store.get("a"))
+
+    def test_what_is_erased(self) -> None:
+        """What is older than the lifetime goes, and what a clock that was set back left behind; nothing else does."""
+        for event_id, fetched_at in (
+            ("old", NOW - LIFETIME),
+            ("ahead", NOW + 1.1),
+            ("kept", NOW - LIFETIME + 0.1),
+            ("skewed", NOW + 1),
+        ):
+            self.assertTrue(self.store.put(event_id, entry(event_id, fetched_at), NOW))
+        for name, lifetime in (("over", 0), ("kept", 1), ("longest", 3600), ("set back", 3602)):
+            self.store.change_state(name, lambda _held: "x", lifetime)
+        self.assertTrue(self.store.erase(NOW))
+        entries = {key for (key,) in self.stranger().execute("SELECT key FROM entries_1")}
+        self.assertEqual({f"{NAMESPACE}:{event_id}" for event_id in ("kept", "skewed")}, entries)
+        notes = {key for (key,) in self.stranger().execute("SELECT key FROM notes_1")}
+        self.assertEqual({f"{NAMESPACE}:{name}" for name in ("kept", "longest")}, notes)
+
+    def test_a_note_that_is_over(self) -> None:
+        """A note is no longer read when its lifetime is over."""
+        self.store.change_state("short", lambda _held: "x", 2)
+        self.now = NOW + 1.9
+        self.assertEqual("x", self.store.read_state("short"))
+        self.now = NOW + 2
+        self.assertIsNone(self.store.read_state("short"))
+
+    def test_no_trace(self) -> None:
+        """Of many entries of all sizes that came, were replaced and made room, no byte of an old one stays anywhere.
+
+        SQLite is built here in such a way that it overwrites what it removes. It is not so everywhere.
+        """
+        connect = sqlite3.connect
+
+        def connect_elsewhere(*arguments: object, **words: object) -> sqlite3.Connection:
+            db = connect(*arguments, **words)  # type: ignore[call-overload]  # as they came
+            db.execute("PRAGMA secure_delete = OFF")
+            assert isinstance(db, sqlite3.Connection)
+            return db
+
+        random = Random(14)
+        with patch("sqlite3.connect", connect_elsewhere):
+            store = self.open(max_bytes=1 << 20)
+            for number in range(1500):
+                age, word = random.choice(((LIFETIME, "OVER"), (0, "KEPT")))
+                size = random.choice((1, 50, 500, 3000, 20_000))
+                event_id = f"{word}-{random.randrange(600)}"
+                store.put(event_id, entry(event_id, NOW - age, f"{word} {number} " * (size // 10 + 1)), NOW)
+                if number % 500 == 499:
+                    self.assertTrue(store.erase(NOW))
+            self.assertGreater(self.count(b"KEPT"), 0)
+            self.assertEqual(0, self.count(b"OVER"))
+
+    def test_while_somebody_reads(self) -> None:
+        """While somebody reads, it is told that something is left, and nobody waits; later all is erased."""
+        self.store.put("a", entry("a", title="Secret"), NOW)
+        reader = self.stranger()
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries_1").fetchall()
+        started = time.monotonic()
+        self.assertFalse(self.store.erase(NOW + LIFETIME))
+        self.assertLess(time.monotonic() - started, FILE_SECONDS / 2)
+        self.assertGreater(self.count(b"Secret"), 0)
+        self.assert_works(self.store)
+        reader.execute("COMMIT")
+        self.assertTrue(self.store.erase(NOW + LIFETIME))
+        self.assertEqual(0, self.count(b"Secret"))
+
+    def test_of_a_process_that_died(self) -> None:
+        """What another process has removed, and did not live to take out of the log, is erased as well."""
+        neighbour = self.enterContext(Neighbour(str(self.path)))
+        self.assertIs(True, neighbour.ask("put", "Secret"))
+        self.stranger().execute("DELETE FROM entries_1")
+        neighbour.kill()
+        self.assertGreater(self.count(b"Secret"), 0)
+        self.assertTrue(self.store.erase(NOW))
+        self.assertEqual(0, self.count(b"Secret"))
+
+    def test_a_file_of_version_0_1(self) -> None:
+        """What version 0.1 removed is still in its file, which is overwritten once, and keeps its entries."""
+        self.folder.mkdir(parents=True)
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as db:
+            db.executescript(SET_UP.replace("secure_delete = ON", "secure_delete = OFF"))
+            for event_id in ("kept", "gone"):
+                record = to_bytes(event_id, entry(event_id, title="Secret" * 2000 if event_id == "gone" else "x"))
+                db.execute("INSERT INTO entries_1 VALUES (?, ?, ?)", (f"{NAMESPACE}:{event_id}", NOW, record))
+            db.execute("DELETE FROM entries_1 WHERE key LIKE '%gone'")
+        self.assertGreater(self.count(b"Secret"), 0)
+        self.assertTrue(self.store.erase(NOW))
+        self.assertEqual(0, self.count(b"Secret"))
+        self.assertEqual(entry("kept", title="x"), self.store.get("kept"))
+        schema = self.stranger().execute("PRAGMA schema_version").fetchone()
+        self.assertTrue(self.store.erase(NOW))
+        self.assertEqual(schema, self.stranger().execute("PRAGMA schema_version").fetchone(), "it was written twice")
+
+    def test_a_new_file(self) -> None:
+        """A file of this version need not be overwritten."""
+        self.store.put("a", entry("a"), NOW)
+        schema = self.stranger().execute("PRAGMA schema_version").fetchone()
+        self.assertTrue(self.store.erase(NOW))
+        self.assertEqual(schema, self.stranger().execute("PRAGMA schema_version").fetchone())
+
+    def test_no_file(self) -> None:
+        """Where there is no file, none is made for that."""
+        self.assertTrue(self.store.erase(NOW))
+        self.assertFalse(self.folder.parent.exists())
+
+    def test_set_aside(self) -> None:
+        """A corrupt file is there for a look as long as what is in it might have been given."""
+        self.folder.mkdir(parents=True)
+        self.path.write_bytes(b"this is no database" * 1000)
+        os.utime(self.path, (NOW, NOW))
+        with self.assertLogs("c42_proxy.stores", "WARNING"):
+            self.assert_works(self.store)
+        self.assertTrue(self.store.erase(NOW + LIFETIME - 1))
+        self.assertGreater(self.count(b"this is no database"), 0)
+        self.assertTrue(self.store.erase(NOW + LIFETIME))
+        self.assertEqual(0, self.count(b"this is no database"))
+
+    def test_locked(self) -> None:
+        """A file in which nobody can write is an error in time, and erased later."""
+        self.store.put("a", entry("a"), NOW)
+        stranger = self.stranger()
+        stranger.execute("BEGIN IMMEDIATE")
+        with self.assertRaises(StoreError):
+            self.store.erase(NOW + LIFETIME)
+        stranger.execute("ROLLBACK")
+        self.assertTrue(self.store.erase(NOW + LIFETIME))
 
 
 class CorruptTest(SqliteTest):
