@@ -32,7 +32,7 @@ class Eraser:
         self._thread: Thread | None = None
 
     def start(self) -> None:
-        """Begin, unless this process has begun already. Where the system gives no thread, the next call may have one."""
+        """Begin, unless this process has begun already. Where the system gives no thread, another call may get one."""
         if self._thread is not None:
             return
         with self._lock:

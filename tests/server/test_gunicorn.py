@@ -7,11 +7,18 @@ import re
 import resource
 import signal
 import socket
+import tempfile
+import time
 import unittest
+from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.events import BABEL, COFFEE, DELETED, DINNER, UNTITLED
+from c42_proxy.stores.contract import Entry
+from c42_proxy.stores.sqlite import SqliteStore
 from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, is_alive, run, until
 from harness.sandbox import Sandbox
 
@@ -40,6 +47,11 @@ class Answer(NamedTuple):
     def lasting_headers(self) -> list[tuple[str, str]]:
         """The headers but those in which a hit may differ."""
         return [(name, value) for name, value in self.headers if name.lower() not in MAY_DIFFER]
+
+
+def is_free_of(text: bytes, folder: Path) -> bool:
+    """Whether a text is in none of the files of a folder."""
+    return not any(text in file.read_bytes() for file in folder.iterdir())
 
 
 def environ_of(port: int, c42: str, **variables: str) -> dict[str, str]:
@@ -333,6 +345,19 @@ class WorkersTest(ProcessTestCase):
         said = [line["event"] for line in lines if line["logger"] == "gunicorn.error"]
         self.assertTrue(any(line.startswith("Listening at: ") for line in said), said)
         self.assertNotIn(SANDBOX_TOKEN, proxy.output())
+
+    def test_erasure(self) -> None:
+        """What is over is erased at the start, also where nobody asks for an event, and with the app made before."""
+        for arguments in ("", "--preload", "--worker-class sync"):
+            with self.subTest(arguments), tempfile.TemporaryDirectory() as name:
+                file = Path(name) / "cache.sqlite3"
+                old = Entry(200, b'{"id":"a","title":"Secret","names":[]}', time.time() - 86400)
+                store = SqliteStore(file, namespace="n", max_bytes=1 << 20, lifetime=1e6, clock=time.time)
+                with closing(store):
+                    store.put("a", old, time.time())
+                    self.assertFalse(is_free_of(b"Secret", file.parent))
+                    self.serve(GUNICORN_CMD_ARGS=arguments, C42_CACHE_URL=f"sqlite:///{file}")
+                    until(partial(is_free_of, b"Secret", file.parent), "that what is over is erased")
 
     def test_web_concurrency(self) -> None:
         """WEB_CONCURRENCY sets the workers, and SIGINT ends it with 0, too."""

@@ -49,15 +49,20 @@ class EraserTest(unittest.TestCase):
 
     def test_no_thread(self) -> None:
         """Where the system gives no thread, that is no error, and it begins when it is told again."""
-        erased = threading.Event()
-        with closing(Eraser(lambda: not erased.set())) as eraser:
+        erased = threading.Semaphore(0)
+
+        def erase() -> bool:
+            erased.release()
+            return True
+
+        with closing(Eraser(erase)) as eraser:
             with (
                 patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")),
                 self.assertLogs("c42_proxy.stores", "WARNING"),
             ):
                 eraser.start()
             eraser.start()
-            self.assertTrue(erased.wait(PATIENCE))
+            self.assertTrue(erased.acquire(timeout=PATIENCE))
 
     def test_never_begun(self) -> None:
         """What has not begun can be closed."""
