@@ -32,7 +32,7 @@ from .web.responses import prepared
 from .web.routes import create_flask
 
 CALLS_AT_ONCE = 3 * FETCHES_AT_ONCE
-"""Each fetch makes two; the others are those that go on after their fetch: nobody waits for what comes of them."""
+"""Each fetch makes two. The others are for calls that still run after their fetch has ended."""
 
 LATER_PAGES_AT_ONCE = FETCHES_AT_ONCE // 2
 """For the pages after the first, of all fetches. Few lists are longer than one, and where no thread is free, a page is

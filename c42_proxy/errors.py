@@ -52,7 +52,7 @@ class Problem(C42ProxyError):
 
     status: int
     precedence: ClassVar[int]
-    """Where the calls of one fetch fail in different ways, the failure with the smallest number here is the answer."""
+    """If several calls of a fetch fail, the failure with the smallest number becomes the answer."""
     retry_after: int | None = None
     """Whole seconds, rounded up (RFC 9110, section 10.2.3); None where waiting is no remedy."""
     allows_stale: bool = True
@@ -153,7 +153,7 @@ class BackingOff(NotAsked):
 
 
 class CircuitOpen(NotAsked):
-    """C42 failed too often in a row: the circuit breaker is open for `seconds` more."""
+    """C42 failed too often in a row: the circuit breaker is open for `seconds` more, or somebody else probes."""
 
     reason = "c42-down"
 

@@ -1,7 +1,8 @@
 """The use case: an event with its subscribers. START HERE: the life of a request, from top to bottom.
 
-A request is answered from memory, or it joins a flight: the one search for the event's answer in this process. A flight
-goes through the steps below, each in a thread of its own kind; between two steps it waits without a thread.
+A request is answered from memory, or it joins a flight: the one search for the event's answer in this process. `_look`
+runs in a look thread; `_take_turn`, `_lead` and `_fetch` run in the thread of a slot. Between the two, a flight waits
+without a thread.
 """
 
 import time
@@ -49,7 +50,7 @@ class Pending:
 
 
 class _Flight:
-    """What the steps of a flight know of it. All but the first two matter to a miss alone.
+    """What the steps of a flight know of it. Only a miss has the attributes that `become_miss` sets.
 
     `cached` is the entry that was not fresh; `waited` says whether somebody else had the lease first.
     """
@@ -142,7 +143,7 @@ class Events:
         self._timer.close()
 
     def _do(self, step: Step, flight: _Flight) -> None:
-        """Do one step of a flight, which lands it, or has the next step done. A client that goes away stops none."""
+        """Do one step: it lands the flight, or arranges the next step. A client that goes away stops no flight."""
         try:
             result = step(flight)
         except Overloaded as overloaded:

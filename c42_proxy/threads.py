@@ -1,6 +1,7 @@
 """Threads: for work that goes on although its client has gone, and for work that knows no time-out.
 
-Where the system gives no thread, `Overloaded` is raised at once, and the work is never done.
+Where the system gives no thread, `Overloaded` is raised at once and the work is never done, unless the pool queues and
+has a thread: then the work waits.
 """
 
 import logging
@@ -34,7 +35,7 @@ class Threads(Executor):
     """At most `limit` threads, started when they are needed. One that has nothing to do for `idle_seconds` ends.
 
     Work for which there is no thread waits if `queues`, else `submit` raises Overloaded. A pool that queues keeps its
-    last thread: its work is done also while the system gives no new one. Each thread that ends calls `on_idle`.
+    last thread, so that queued work is done while the system gives no new one. A thread that ends idle calls `on_idle`.
 
     Not a ThreadPoolExecutor: it keeps its threads for ever, and where it cannot start one, the work stays in its queue.
     """

@@ -51,7 +51,8 @@ class _State(BaseModel):
 class CircuitBreaker:
     """Stands between a fetch and C42. Thread-safe.
 
-    `threshold` failures in a row open it (0: never). A probe may take `probe_seconds`; then another one may begin.
+    Failures of `threshold` different events in a row open it (0: never). A probe may take
+    `probe_seconds`; then another one may begin.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class CircuitBreaker:
                 # The fetch began before the breaker opened, so it is no probe, and its failure is no news.
                 return state
             if not counts or (was_open is not None and event_id in state.failed[-1:]):
-                # Nor is the failure of the event that failed last: another fetch may probe.
+                # The event that failed last has failed again. That is no news, so only the probe ends.
                 return _with(state, probe=None)
             failed = (*(other for other in state.failed if other != event_id), event_id)
             opens = was_open is not None or len(failed) >= self._threshold

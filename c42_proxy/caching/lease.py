@@ -6,12 +6,13 @@ POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.1
 
 PAUSE_OF_ATTEMPT = 4
+"""The pause after a slow attempt is this many times as long as the attempt."""
 SLOW_POLL_SECONDS = 0.5
-"""After an attempt that took long, the pause is so many times as long, up to this."""
+"""But no pause is longer than this."""
 
 
 class Attempts:
-    """When to try again to get a lease that somebody else has: after ever longer pauses, for `patience` seconds.
+    """When to try again to get a lease that somebody else has: after pauses that grow, for `patience` seconds.
 
     Neither a byte-range lock nor a key of Redis tells those who wait when it is free.
     """

@@ -1,4 +1,4 @@
-"""How much one process does at once: so many fetches, and so many misses that wait for one to end."""
+"""How much one process does at once: at most 256 fetches, and at most 1,000 misses that wait for a slot."""
 
 from collections.abc import Callable
 from contextvars import copy_context
@@ -54,7 +54,7 @@ class ConcurrencyLimit:
                 return
             ticket = object()
             self._timer.later(patience, self._give_up, ticket)
-            # Each goes on for the request that it came with.
+            # The work keeps the context (the request id) of the request that queued it.
             self._queue[ticket] = (partial(copy_context().run, work), too_late)
             self._metrics.fetches_waiting.inc()
 
@@ -63,7 +63,7 @@ class ConcurrencyLimit:
         self._threads.close()
 
     def _use_slot(self, work: Work) -> None:
-        """What a thread does while it has a slot: work, and then that of those who wait."""
+        """What a thread does while it has a slot: `work`, then whatever waits in the queue."""
         next_work: Work | None = work
         while next_work is not None:
             with self._metrics.fetches_in_flight.track_inprogress():

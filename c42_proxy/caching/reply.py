@@ -26,9 +26,8 @@ class Forward(Enum):
 class FlightResult:
     """What one flight came to, for all who waited for it.
 
-    `cached` is the entry that was there before. `forward` is None where C42 was not asked, or not for everything;
-    `elsewhere` means that
-    another process asked it. `upstream_seconds` is how long C42 took.
+    `cached` is the entry that was there before. `forward` is None where C42 was not asked, or was asked only in
+    part. `elsewhere` means that another process asked it. `upstream_seconds` is how long C42 took.
     """
 
     result: Entry | Problem
@@ -66,7 +65,7 @@ class Hit:
 
     @classmethod
     def of(cls, entry: Entry, freshness: Freshness, now: float) -> "Hit":
-        """The hit that a fresh entry is at the instant `now`."""
+        """The hit for a fresh entry, as of the instant `now`."""
         expiry = freshness.expiry(entry.fetched_at)
         return cls(entry, expiry, math.floor(expiry - now))
 

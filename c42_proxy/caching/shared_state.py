@@ -25,7 +25,7 @@ class Span(BaseModel):
     until: float
 
     def is_believable(self, now: float) -> bool:
-        """Whether the clock was not set back since, and the span is one that we would have made."""
+        """False if the clock was set back since, or if the span is longer than any that we make."""
         return not is_ahead(self.since, now) and self.until - self.since <= MAX_SECONDS + ROUNDING
 
     def covers(self, now: float) -> bool:

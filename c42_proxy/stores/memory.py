@@ -21,7 +21,7 @@ ERASED_AT_ONCE = 1000
 """Entries that are looked at in one go: hits wait for that long."""
 
 Prepare = Callable[[str, Entry], tuple[bytes, bytes]]
-"""Head and body of the response that an event's entry is while it is fresh."""
+"""Makes head and body of the response for a fresh entry."""
 
 
 @dataclass(frozen=True, slots=True)

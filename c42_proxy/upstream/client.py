@@ -64,7 +64,7 @@ class Page:
 
 
 class C42Client:
-    """The two calls that the proxy makes. Thread-safe, as far as the session is.
+    """The two calls that the proxy makes. As thread-safe as its session.
 
     `session` carries them (see `transport.new_session`), `clock` is the wall clock in seconds since the epoch: a
     `Retry-After` may be a date.

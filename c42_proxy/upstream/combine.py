@@ -127,7 +127,7 @@ class Combiner:
         try:
             return partial(fetch.result, self._pages.submit(self._later_page, fetch, offset))
         except Overloaded:
-            # It is faster to ask for pages at once, but none needs a thread: this one is asked for when its turn comes.
+            # No thread is free. Then the walking thread asks for this page, when its turn comes.
             return partial(self._later_page, fetch, offset)
 
     def _later_page(self, fetch: _Fetch, offset: int) -> Page | None:
@@ -139,7 +139,7 @@ class Combiner:
     def _permitted_page(self, event_id: str, offset: int, deadline: Deadline) -> Page:
         """A page, unless somebody has been asked to wait since the fetch began.
 
-        The first two calls go together, whatever the faster one comes to: who fetches has just been permitted to.
+        The first two calls are not checked again: `permit` has just allowed this fetch.
         """
         self._back_off.refresh_back_off()
         self._back_off.check_back_off()

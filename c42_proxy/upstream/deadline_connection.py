@@ -131,7 +131,7 @@ class _Response(http.client.HTTPResponse):
     def _refuse_what_is_malformed(self) -> None:
         """Raises InvalidAnswer for a head that Python reads as far as it can, and may misread.
 
-        Where it says nothing of the length that can be used, the body would last until the deadline.
+        Without a usable length, the body would be read until the deadline.
         """
         lengths = self.msg.get_all("Content-Length", [])
         codings = self.msg.get_all("Transfer-Encoding", ["chunked"])
@@ -173,8 +173,8 @@ class _HTTPConnection(HTTPConnection):
         deadline_in_force().check_may_begin()
 
     def _new_conn(self) -> socket.socket:
-        # Without the name, each address of the host may take all of the time that was left at first; and without
-        # `_dns_host`, a dot at the end of a name has no meaning.
+        # Without `_new_conn`, one dead address may use all the remaining time. Without `_dns_host`, a trailing dot in
+        # the name is lost.
         try:
             return _addresses.connect(self._dns_host, self.port, deadline_in_force())
         except socket.gaierror as exc:

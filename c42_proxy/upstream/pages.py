@@ -82,7 +82,7 @@ class SubscriptionList:
     def _next(self) -> Page:
         page = self._ahead.popleft()()
         if page is None:
-            # Of the calls under way, another one may fail in a way that takes precedence.
+            # Wait for the other calls: their failure may count more than this one.
             for call in self._ahead:
                 call()
             raise PageFailedError

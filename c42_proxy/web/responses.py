@@ -65,7 +65,7 @@ def expiry_of(reply: Reply) -> float | None:
 
 
 def prepared(freshness: Freshness, event_id: str, entry: Entry) -> tuple[bytes, bytes]:
-    """Head and body of the response that an entry is while it is fresh: all but `Cache-Status`."""
+    """The response for a fresh entry: its head without `Cache-Status`, and its body."""
     return _entry_response(event_id, entry, freshness.expiry(entry.fetched_at)).as_bytes()
 
 
