@@ -83,6 +83,7 @@ class SharedValues(Collector):
             prometheus_client.values.ValueClass = _value_class(self._slots[slot])
         else:
             log.warning("more than %s workers: what the others count is not in /metrics", SLOTS)
+        self._own = CollectorRegistry()
         return self._own
 
     def forget_what_goes_on(self, slot: int) -> None:

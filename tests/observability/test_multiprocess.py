@@ -1,0 +1,88 @@
+"""What several workers count together: each in a slot of memory that they share."""
+
+import logging
+import unittest
+from collections.abc import Callable
+from multiprocessing import get_context
+
+import prometheus_client
+from prometheus_client.parser import text_string_to_metric_families
+
+from c42_proxy.observability.metrics import Metrics
+from c42_proxy.observability.multiprocess import SLOT_BYTES, SLOTS, SharedValues
+
+CALLS = "c42_proxy_upstream_call_duration_seconds"
+
+
+class SharedValuesTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.addCleanup(setattr, prometheus_client.values, "ValueClass", prometheus_client.values.ValueClass)
+        self.shared = SharedValues()
+
+    def in_worker(self, slot: int, work: Callable[[Metrics], object]) -> None:
+        """Do it in a worker of its own, to its end."""
+        worker = get_context("fork").Process(target=lambda: work(Metrics(self.shared, slot)))
+        worker.start()
+        worker.join(10)
+        self.assertEqual(worker.exitcode, 0)
+
+    def samples(self, metrics: Metrics) -> dict[str, float]:
+        return {
+            " ".join([sample.name, *(sample.labels[name] for name in sorted(sample.labels))]): sample.value
+            for family in text_string_to_metric_families(metrics.exposition().decode())
+            for sample in family.samples
+        }
+
+    def test_all_count(self) -> None:
+        """Counters and histograms are added up, of workers that have ended, too; one that is replaced counts on."""
+
+        def count(metrics: Metrics) -> None:
+            metrics.request("hit", 200).inc(2)
+            with metrics.call("events"):
+                pass
+
+        for slot in (1, 2, 1):
+            self.in_worker(slot, count)
+        metrics = Metrics(self.shared, 0)
+        count(metrics)
+        found = self.samples(metrics)
+        self.assertEqual(found["c42_proxy_requests_total hit 200"], 8)
+        self.assertEqual(found[f"{CALLS}_count events ok"], 4)
+        buckets = [value for name, value in found.items() if name.startswith(f"{CALLS}_bucket")]
+        self.assertEqual((buckets, len(buckets)), ([4] * 17, 17))
+        self.assertGreater(found[f"{CALLS}_sum events ok"], 0)
+
+    def test_gauges(self) -> None:
+        """What goes on is added up or the least of all, of workers that run; of instants, what was told last holds."""
+
+        def work(metrics: Metrics) -> None:
+            metrics.fetches_in_flight.inc(3)
+            metrics.store_up.set(0)
+            metrics.back_off_until.set(50)
+
+        metrics = Metrics(self.shared, 0)
+        metrics.back_off_until.set(100)
+        metrics.fetches_in_flight.inc()
+        self.in_worker(1, work)
+        found = self.samples(metrics)
+        gauges = [f"c42_proxy_{name}" for name in ("fetches_in_flight", "store_up")]
+        self.assertEqual([found[name] for name in gauges], [4, 0])
+        self.assertEqual(found["c42_proxy_upstream_wait_until_timestamp_seconds"], 50)
+        self.shared.forget_what_goes_on(1)
+        found = self.samples(metrics)
+        self.assertEqual([found[name] for name in gauges], [1, 1])
+        self.in_worker(1, lambda metrics: metrics.fetches_in_flight.inc())
+        self.assertEqual(self.samples(metrics)["c42_proxy_fetches_in_flight"], 2)
+
+    def test_no_room(self) -> None:
+        """More workers than slots, and more metrics than a slot has room for, cost a warning and no answer."""
+        with self.assertLogs("c42_proxy.observability.multiprocess", logging.WARNING) as logs:
+            self.in_worker(SLOTS - 1, lambda metrics: metrics.request("hit", 200).inc())
+            Metrics(SharedValues(), SLOTS).request("hit", 200).inc()
+        self.assertIn(f"more than {SLOTS} workers", logs.output[0])
+        metrics = Metrics(self.shared, 0)
+        with self.assertLogs("c42_proxy.observability.multiprocess", logging.WARNING) as logs:
+            for number in range(SLOT_BYTES // 50):
+                metrics.request("hit", number).inc()
+        self.assertIn("there is no room", logs.output[0])
+        self.assertEqual(self.samples(metrics)["c42_proxy_requests_total hit 200"], 2)
