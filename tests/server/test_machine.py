@@ -74,8 +74,11 @@ class StartTest(OpsTestCase):
         self.assertEqual(self.errors_counted(), 8)
 
     def test_preload(self) -> None:
-        """With --preload, all workers count, and one that is replaced counts on."""
+        """With --preload, there are all metrics, of all workers; one that is replaced counts on."""
         self.assert_counted_over_all(GUNICORN_CMD_ARGS="--preload")
+        _, text = self.get(self.ops_port, "/metrics")
+        for metric in ("store_up 1.0", "memory_entries 0.0", "fetches_in_flight 0.0", "store_failures_total 0.0"):
+            self.assertIn(f"\nc42_proxy_{metric}\n", text)
 
     def test_nothing_in_a_folder(self) -> None:
         """Nothing of the proxy has a name that another user could have taken before."""
@@ -85,7 +88,7 @@ class StartTest(OpsTestCase):
             self.assertEqual(os.listdir(folder), [])
             for pid, _ in process.descendants():
                 with open(f"/proc/{pid}/maps") as maps:
-                    self.assertNotIn("/dev/shm", maps.read())
+                    self.assertEqual([line for line in maps if "/dev/shm" in line], [])
 
     def test_worker_classes(self) -> None:
         """Each worker class has the ops port where the ops port is, whatever the Host, or is refused at the start."""
