@@ -20,6 +20,7 @@ import traceback
 import unittest
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 from unittest.util import strclass
@@ -124,6 +125,8 @@ def main(arguments: list[str]) -> int:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
 
     watch = Watch()
+    # multiprocessing keeps a pipe to a process of its own from its first use on: it is not a test's.
+    resource_tracker.ensure_running()
     loader = unittest.TestLoader()
     if options.names:
         tests = list(flat(loader.loadTestsFromNames(options.names)))
