@@ -95,7 +95,6 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
             "on_starting": self._share_values,
             "pre_fork": self._give_slot,
             "post_fork": self._take_slot,
-            "post_worker_init": self._start,
             "child_exit": self._free_slot,
             "pre_exec": _start_again_as_it_was_started,
             "worker_int": lambda _worker: end_at_once(),
@@ -124,7 +123,8 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
 
     def load(self) -> Callable[..., Any]:
         """The app, made in each worker after the fork: threads and connections do not survive one."""
-        self._proxy = proxy = build(self._settings, metrics=Metrics(self._values, self._slot))
+        proxy = build(self._settings, metrics=Metrics(self._values, self._slot))
+        proxy.start()
         if issubclass(self.cfg.worker_class, ON_ASGI):
             return _asgi_by_port(proxy.asgi, WsgiAsAsgi(proxy.ops, OPS_THREADS), self._ops_port)
         return _wsgi_by_port(proxy.flask, proxy.ops, self._ops_port)
@@ -144,10 +144,6 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
 
     def _take_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
         self._slot = self._slots[worker]
-
-    def _start(self, _worker: AnyWorker) -> None:
-        """Called in the worker when it has the app, also where that was made before the fork (--preload)."""
-        self._proxy.start()
 
     def _free_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
         slot = self._slots.pop(worker, None)
