@@ -63,6 +63,17 @@ class ClientConnection(HttpToolsProtocol):
     """Whether nothing more is read from this client."""
     _is_half_closed = False
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop first."""
+        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn has only what can be read and written
+        self._extensions: dict[Any, Any] = {SEND_WHOLE: self._send_whole}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop last."""
+        super().connection_lost(exc)
+        # A cycle of references would leave the connection to the garbage collector.
+        self._extensions = {}
+
     def data_received(self, data: bytes) -> None:
         """Called by the loop for whatever the client sends."""
         if (
@@ -133,7 +144,7 @@ class ClientConnection(HttpToolsProtocol):
         """Called by the parser for each request."""
         super().on_headers_complete()
         # Without `scope`, nobody learns that an answer can be sent whole, and ASGI's slower messages are used.
-        self.scope["extensions"] = {SEND_WHOLE: self._send_whole}  # type: ignore[dict-item]  # ASGI has dicts there
+        self.scope["extensions"] = self._extensions
         if self._method is not None:
             self.scope["method"], self._method = self._method, None
         if self._ends:

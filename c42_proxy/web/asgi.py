@@ -21,7 +21,7 @@ from ..observability.logs import hits_are_logged, log_request
 from ..observability.metrics import Metrics
 from ..threads import Threads
 from .responses import cache_status, failure_response, response_to
-from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host
+from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host, known_hosts
 
 FLASK_THREADS = 16
 """For requests that are refused or redirected: none that is left to the Flask app waits for C42."""
@@ -86,8 +86,7 @@ class AsgiApp:
             event is None
             or sent is None
             or scope["method"] not in {"GET", "HEAD"}
-            # Where nothing is percent-encoded, there is no encoded slash.
-            or (len(raw_path := scope.get("raw_path") or b"") > len(scope["path"]) and has_encoded_slash(raw_path))
+            or (b"%" in (raw_path := scope.get("raw_path") or b"") and has_encoded_slash(raw_path))
         ):
             await self._flask(scope, receive, send)
             return
@@ -180,6 +179,6 @@ def _sent(scope: Scope) -> tuple[str, str | None, str | None] | None:
             if_none_match = tags if if_none_match is None else f"{if_none_match},{tags}"
         elif name == b"traceparent":
             traceparent = value.decode("latin-1")
-    if not is_host(host) and (host is not None or scope["http_version"] == "1.1"):
+    if host not in known_hosts and not is_host(host) and (host is not None or scope["http_version"] == "1.1"):
         return None
     return correlation.request_id(request_id), if_none_match, traceparent

@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -24,16 +23,24 @@ log = logging.getLogger(__name__)
 PREFIX = "/events-with-subscriptions/"
 EVENT_ID = "[A-Za-z0-9_-]{1,128}"
 """An event's id, after percent-decoding. Nothing else may reach C42: it would change the query there."""
+MAX_KNOWN_HOSTS = 64
 METHODS = ["GET"]  # and HEAD, which Flask adds
 
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
 
 
-@lru_cache(256)
+known_hosts: set[bytes] = set()
+"""Some that are hosts: nearly all requests have one of a few, and hits are too fast to look at it each time."""
+
+
 def is_host(value: bytes | None) -> bool:
     """Whether a `Host` is one (RFC 9112, section 3.2). Two of them count as one with a comma: they are none."""
-    return value is not None and _HOST.fullmatch(value) is not None
+    if value is None or not _HOST.fullmatch(value):
+        return False
+    if len(known_hosts) < MAX_KNOWN_HOSTS:
+        known_hosts.add(value)
+    return True
 
 
 def has_encoded_slash(raw_path: bytes) -> bool:
