@@ -39,6 +39,9 @@ MAX_STATE_SECONDS = 3600.0
 SECURE = 1
 """The `user_version` of a file in which all that was removed is overwritten. Version 0.1 did not see to it."""
 
+LOG_SECONDS = 0.05
+"""How long the log waits for readers until it can be emptied: ours take less, and nobody can write meanwhile."""
+
 LISTED_AT_ONCE = 100
 """Entries that are read in one transaction when all are listed: a longer one would keep the log from being emptied."""
 
@@ -242,8 +245,7 @@ class SqliteStore:
         """Write what is in the log to its place, so that nothing is left in the log; False while somebody reads."""
         if Path(f"{self._path}-wal").stat().st_size == 0:
             return True
-        # Nobody can write while it waits for readers.
-        db.execute("PRAGMA busy_timeout = 0")
+        db.execute(f"PRAGMA busy_timeout = {round(1000 * LOG_SECONDS)}")
         (busy, _pages, _moved) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
