@@ -45,6 +45,8 @@ class StoreLimit:
             self._failures += 1
             raise
         finally:
+            # Whoever is next may take a moment to wake up.
+            self._progress = time.monotonic()
             self._release()
 
     def _acquire(self) -> None:

@@ -23,6 +23,9 @@ from .redis_connection import connection_class
 COMMANDS_AT_ONCE = 16
 """More would not make Redis faster, and their threads would hold up those that answer."""
 
+OPERATION_SECONDS = 2 * STORE_SECONDS
+"""Where none has ended for so long, others wait no more: an operation may have to connect before it is sent."""
+
 SPARE_CONNECTIONS = 2
 """For the renewal of leases, which must not wait for its turn."""
 
@@ -104,8 +107,8 @@ class RedisStore:
         self._any_lease = Event()
         self._renewal: Thread | None = None
         self._closed = Event()
-        self._commands = StoreLimit(COMMANDS_AT_ONCE)
-        self._state_changes = StoreLimit(1)
+        self._commands = StoreLimit(COMMANDS_AT_ONCE, OPERATION_SECONDS)
+        self._state_changes = StoreLimit(1, OPERATION_SECONDS)
 
     def close(self) -> None:
         """As in the contract; leases that are still held end by themselves."""

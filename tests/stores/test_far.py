@@ -95,7 +95,23 @@ class FarRedisTest(unittest.TestCase):
         self.assertEqual(5 * FETCHES_AT_ONCE, fewest)
 
     def test_two_hosts(self) -> None:
-        """Two hosts, six milliseconds away, that are asked for the same 300 events at once fetch each of them once."""
+        """Two hosts, six milliseconds away, that are asked for the same 300 events at once fetch each of them once.
+
+        As long as Redis answers in time, that is. Where all of this is one busy machine, it may not, up to twice.
+        """
+        for _attempt in range(3):
+            self.redis.command("FLUSHALL")
+            asked, outcomes, log = self.two_hosts()
+            if not any("Timeout reading from socket" in line for line in log):
+                break
+        self.assertEqual([], log)
+        self.assertEqual(EVENTS, len(set(asked)))
+        self.assertEqual(EVENTS, len(asked), "some were fetched twice")
+        self.assertEqual(EVENTS, outcomes["miss"])
+        self.assertEqual(EVENTS, outcomes["collapsed"] + outcomes["hit"], outcomes)
+
+    def two_hosts(self) -> tuple[list[str], Counter[str], list[str]]:
+        """What both hosts asked C42, how their clients were answered, and what their logs say."""
         urls = [self.far(0.006) for _ in range(2)]
         fork = multiprocessing.get_context("fork")
         begin, told = fork.Barrier(2), fork.SimpleQueue()
@@ -106,12 +122,7 @@ class FarRedisTest(unittest.TestCase):
             host.join(30)
             self.assertEqual(0, host.exitcode)
         (one, its_outcomes, its_log), (other, other_outcomes, other_log) = told.get(), told.get()
-        self.assertEqual([], its_log + other_log)
-        self.assertEqual(EVENTS, len({*one, *other}))
-        self.assertEqual(EVENTS, len([*one, *other]), "some were fetched twice")
-        outcomes = its_outcomes + other_outcomes
-        self.assertEqual(EVENTS, outcomes["miss"])
-        self.assertEqual(EVENTS, outcomes["collapsed"] + outcomes["hit"], outcomes)
+        return [*one, *other], its_outcomes + other_outcomes, its_log + other_log
 
 
 def hold_leases(url: str, name: str, have_all: Barrier, over: Event) -> None:
