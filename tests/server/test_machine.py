@@ -67,9 +67,11 @@ class StartTest(OpsTestCase):
     def test_another_user(self) -> None:
         """With a user that gunicorn switches to, the workers answer and count together."""
         process = self.serve(GUNICORN_CMD_ARGS="--user 65534 --group 65534 --workers 2")
-        until(lambda: len(process.descendants()) == 2, "two workers")
-        for pid, _ in process.descendants():
-            self.assertEqual(os.stat(f"/proc/{pid}").st_uid, 65534)
+
+        def users() -> list[int]:
+            return [os.stat(f"/proc/{pid}").st_uid for pid, _ in process.descendants()]
+
+        until(lambda: users() == [65534, 65534], "two workers of another user")
         self.ask_for_events(8)
         self.assertEqual(self.errors_counted(), 8)
 
