@@ -553,7 +553,7 @@ class AnotherProcessTest(EventsTest):
                     pending = self.process.ask(f"{number}", self.says(b"ours"))
                     self.assertTrue(self.shared.refused.wait(PATIENCE))
                     text = json.dumps(note)
-                    self.shared.change_state(f"handover:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]
+                    self.shared.change_state(f"handover:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]  # mypy infers no type for it
                 result = result_of(self.end(pending))
                 assert isinstance(result, Entry)
                 self.assertEqual(b"theirs" if note is good else b"ours", result.body)
@@ -717,7 +717,7 @@ class RecentFailureTest(EventsTest):
         for number, text in enumerate(["", "{", *map(json.dumps, forged), *believed]):
             with self.subTest(note=text):
                 self.asked = 0
-                self.shared.change_state(f"failure:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]
+                self.shared.change_state(f"failure:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]  # mypy infers no type for it
                 self.ask(event_id=str(number))
                 self.assert_asked(0 if text in believed else 1)
 

@@ -25,7 +25,7 @@ def http_and_server() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
 
     def private() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
         # Only here: the import itself fails where uvicorn has moved what we use.
-        from .uvicorn_protocol import ClientConnection, SignalledServer, check  # noqa: PLC0415
+        from .uvicorn_protocol import ClientConnection, SignalledServer, check  # noqa: PLC0415  # it may fail
 
         check()
         return ClientConnection, SignalledServer

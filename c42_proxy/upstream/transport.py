@@ -45,7 +45,7 @@ def adapter_class() -> type[HTTPAdapter]:
 
     def private() -> type[HTTPAdapter]:
         # Only here: the import itself fails where the libraries have moved what we use.
-        from .deadline_connection import DeadlineAdapter, check  # noqa: PLC0415
+        from .deadline_connection import DeadlineAdapter, check  # noqa: PLC0415  # it may fail
 
         check()
         return DeadlineAdapter

@@ -133,7 +133,7 @@ class WaitTest(BreakerTest):
         for seconds, held in ((3600.0, True), (3601.0, False)):
             with self.subTest(seconds=seconds):
                 note = json.dumps({"wait": {"since": NOW, "until": NOW + seconds}})
-                self.store.change_state(STATE, lambda _, note=note: note, 3600)  # type: ignore[misc]
+                self.store.change_state(STATE, lambda _, note=note: note, 3600)  # type: ignore[misc]  # mypy infers no type for it
                 self.assertEqual((BackingOff, 3600) if held else None, self.told(self.new_breaker()))
 
     def test_others_on_the_store(self) -> None:
@@ -498,7 +498,7 @@ class NoteTest(BreakerTest):
         ]
         for text in ("", "{", "\x00", *map(json.dumps, notes)):
             with self.subTest(note=text):
-                self.store.change_state(STATE, lambda _, text=text: text, 3600)  # type: ignore[misc]
+                self.store.change_state(STATE, lambda _, text=text: text, 3600)  # type: ignore[misc]  # mypy infers no type for it
                 self.breaker = self.new_breaker()
                 self.assertEqual([], self.breaker.degraded())
                 self.assert_permitted()
