@@ -80,7 +80,7 @@ class WorkTest(ThreadsTest):
     def test_outcome(self) -> None:
         """What the work returns or raises, with its arguments, and what the request of the caller carries."""
         pool = self.pool()
-        colour.set("green")
+        self.addCleanup(colour.reset, colour.set("green"))
         self.assertEqual(12, pool.submit(int, "c", base=16).result(PATIENCE))
         self.assertIsInstance(pool.submit(int, "x").exception(PATIENCE), ValueError)
         self.assertEqual("green", pool.submit(colour.get).result(PATIENCE))
@@ -242,8 +242,9 @@ class TimerTest(ThreadsTest):
             done.append((colour.get(), time.monotonic() >= began + seconds))
 
         for seconds in (0.03, 0.01, 0.02):
-            colour.set(f"due after {seconds} s")
+            token = colour.set(f"due after {seconds} s")
             timer.later(seconds, note, seconds)
+            colour.reset(token)
         timer.later(0.04, ended.set)
         self.assertTrue(ended.wait(PATIENCE))
         self.assertEqual([(f"due after {seconds} s", True) for seconds in (0.01, 0.02, 0.03)], done)

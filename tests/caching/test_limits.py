@@ -70,8 +70,9 @@ class ConcurrencyLimitTest(unittest.TestCase):
         done: list[str] = []
         waiting = []
         for name in ("tea", "coffee", "milk"):
-            request.set(name)
+            token = request.set(name)
             waiting.append(self.begin(limit))
+            request.reset(token)
             waiting[-1].add_done_callback(lambda outcome: done.append(outcome.result()))
         self.assertEqual(3, self.waiting())
         self.gate.set()

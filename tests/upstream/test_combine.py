@@ -509,18 +509,10 @@ class DisagreementTest(CombinerTest):
         usual = c42(people=people(300))
         for delays in ((0.0, 0.1), (0.1, 0.0)):
             # A page is not asked for once another one has failed: neither fails before both are asked for.
-            both_asked = threading.Barrier(2, timeout=PLENTY)
-
-            def together(fault: Behaviour, both_asked: threading.Barrier = both_asked) -> Behaviour:
-                def behave(path: str, connection: Connection) -> None:
-                    both_asked.wait()
-                    fault(path, connection)
-
-                return behave
-
+            asked, other_asked = threading.Event(), threading.Event()
             faults = {
-                "page 100": together(after(delays[0], closes)),
-                "page 200": together(after(delays[1], FAILURES[0][0])),
+                "page 100": together(asked, other_asked, after(delays[0], closes)),
+                "page 200": together(other_asked, asked, after(delays[1], FAILURES[0][0])),
             }
             self.assert_fails(but(usual, faults), RateLimited)
 
@@ -569,6 +561,17 @@ class NothingLeftTest(CombinerTest):
         pools = adapter.poolmanager.pools
         for key in pools.keys():  # noqa: SIM118  # no dict: it refuses to be iterated
             pools[key].close()
+
+
+def together(asked: threading.Event, other_asked: threading.Event, fault: Behaviour) -> Behaviour:
+    """A fault that waits until another call has come, too."""
+
+    def behave(path: str, connection: Connection) -> None:
+        asked.set()
+        other_asked.wait(PLENTY)
+        fault(path, connection)
+
+    return behave
 
 
 def hostile() -> Behaviour:
