@@ -9,6 +9,7 @@ What is skipped is listed. With C42_REQUIRE_ALL=1 it must be what `tests/skips.t
 """
 
 import argparse
+import logging
 import os
 import random
 import re
@@ -125,6 +126,8 @@ def main(arguments: list[str]) -> int:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
 
     watch = Watch()
+    # What nobody expects to be logged (`assertLogs`) is not printed among the dots.
+    logging.getLogger("c42_proxy").addHandler(logging.NullHandler())
     # multiprocessing keeps a pipe to a process of its own from its first use on: it is not a test's.
     resource_tracker.ensure_running()
     loader = unittest.TestLoader()

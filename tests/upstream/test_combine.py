@@ -429,18 +429,22 @@ class FaultsTest(CombinerTest):
 
     def test_no_call_after_the_answer(self) -> None:
         """A call whose connection is there only when the client has its answer already is not made."""
-        go_on = threading.Event()
+        hangs, go_on = threading.Event(), threading.Event()
         self.addCleanup(go_on.set)
         resolve, resolved = socket.getaddrinfo, list[object]()
 
         def hang_from_the_third_on(*arguments: Any, **keywords: Any) -> list[Any]:
             resolved.append(arguments)
             if len(resolved) > 2:
+                hangs.set()
                 go_on.wait(PLENTY)
             return resolve(*arguments, **keywords)
 
-        # The first two are those of the event and of the first page. One later page uses the latter's once more.
-        self.wire.behaviour = but(c42(people=people(300)), {"event": after(0.2, GONE)})
+        # The first two are those of the event and of the first page. One later page uses the latter's once more, and
+        # keeps it until the other one has asked for an address.
+        usual = c42(people=people(300))
+        later = dict.fromkeys(("page 100", "page 200"), once(hangs, usual))
+        self.wire.behaviour = but(usual, {"event": once(hangs, GONE), **later})
         with patch("socket.getaddrinfo", hang_from_the_third_on):
             self.assertEqual(404, self.combiner().combined(EVENT_ID).entry.status)
             go_on.set()
@@ -563,13 +567,22 @@ class NothingLeftTest(CombinerTest):
             pools[key].close()
 
 
+def once(event: threading.Event, behaviour: Behaviour) -> Behaviour:
+    """A behaviour that waits until something has happened."""
+
+    def behave(path: str, connection: Connection) -> None:
+        event.wait(PLENTY)
+        behaviour(path, connection)
+
+    return behave
+
+
 def together(asked: threading.Event, other_asked: threading.Event, fault: Behaviour) -> Behaviour:
     """A fault that waits until another call has come, too."""
 
     def behave(path: str, connection: Connection) -> None:
         asked.set()
-        other_asked.wait(PLENTY)
-        fault(path, connection)
+        once(other_asked, fault)(path, connection)
 
     return behave
 
