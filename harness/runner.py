@@ -19,6 +19,7 @@ import time
 import tomllib
 import traceback
 import unittest
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from multiprocessing import resource_tracker
@@ -40,6 +41,10 @@ KEPT = re.compile(r"-leases( \(deleted\))?$|^/dev/shm/pym-")
 """What a process keeps open until it ends: lock files (see `c42_proxy.stores.locks`), and multiprocessing's memory."""
 
 
+SLOWEST = 20
+"""So many modules are named with the time that they took."""
+
+
 class LeftBehind(AssertionError):
     """What a module of tests did not close."""
 
@@ -50,12 +55,16 @@ class Modules(unittest.TestSuite):
     def __init__(self, tests: Iterable[unittest.TestCase], watch: Watch) -> None:
         super().__init__(tests)
         self._watch = watch
+        self.seconds: Counter[str] = Counter()
+        """How long each module took."""
 
     def run(self, result: unittest.TestResult, debug: bool = False) -> unittest.TestResult:
         for name, tests in groupby(list(flat(self)), _module):
             threads, descriptors = set(threading.enumerate()), _descriptors()
+            start = time.monotonic()
             # A run of its own: it ends with tearDownClass and tearDownModule.
             unittest.TestSuite(tests).run(result, debug)
+            self.seconds[name] = round(time.monotonic() - start)
             left = self._left(threads, descriptors)
             if left:
                 unittest.FunctionTestCase(_raises(left), description=f"{name} leaves nothing behind").run(result)
@@ -136,7 +145,9 @@ def main(arguments: list[str]) -> int:
     else:
         tests = [test for folder in FOLDERS for test in flat(loader.discover(folder, top_level_dir=str(ROOT)))]
     print(f"The order is that of seed {seed}: --seed {seed} (make unit SEED={seed}) gives it again.", flush=True)
-    result = unittest.TextTestRunner(verbosity=1).run(Modules(shuffled(tests, seed), watch))
+    modules = Modules(shuffled(tests, seed), watch)
+    result = unittest.TextTestRunner(verbosity=1).run(modules)
+    print("The slowest:", ", ".join(f"{name} {seconds} s" for name, seconds in modules.seconds.most_common(SLOWEST)))
 
     found = skipped(result)
     platform = os.environ.get(PLATFORM, "")
