@@ -35,6 +35,15 @@ RESULTS: dict[type[UpstreamError], str] = {
 Endpoint = Literal["events", "event-subscriptions"]
 
 
+def log_records_dropped(registry: CollectorRegistry) -> Counter:
+    """The one metric that gunicorn's master counts, too."""
+    return Counter(
+        "c42_proxy_log_records_dropped",
+        "Log lines that were dropped, because nobody read those before them.",
+        registry=registry,
+    )
+
+
 class Metrics:
     """One object for each app. No label holds an id: their number has no bound."""
 
@@ -89,11 +98,7 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=registry,
         )
-        self.log_records_dropped = Counter(
-            "c42_proxy_log_records_dropped",
-            "Log lines that were dropped, because nobody read those before them.",
-            registry=registry,
-        )
+        self.log_records_dropped = log_records_dropped(registry)
         self.memory_entries = Gauge(
             "c42_proxy_memory_entries",
             "Answers in the memory of the workers.",

@@ -26,7 +26,8 @@ from ..private_names import private_or_public
 log = logging.getLogger(__name__)
 
 SLOTS = 128
-"""So many workers at a time may count together."""
+"""So many processes at a time may count together."""
+MASTERS_SLOT = 0
 SLOT_BYTES = 262_144
 """Four times what all our metrics take. Memory that is not used takes none of the machine's."""
 
@@ -69,7 +70,10 @@ def check() -> None:
 
 
 class SharedValues(Collector):
-    """The values of all workers. Made by the master before it forks; raises OSError where there is no memory."""
+    """The values of all workers and their master, which makes it before it forks.
+
+    Raises OSError where there is no memory.
+    """
 
     def __init__(self) -> None:
         memory = memoryview(mmap.mmap(-1, SLOTS * SLOT_BYTES))
@@ -82,7 +86,7 @@ class SharedValues(Collector):
         if slot < SLOTS:
             prometheus_client.values.ValueClass = _value_class(self._slots[slot])
         else:
-            log.warning("more than %s workers: what the others count is not in /metrics", SLOTS)
+            log.warning("more than %s workers: what the others count is not in /metrics", SLOTS - 1)
         self._own = CollectorRegistry()
         return self._own
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from ..address import Address
 from ..app import build
 from ..errors import SettingsError
 from ..observability.logs import configure_logs
-from ..observability.metrics import Metrics
-from ..observability.multiprocess import SharedValues, can_count_together
+from ..observability.metrics import Metrics, log_records_dropped
+from ..observability.multiprocess import MASTERS_SLOT, SharedValues, can_count_together
+from ..observability.queued_lines import QueuedLines
 from ..settings import Settings
 from ..stores.opening import open_shared
 from ..threads import end_at_once
@@ -136,11 +138,13 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
             self._values = SharedValues()
         except OSError as exc:
             log.warning("no memory for the metrics of all workers (%s): /metrics has those of one worker", exc.strerror)
+            return
+        QueuedLines.count_dropped = log_records_dropped(self._values.count_in(MASTERS_SLOT)).inc
 
     def _give_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
-        """A worker counts in files of the lowest free number: one that is replaced is continued, not added to."""
+        """A worker counts in the lowest free slot: what one that has ended counted there goes on."""
         taken = set(self._slots.values())
-        self._slots[worker] = next(number for number in range(len(taken) + 1) if number not in taken)
+        self._slots[worker] = next(number for number in count(MASTERS_SLOT + 1) if number not in taken)
 
     def _take_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
         self._slot = self._slots[worker]

@@ -80,7 +80,7 @@ class SharedValuesTest(unittest.TestCase):
         with self.assertLogs("c42_proxy.observability.multiprocess", logging.WARNING) as logs:
             self.in_worker(SLOTS - 1, lambda metrics: metrics.request("hit", 200).inc())
             Metrics(SharedValues(), SLOTS).request("hit", 200).inc()
-        self.assertIn(f"more than {SLOTS} workers", logs.output[0])
+        self.assertIn(f"more than {SLOTS - 1} workers", logs.output[0])
         metrics = Metrics(self.shared, 0)
         with self.assertLogs("c42_proxy.observability.multiprocess", logging.WARNING) as logs:
             for number in range(SLOT_BYTES // 50):

@@ -59,8 +59,7 @@ def environ_of(port: int, c42: str, **variables: str) -> dict[str, str]:
         C42_API_URL=f"{c42}/api/v2/",
         C42_API_TOKEN=SANDBOX_TOKEN,
         C42_BIND=f"127.0.0.1:{port}",
-        C42_OPS_BIND="",
-        **{"C42_CACHE_URL": "memory://", **variables},
+        **{"C42_CACHE_URL": "memory://", "C42_OPS_BIND": "", **variables},
     )
 
 

@@ -76,10 +76,10 @@ class UnreadLogTest(unittest.TestCase):
         self.addCleanup(os.close, self.reading)
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
         sandbox = self.enterContext(Sandbox())
-        self.port = free_port()
+        self.port, self.ops_port = free_port(), free_port()
         self.process = subprocess.Popen(
             [*C42_PROXY, "serve"],
-            env=environ_of(self.port, sandbox.url, C42_LOG_FORMAT="json"),
+            env=environ_of(self.port, sandbox.url, C42_LOG_FORMAT="json", C42_OPS_BIND=f"127.0.0.1:{self.ops_port}"),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stderr=writing,
@@ -112,6 +112,19 @@ class UnreadLogTest(unittest.TestCase):
         until(self.answers, "an answer of the new worker")
         self.process.send_signal(signal.SIGTERM)
         self.assertEqual(0, self.process.wait(STOP_SECONDS))
+
+    def test_master_counts(self) -> None:
+        """What gunicorn's master had to drop is in the metric, too."""
+        # The master writes a line for each signal that it takes.
+        until(self.drops_when_signalled, "a line dropped")
+
+    def drops_when_signalled(self) -> int:
+        for _ in range(2000):
+            self.process.send_signal(signal.SIGWINCH)
+            os.sched_yield()
+        lines = ask(self.ops_port, "/metrics").body.decode().splitlines()
+        (line,) = (line for line in lines if line.startswith("c42_proxy_log_records_dropped_total "))
+        return int(float(line.split()[1]))
 
     def test_end(self) -> None:
         """What was not written yet is written at the end, if somebody reads it then."""
