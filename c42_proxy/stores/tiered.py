@@ -71,6 +71,8 @@ class TieredStore:
 
     def get(self, event_id: str) -> Entry | None:
         """The newest entry of both tiers, fresh or not. From now on it is in the memory tier, too."""
+        if self._shared is None:
+            return self._memory.get(event_id)
         found = None
         with suppress(StoreError), self._using("reading") as shared:
             found = shared.get(event_id)
@@ -88,6 +90,8 @@ class TieredStore:
         in_memory = self._memory.put(event_id, entry, now)
         mine = self._memory.get(event_id)
         kept = mine if mine == entry else entry
+        if self._shared is None:
+            return Kept(kept, in_memory, in_memory)
         with suppress(StoreError), self._using("writing") as shared:
             return Kept(kept, in_memory, shared.put(event_id, entry, now))
         return Kept(kept, in_memory, in_memory)
@@ -95,7 +99,7 @@ class TieredStore:
     def read_state(self, name: str) -> str | None:
         """As in the contract of a store."""
         # While the shared tier cannot be written, the texts in memory are the newer ones.
-        if "writing" in self._retry_at:
+        if self._shared is None or "writing" in self._retry_at:
             return self._memory.read_state(name)
         with suppress(StoreError), self._using("reading") as shared:
             text = shared.read_state(name)
@@ -105,6 +109,8 @@ class TieredStore:
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         """As in the contract of a store."""
+        if self._shared is None:
+            return self._memory.change_state(name, change, lifetime)
         with suppress(StoreError), self._using("writing") as shared:
             text = shared.change_state(name, change, lifetime)
             return self._memory.change_state(name, lambda _before: text, lifetime)
@@ -112,6 +118,8 @@ class TieredStore:
 
     def lease(self, event_id: str) -> AbstractContextManager[None] | None:
         """As in the contract of a store."""
+        if self._shared is None:
+            return self._memory.lease(event_id)
         with suppress(StoreError), self._using("leasing") as shared:
             return shared.lease(event_id)
         return self._memory.lease(event_id)
