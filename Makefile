@@ -37,7 +37,7 @@ live: .venv/installed-dev ## the features against gunicorn's workers, with each 
 	$(BIN)/python -m behave --format failures -D driver=live -D store=redis
 
 unit: .venv/installed-dev ## the unit tests, in a random order; SEED=... repeats one, TESTS=... names some
-	$(COVERAGE) -m harness.runner $(if $(SEED),--seed $(SEED)) $(TESTS)
+	$(COVERAGE) -m harness.runner $(if $(SEED),--seed $(SEED)) $(or $(TESTS),--jobs 2)
 
 features: .venv/installed-dev ## print and run the specification, scenario by scenario
 	$(BIN)/behave

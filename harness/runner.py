@@ -1,28 +1,33 @@
 """All unit tests, in an order by chance, in a run that leaves nothing open: `python -m harness.runner [NAME...]`.
 
 A NAME is a module, a class or a test, as unittest has it. The order of the modules, of the classes in each and of their
-tests comes from a seed, which is printed; `--seed` gives the same order again. It fails, too, where a warning is given,
-where a thread ends with an exception, and where a module leaves a thread or a file descriptor behind.
+tests comes from a seed, which is printed; `--seed` gives the same order again. With `--jobs`, several processes take
+the modules in that order. It fails, too, where a warning is given, where a thread ends with an exception, and where a
+module leaves a thread or a file descriptor behind.
 
 What is skipped is listed. With C42_REQUIRE_ALL=1 it must be what `tests/skips.toml` has for this platform
 (C42_PLATFORM, which `scripts/platform` sets).
 """
 
 import argparse
+import json
 import logging
 import os
 import random
 import re
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import tomllib
 import traceback
 import unittest
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from multiprocessing import resource_tracker
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from unittest.util import strclass
@@ -37,10 +42,13 @@ SKIPS = ROOT / "tests" / "skips.toml"
 END_SECONDS = 5.0
 """For a thread that ends by itself."""
 
+Module = list[unittest.TestCase]
+
 KEPT = re.compile(r"-leases( \(deleted\))?$|^/dev/shm/pym-")
 """What a process keeps open until it ends: lock files (see `c42_proxy.stores.locks`), and multiprocessing's memory."""
 
 
+TURN_BYTES = 2
 SLOWEST = 20
 """So many modules are named with the time that they took."""
 
@@ -49,17 +57,27 @@ class LeftBehind(AssertionError):
     """What a module of tests did not close."""
 
 
+@dataclass
+class Outcome:
+    """Of some modules: whether all is well, what was skipped and why, and how many seconds each module took."""
+
+    well: bool = True
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, int] = field(default_factory=dict)
+
+
 class Modules(unittest.TestSuite):
     """Runs the tests of one module after those of another, and looks at what each of them leaves behind."""
 
-    def __init__(self, tests: Iterable[unittest.TestCase], watch: Watch) -> None:
-        super().__init__(tests)
+    def __init__(self, modules: Iterable[Module], watch: Watch) -> None:
+        super().__init__()
+        self._modules = modules
         self._watch = watch
-        self.seconds: Counter[str] = Counter()
-        """How long each module took."""
+        self.seconds: dict[str, int] = {}
 
     def run(self, result: unittest.TestResult, debug: bool = False) -> unittest.TestResult:
-        for name, tests in groupby(list(flat(self)), _module):
+        for tests in self._modules:
+            name = _module(tests[0])
             threads, descriptors = set(threading.enumerate()), _descriptors()
             start = time.monotonic()
             # A run of its own: it ends with tearDownClass and tearDownModule.
@@ -81,6 +99,46 @@ class Modules(unittest.TestSuite):
         left += [f"descriptor {number}: {what}" for number, what in sorted(_descriptors() - descriptors)]
         # Once more: a thread may have ended with an exception meanwhile.
         return noted + self._watch.taken() + left
+
+
+def run(modules: Iterable[Module], watch: Watch) -> Outcome:
+    """Run them in this process, and print what fails."""
+    # What nobody expects to be logged (`assertLogs`) is not printed among the dots.
+    logging.getLogger("c42_proxy").addHandler(logging.NullHandler())
+    # multiprocessing keeps a pipe to a process of its own from its first use on: it is not a test's.
+    resource_tracker.ensure_running()
+    suite = Modules(modules, watch)
+    result = unittest.TextTestRunner(verbosity=1).run(suite)
+    return Outcome(result.wasSuccessful(), skipped(result), suite.seconds)
+
+
+def run_in_jobs(number: int, modules: int, command: list[str]) -> Outcome:
+    """Run them in so many processes, each with `command`. Whichever is free takes the next module."""
+    whole = Outcome()
+    reading, writing = os.pipe()
+    # All of it fits into the pipe.
+    os.write(writing, b"".join(index.to_bytes(TURN_BYTES) for index in range(modules)))
+    os.close(writing)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, str(job)) for job in range(number)]
+        jobs = [
+            subprocess.Popen([*command, "--turns", str(reading), "--outcome", file], pass_fds=[reading])
+            for file in files
+        ]
+        for job, file in zip(jobs, files, strict=True):
+            job.wait()
+            part = Outcome(**json.loads(file.read_text())) if file.exists() else Outcome(well=False)
+            whole.well &= part.well
+            whole.skipped |= part.skipped
+            whole.seconds |= part.seconds
+    os.close(reading)
+    return whole
+
+
+def turns(descriptor: int) -> Iterator[int]:
+    """The numbers of the modules that this process takes."""
+    while turn := os.read(descriptor, TURN_BYTES):
+        yield int.from_bytes(turn)
 
 
 def flat(suite: Iterable[Any]) -> Iterator[unittest.TestCase]:
@@ -131,34 +189,41 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness.runner", description="Run the unit tests.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a module, a class or a test; default: all")
     parser.add_argument("--seed", type=int, help="of the order of an earlier run")
+    parser.add_argument("--jobs", type=int, default=1, help="so many processes; default: this one")
+    parser.add_argument("--turns", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--outcome", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
 
     watch = Watch()
-    # What nobody expects to be logged (`assertLogs`) is not printed among the dots.
-    logging.getLogger("c42_proxy").addHandler(logging.NullHandler())
-    # multiprocessing keeps a pipe to a process of its own from its first use on: it is not a test's.
-    resource_tracker.ensure_running()
     loader = unittest.TestLoader()
     if options.names:
         tests = list(flat(loader.loadTestsFromNames(options.names)))
     else:
         tests = [test for folder in FOLDERS for test in flat(loader.discover(folder, top_level_dir=str(ROOT)))]
+    modules = [list(module) for _, module in groupby(shuffled(tests, seed), _module)]
+    if options.turns is not None:
+        outcome = run((modules[index] for index in turns(options.turns)), watch)
+        options.outcome.write_text(json.dumps(asdict(outcome)))
+        return 0
     print(f"The order is that of seed {seed}: --seed {seed} (make unit SEED={seed}) gives it again.", flush=True)
-    modules = Modules(shuffled(tests, seed), watch)
-    result = unittest.TextTestRunner(verbosity=1).run(modules)
-    print("The slowest:", ", ".join(f"{name} {seconds} s" for name, seconds in modules.seconds.most_common(SLOWEST)))
+    if options.jobs == 1:
+        outcome = run(modules, watch)
+    else:
+        command = [sys.executable, "-m", "harness.runner", *options.names, "--seed", str(seed)]
+        outcome = run_in_jobs(options.jobs, len(modules), command)
+    slowest = sorted(outcome.seconds.items(), key=itemgetter(1), reverse=True)[:SLOWEST]
+    print("The slowest:", ", ".join(f"{name} {seconds} s" for name, seconds in slowest))
 
-    found = skipped(result)
     platform = os.environ.get(PLATFORM, "")
-    for name, reason in sorted(found.items()):
+    for name, reason in sorted(outcome.skipped.items()):
         print(f"skipped: {name}: {reason}")
     wrong = []
     if os.environ.get(REQUIRE_ALL) == "1":
-        wrong = differences(found, expected_skips(platform), whole=not options.names)
+        wrong = differences(outcome.skipped, expected_skips(platform), whole=not options.names)
         for line in wrong:
             print(f"tests/skips.toml, {platform or 'no platform'}: {line}")
-    if wrong or not result.wasSuccessful():
+    if wrong or not outcome.well:
         print(f"This was seed {seed}.")
         return 1
     return 0

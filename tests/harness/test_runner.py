@@ -24,9 +24,14 @@ class RunnerTest(unittest.TestCase):
     def setUp(self) -> None:
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
 
+    def write(self, name: str, body: str) -> None:
+        """A module of tests: a class with this body."""
+        lines = [f"    {line}" for line in dedent(body).splitlines()]
+        (self.folder / f"{name}.py").write_text(HEAD + "\n".join(lines))
+
     def ran(self, body: str, *options: str, **variables: str) -> tuple[int, str]:
         """The exit status of a run of a class with this body, and what it said."""
-        (self.folder / "small.py").write_text(HEAD + "\n".join(f"    {line}" for line in dedent(body).splitlines()))
+        self.write("small", body)
         environ = clean_environ(**variables, PYTHONPATH=f"{ROOT}:{self.folder}", PYTHONDONTWRITEBYTECODE="1")
         done = run(sys.executable, "-m", "harness.runner", "small", *options, environ=environ, seconds=SECONDS)
         return done.returncode, done.stdout + done.stderr
@@ -69,6 +74,17 @@ class RunnerTest(unittest.TestCase):
         self.assertEqual({0, 1}, {status for status, _said in runs.values()}, runs)
         self.assertEqual(_order(runs[3][1]), _order(self.ran(pair, "--seed", "3")[1]))
         self.assertIn("The order is that of seed 3", runs[3][1])
+
+    def test_jobs(self) -> None:
+        """Several processes run each module once between them; one that fails, or dies, fails the run."""
+        self.write("other", "def test(self):\n    self.skipTest('no such program')")
+        status, said = self.ran("def test(self):\n    self.skipTest('no such file')", "other", "--jobs", "2")
+        self.assertEqual(0, status, said)
+        self.assertIn("skipped: other.Small.test: no such program\nskipped: small.Small.test: no such file", said)
+        self.assertEqual(2, sum(map(int, re.findall(r"Ran (\d+) test", said))), said)
+        for end in ("self.fail()", "__import__('os')._exit(0)"):
+            status, said = self.ran(f"def test(self):\n    {end}", "other", "--jobs", "2")
+            self.assertEqual(1, status, said)
 
     def test_skipped(self) -> None:
         """What is skipped is told; where all is required, it fails unless it is listed."""
