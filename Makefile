@@ -64,7 +64,7 @@ soak: .venv/installed-dev ## the stack with clients and faults for three minutes
 planted: .venv/installed-dev ## plant faults in the proxy's calls and answers and in the steps, and see the features notice each
 	$(BIN)/python -m tools.planted_faults $(PLANTED)
 
-mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (redis-server; an hour)
+mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (cosmic-ray, redis-server; two hours)
 	$(BIN)/python -m tools.mutants $(MUTANTS)
 
 bench: .venv/installed-bench ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores, half an hour)

@@ -3,18 +3,17 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
-from cosmic_ray.operators.provider import OperatorProvider
+from cosmic_ray.plugins import OPERATOR_PROVIDERS, get_operator
+from cosmic_ray.work_item import MutationSpec, WorkItem
 from parso.python.tree import Name, PythonNode
 
 from .plan import TUNING
-from .survivors import Mutant
 
 Position = tuple[int, int]
 Span = tuple[Position, Position]
@@ -43,7 +42,7 @@ ARITHMETIC = {
     "BitOr": "BitAnd",
     "BitAnd": "BitOr",
 }
-NAMES = (
+CORE_OPERATORS = (
     *(f"ReplaceComparisonOperator_{old}_{new}" for old, news in COMPARISONS.items() for new in news),
     *(f"ReplaceBinaryOperator_{old}_{new}" for old, new in ARITHMETIC.items()),
     "ReplaceUnaryOperator_Delete_Not",
@@ -60,7 +59,7 @@ NAMES = (
     "ZeroIterationForLoop",
 )
 BOUNDARY_MOVED = {
-    f"ReplaceComparisonOperator_{old}_{new}"
+    f"core/ReplaceComparisonOperator_{old}_{new}"
     for old, new in (("Lt", "LtE"), ("LtE", "Lt"), ("Gt", "GtE"), ("GtE", "Gt"))
 }
 COMPARED = {"<", "<=", ">", ">=", "==", "!=", "is", "is not"}
@@ -110,45 +109,42 @@ class MissException(Operator):  # type: ignore[misc]  # cosmic-ray has no types
         return [child for child in caught.children[1].children if child.type != "operator"]
 
 
-@dataclass(frozen=True)
-class Mutation:
-    """One way to break a module: which it is, and the text of the module that is broken so."""
-
-    mutant: Mutant
-    code: str
+OWN_OPERATORS = {operator.__name__: operator for operator in (RemoveStatement, MissException)}
+OPERATOR_PROVIDERS["own"] = OWN_OPERATORS
+"""Where cosmic-ray looks for operators by name. (An entry point would be one of the package that users install.)"""
+NAMES = (*(f"core/{name}" for name in CORE_OPERATORS), *(f"own/{name}" for name in OWN_OPERATORS))
 
 
-def mutations(path: Path) -> list[Mutation]:
-    """All mutants of a module, in the order of their lines."""
+def work_items(path: Path) -> list[WorkItem]:
+    """All mutants of a module, in the order of their lines. The id of each is its text in survivors.toml."""
     code = path.read_text()
     left_out = _left_out(code)
     scopes = _scopes(code)
-    provider = OperatorProvider()
-    operators = [*(provider[name]() for name in NAMES), RemoveStatement(), MissException()]
-    found: list[tuple[Position, str, str]] = []
+    found: list[tuple[MutationSpec, str]] = []
     seen = {code}
-    for operator in operators:
+    for name in NAMES:
+        operator = get_operator(name)()
         positions = [(node, span) for node in ast_nodes(get_ast(code)) for span in operator.mutation_positions(node)]
-        for occurrence, (node, (start, _end)) in enumerate(positions):
+        for occurrence, (node, (start, end)) in enumerate(positions):
             if _is_within(start, left_out) or _is_marker(node):
                 continue
-            if isinstance(operator, provider["AddNot"]) and _is_told_by_another(node):
+            if name == "core/AddNot" and _is_told_by_another(node):
                 continue
-            if type(operator).__name__ in BOUNDARY_MOVED and _is_of_the_running_clock(node):
+            if name in BOUNDARY_MOVED and _is_of_the_running_clock(node):
                 continue
-            if isinstance(operator, provider["NumberReplacer"]) and _is_as_good(node, occurrence % 2 == 1):
+            if name == "core/NumberReplacer" and _is_as_good(node, occurrence % 2 == 1):
                 continue
             mutated = mutate_code(code, operator, occurrence)
             if mutated is not None and mutated not in seen and _compiles(mutated):
                 seen.add(mutated)
-                found.append((start, _function(start, scopes), mutated))
-    times: Counter[tuple[str, str]] = Counter()
-    result = []
-    for _start, function, mutated in sorted(found, key=lambda one: one[0]):
-        change = _change(code, mutated)
-        times[function, change] += 1
-        result.append(Mutation(Mutant(str(path), function, change, times[function, change]), mutated))
-    return result
+                text = f"{_function(start, scopes)}: {_change(code, mutated)}"
+                found.append((MutationSpec(path, name, occurrence, start, end), text))
+    times: Counter[str] = Counter()
+    items = []
+    for mutation, text in sorted(found, key=lambda one: one[0].start_pos):
+        times[text] += 1
+        items.append(WorkItem.single(text if times[text] == 1 else f"{text} ({times[text]})", mutation))
+    return items
 
 
 def _left_out(code: str) -> list[Span]:

@@ -1,12 +1,12 @@
 """What is broken on purpose, and who is asked whether it is noticed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-GOAL = 0.95
+GOAL = 0.953
 """The part of the mutants that must be killed."""
 
-COPIED = ("c42_proxy", "features", "harness", "tests", "behave.ini", "pyproject.toml")
+COPIED = ("c42_proxy", "features", "harness", "tests", "tools", "behave.ini", "pyproject.toml")
 """What a copy of the project needs for these tests."""
 
 
@@ -22,19 +22,23 @@ to keep. One more or less is as right; what they must keep to (a bound, a time) 
 
 @dataclass(frozen=True)
 class Core:
-    """A module of the core. Its tests are asked first, then the features through these drivers, then `others`."""
+    """A module of the core, and who is asked about it in turn: modules of tests, and drivers of the features."""
 
     path: Path
-    tests: tuple[str, ...]
-    drivers: tuple[str, ...] = ()
-    others: tuple[str, ...] = field(default=())
+    questions: tuple[str, ...]
 
 
 BOTH = ("flask", "asgi")
 
 
 def _core(name: str, *tests: str, drivers: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> Core:
-    return Core(Path(f"c42_proxy/{name}.py"), tests, drivers, others)
+    """The unit tests of the module come first, then the features, then what takes longer or tests it on the way."""
+    return Core(Path(f"c42_proxy/{name}.py"), (*map(_module, tests), *drivers, *map(_module, others)))
+
+
+def _module(name: str) -> str:
+    room, dot, module = name.rpartition(".")
+    return f"tests.{room}{dot}test_{module}"
 
 
 CORE = (
@@ -48,7 +52,13 @@ CORE = (
     _core("caching/reply", "events", drivers=BOTH, others=("caching.model", "web.asgi")),
     _core("caching/shared_state", "events", "caching.circuit_breaker", drivers=("flask",), others=("caching.model",)),
     _core("caching/single_flight", "caching.single_flight", "events", drivers=("flask",)),
+    _core("address", "settings", others=("main", "commands.healthcheck")),
+    _core("deadline", "deadline", "upstream.client", others=("upstream.transport", "upstream.combine")),
+    _core("errors", "errors", "events", "upstream.client", drivers=("flask",), others=("settings", "web.routes")),
     _core("threads", "threads", "caching.limits", others=("events",)),
+    _core("upstream/addresses", "upstream.addresses", others=("upstream.transport",)),
+    _core("upstream/deadline_connection", "upstream.transport", "upstream.client", others=("upstream.addresses",)),
+    _core("upstream/transport", "upstream.transport", "upstream.client", others=("upstream.addresses",)),
     _core("upstream/client", "upstream.client", "observability.correlation", drivers=("flask",)),
     _core("upstream/pages", "upstream.pages", others=("upstream.combine",)),
     _core("upstream/combine", "upstream.combine", drivers=("flask",), others=("caching.circuit_breaker",)),
@@ -63,8 +73,10 @@ CORE = (
         *("observability.correlation", "observability.logs", "observability.metrics", "web.asgi"),
         drivers=("asgi",),
     ),
+    _core("web/ops", "web.ops"),
     _core("settings", "settings", others=("main", "commands.cache", "stores.contract")),
     _core("stores/contract", "events", "stores.contract", others=("stores.memory", "stores.tiered", "stores.sqlite")),
+    _core("stores/erasure", "stores.erasure"),
     _core("stores/forks", "stores.sqlite", others=("stores.contract", "stores.redis")),
     _core("stores/limit", "stores.limit", others=("stores.sqlite", "stores.redis")),
     _core("stores/locks", "stores.sqlite", others=("stores.contract",)),
@@ -72,6 +84,7 @@ CORE = (
     _core("stores/opening", "stores.contract", others=("stores.sqlite", "settings", "commands.cache", "main")),
     _core("stores/records", "stores.contract", others=("stores.sqlite", "commands.cache")),
     _core("stores/redis", "stores.redis", others=("stores.contract",)),
+    _core("stores/redis_connection", "stores.redis", "private_names", others=("stores.contract", "stores.far")),
     _core("stores/sqlite", "stores.sqlite", others=("stores.contract", "commands.cache")),
     _core("stores/tiered", "stores.tiered", "events", others=("stores.contract",)),
 )

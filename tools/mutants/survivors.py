@@ -2,36 +2,18 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 LIST = Path(__file__).with_name("survivors.toml")
 
-
-@dataclass(frozen=True, order=True)
-class Mutant:
-    """A way to break a module that can be found again when its lines have moved.
-
-    `change` is the text of the lines that differ, `old -> new`; `number` counts those that look the same in a function.
-    """
-
-    module: str
-    function: str
-    change: str
-    number: int = 1
-
-    def __str__(self) -> str:
-        number = "" if self.number == 1 else f" ({self.number})"
-        return f"{self.function}: {self.change}{number}"
+Mutant = tuple[str, str]
+"""A module, and a way to break it that can be found again when its lines have moved: `function: old -> new` is the text
+of the lines that differ, and `(2)` behind it the second that looks the same in a function."""
 
 
-Listed = dict[tuple[str, str], str]
-"""(module, mutant as text) of a survivor, and why it is let live."""
-
-
-def listed(path: Path = LIST) -> Listed:
-    """The survivors that are explained. Raises ValueError where one is there twice, or without an explanation."""
-    found: Listed = {}
+def listed(path: Path = LIST) -> dict[Mutant, str]:
+    """Why each survivor is let live. Raises ValueError where one is there twice, or without an explanation."""
+    found: dict[Mutant, str] = {}
     for group in tomllib.loads(path.read_text()).get("survivors", []):
         for mutant in group["mutants"]:
             if not group["why"].strip() or (group["module"], mutant) in found:
@@ -40,14 +22,14 @@ def listed(path: Path = LIST) -> Listed:
     return found
 
 
-def complaints(fates: Mapping[Mutant, bool], explained: Listed) -> list[str]:
+def complaints(fates: Mapping[Mutant, bool], explained: Mapping[Mutant, str]) -> list[str]:
     """What the list does not say of these mutants (whether each was killed), or says although it is not so."""
-    survived = {(mutant.module, str(mutant)) for mutant, killed in fates.items() if not killed}
-    modules = {mutant.module for mutant in fates}
-    of_these = {(module, mutant) for module, mutant in explained if module in modules}
+    survived = {mutant for mutant, killed in fates.items() if not killed}
+    modules = {module for module, _ in fates}
+    of_these = {mutant for mutant in explained if mutant[0] in modules}
     return [
-        *(f"survives, and is not explained: {module} {mutant}" for module, mutant in sorted(survived - of_these)),
-        *(f"is explained, but does not survive: {module} {mutant}" for module, mutant in sorted(of_these - survived)),
+        *(f"survives, and is not explained: {' '.join(mutant)}" for mutant in sorted(survived - of_these)),
+        *(f"is explained, but does not survive: {' '.join(mutant)}" for mutant in sorted(of_these - survived)),
     ]
 
 

@@ -1,16 +1,75 @@
-"""Unit tests of what `make mutants` says in the end."""
+"""Unit tests of which mutants `make mutants` makes, and of what it says in the end."""
 
 import tempfile
 import unittest
 from pathlib import Path
 
 from harness.processes import ROOT
-from tools.mutants.survivors import Mutant, complaints, listed, score
+from tools.mutants.mutations import work_items
+from tools.mutants.plan import CORE
+from tools.mutants.survivors import complaints, listed, score
 
 MODULE = "c42_proxy/caching/cache.py"
-KILLED = Mutant(MODULE, "Cache.hit", "now < expiry -> now <= expiry")
-SURVIVES = Mutant(MODULE, "", "POLL_SECONDS = 0.02 -> POLL_SECONDS = 1.02")
+KILLED = (MODULE, "Cache.hit: now < expiry -> now <= expiry")
+SURVIVES = (MODULE, ": POLL_SECONDS = 0.02 -> POLL_SECONDS = 1.02")
 FATES = {KILLED: True, SURVIVES: False}
+
+
+CODE = """\
+import time
+
+
+class Limit:
+    def __init__(self, most: int = 2) -> None:
+        self.most = most
+
+    def admits(self, number: int) -> bool:
+        if number < 0 or number >= self.most:
+            raise ValueError
+        while time.monotonic() > 0:
+            return True
+        return True
+"""
+
+
+class WorkItems(unittest.TestCase):
+    """Which mutants cosmic-ray is to make."""
+
+    def texts(self, code: str) -> list[str]:
+        path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "module.py"
+        path.write_text(code)
+        return [item.job_id for item in work_items(path)]
+
+    def test_meaningful(self) -> None:
+        """Operators of cosmic-ray and our own are used, in the order of the lines."""
+        texts = self.texts(CODE)
+        self.assertEqual(
+            texts[0],
+            "Limit.__init__: def __init__(self, most: int = 2) -> None: -> def __init__(self, most: int = 3) -> None:",
+        )
+        self.assertIn("Limit.admits: raise ValueError -> pass", texts)
+        self.assertIn(
+            "Limit.admits: if number < 0 or number >= self.most: -> if number < 0 or number > self.most:", texts
+        )
+
+    def test_meaningless(self) -> None:
+        """The boundary of the running clock is not moved, and an attribute is not left out of `__init__`."""
+        self.assertEqual(
+            [text for text in self.texts(CODE) if "monotonic() >= 0" in text or "self.most = most" in text], []
+        )
+
+    def test_alike(self) -> None:
+        """Two mutants that look the same in a function are told apart."""
+        self.assertEqual(
+            [text for text in self.texts(CODE) if "return True -> " in text],
+            ["Limit.admits: return True -> return False", "Limit.admits: return True -> return False (2)"],
+        )
+
+    def test_core(self) -> None:
+        """Each module of the plan and each module of tests in it is there."""
+        asked = {question for core in CORE for question in core.questions if "." in question}
+        paths = [*(core.path for core in CORE), *(Path(*name.split(".")).with_suffix(".py") for name in asked)]
+        self.assertEqual([path for path in paths if not (ROOT / path).is_file()], [])
 
 
 class Complaints(unittest.TestCase):
@@ -18,39 +77,31 @@ class Complaints(unittest.TestCase):
 
     def test_all_explained(self) -> None:
         """A survivor that is explained is no complaint, nor is a mutant that was killed."""
-        self.assertEqual(complaints(FATES, {(MODULE, str(SURVIVES)): "only a pause"}), [])
+        self.assertEqual(complaints(FATES, {SURVIVES: "only a pause"}), [])
 
     def test_unexplained(self) -> None:
         """A survivor that is not explained is named."""
-        self.assertEqual(complaints(FATES, {}), [f"survives, and is not explained: {MODULE} {SURVIVES}"])
+        self.assertEqual(complaints(FATES, {}), [f"survives, and is not explained: {MODULE} {SURVIVES[1]}"])
 
     def test_explained_in_another_module(self) -> None:
         """An explanation is for one module: the same line elsewhere needs its own."""
-        self.assertEqual(len(complaints(FATES, {("c42_proxy/events.py", str(SURVIVES)): "only a pause"})), 1)
+        self.assertEqual(len(complaints(FATES, {("c42_proxy/events.py", SURVIVES[1]): "only a pause"})), 1)
 
     def test_killed_by_now(self) -> None:
         """What is explained as a survivor and was killed is named: the list has grown old."""
-        explained = {(MODULE, str(mutant)): "only a pause" for mutant in FATES}
-        self.assertEqual(complaints(FATES, explained), [f"is explained, but does not survive: {MODULE} {KILLED}"])
+        explained = dict.fromkeys(FATES, "only a pause")
+        self.assertEqual(complaints(FATES, explained), [f"is explained, but does not survive: {MODULE} {KILLED[1]}"])
 
     def test_gone(self) -> None:
         """What is explained as a survivor and is no mutant of the module any more is named."""
-        explained = {(MODULE, str(SURVIVES)): "only a pause", (MODULE, "Cache.gone: a -> b"): "only a pause"}
+        explained = {SURVIVES: "only a pause", (MODULE, "Cache.gone: a -> b"): "only a pause"}
         self.assertEqual(
             complaints(FATES, explained), [f"is explained, but does not survive: {MODULE} Cache.gone: a -> b"]
         )
 
-    def test_alike(self) -> None:
-        """Of two mutants that look the same in one function, each needs its own explanation."""
-        second = Mutant(SURVIVES.module, SURVIVES.function, SURVIVES.change, 2)
-        self.assertEqual(
-            complaints({**FATES, second: False}, {(MODULE, str(SURVIVES)): "only a pause"}),
-            [f"survives, and is not explained: {MODULE} {second}"],
-        )
-
     def test_score(self) -> None:
         """The score is the part that was killed, explained or not."""
-        self.assertEqual(score({**FATES, Mutant(MODULE, "f", "a -> b"): True}), 2 / 3)
+        self.assertEqual(score({**FATES, (MODULE, "f: a -> b"): True}), 2 / 3)
 
 
 class Listed(unittest.TestCase):
