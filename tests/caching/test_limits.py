@@ -63,6 +63,22 @@ class ConcurrencyLimitTest(unittest.TestCase):
         for _ in range(3):
             self.assertEqual("had a slot for none", self.begin(limit).result(PATIENCE))
 
+    def test_given_back_once(self) -> None:
+        """However many fetches have ended, there are no more slots than before."""
+        limit = self.limit(1)
+        for _ in range(3):
+            self.gate.clear()
+            self.begin(limit, gated=True)
+            self.assertEqual("too late", self.begin(limit, 0.001).result(PATIENCE))
+            self.gate.set()
+            self.assertEqual("had a slot for none", self.begin(limit).result(PATIENCE))
+
+    def test_closed(self) -> None:
+        """Where the limit is closed, no fetch begins any more."""
+        limit = self.limit(1)
+        limit.close()
+        self.assertRaises(RuntimeError, self.begin, limit)
+
     def test_waited_for(self) -> None:
         """Those who wait have a slot as soon as one ends, in the order in which they came, each for its own request."""
         limit = self.limit(1)
