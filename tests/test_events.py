@@ -6,7 +6,7 @@ import time
 import unittest
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import NoReturn
 
@@ -28,7 +28,7 @@ from c42_proxy.errors import (
 )
 from c42_proxy.events import Events, Pending
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.stores.contract import Entry, Store
+from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.tiered import TieredStore
 from c42_proxy.upstream.combine import Combined
@@ -93,7 +93,7 @@ class LeasingStore(MemoryStore):
         self._leases: set[str] = set()
         self._leasing = threading.Lock()
 
-    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+    def lease(self, event_id: str) -> Lease | None:
         with self._leasing:
             self.times_asked += 1
             if event_id in self._leases:
@@ -103,7 +103,7 @@ class LeasingStore(MemoryStore):
         return self._leave(event_id)
 
     @contextmanager  # type: ignore[arg-type]  # a generator, as it must be
-    def _leave(self, event_id: str) -> AbstractContextManager[None]:  # type: ignore[misc]  # the same
+    def _leave(self, event_id: str) -> Lease:  # type: ignore[misc]  # the same
         try:
             yield
         finally:

@@ -8,6 +8,9 @@ from typing import Literal, Protocol
 STORE_SECONDS = 0.25
 """How long an operation on a store may take before it counts as failed."""
 
+Lease = AbstractContextManager[object]
+"""The right to fetch an event, for as long as its `with` block lasts."""
+
 CLOCK_SKEW = 1.0
 """Seconds by which the clocks of two hosts may differ."""
 
@@ -76,7 +79,7 @@ class Store(SharedStates, Protocol):
         """Keep `entry`, unless a newer one is there (see `Entry.is_newer_than`); whether it is kept."""
         ...
 
-    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+    def lease(self, event_id: str) -> Lease | None:
         """The right to fetch an event, until it is left or its holder dies; None while another holder has it."""
         ...
 

@@ -2,9 +2,9 @@
 
 import fcntl
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 
 from .forks import after_fork
 
@@ -20,7 +20,7 @@ class FileLocks:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def take(self, number: int) -> "HeldLock | None":
+    def take(self, number: int) -> ExitStack | None:
         """The lock, or None while anybody else has it. Never waits. Raises OSError."""
         with _open_files.mutex:
             file = _open_files.of(self._path)
@@ -32,25 +32,9 @@ class FileLocks:
                 # POSIX allows both answers: another process has it.
                 return None
             file.held.add(number)
-            return HeldLock(file, number)
-
-
-class HeldLock:
-    """A lock that is held until it is left."""
-
-    def __init__(self, file: "_OpenFile", number: int) -> None:
-        self._file = file
-        self._number = number
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        with _open_files.mutex:
-            self._file.held.discard(self._number)
-            fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, self._number)
+            lock = ExitStack()
+            lock.callback(_give_back, file, number)
+            return lock
 
 
 class _OpenFile:
@@ -83,6 +67,12 @@ class _OpenFiles:
 
 
 _open_files = _OpenFiles()
+
+
+def _give_back(file: _OpenFile, number: int) -> None:
+    with _open_files.mutex:
+        file.held.discard(number)
+        fcntl.lockf(file.descriptor, fcntl.LOCK_UN, 1, number)
 
 
 def make_folder(path: Path) -> None:

@@ -3,14 +3,14 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 
 from cachetools import Cache, LRUCache
 
 from ..observability.metrics import Metrics
-from .contract import Entry, is_ahead
+from .contract import Entry, Lease, is_ahead
 
 ENTRY_OVERHEAD = 1024
 """Bytes of Python objects around one body, and what is prepared for hits: `tests/stores/test_memory.py` measures it."""
@@ -87,7 +87,7 @@ class MemoryStore:
                 self._states[name] = state
             return text
 
-    def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # as the contract has it
+    def lease(self, event_id: str) -> Lease | None:  # noqa: ARG002  # as the contract has it
         """Always granted: within a process there is one fetch an event already."""
         return nullcontext()
 

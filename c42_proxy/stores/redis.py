@@ -3,18 +3,17 @@
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from math import ceil
 from queue import Empty
 from threading import Event, Lock, Thread
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 
 from ..errors import StoreError
-from .contract import STORE_SECONDS, Entry, Listed
+from .contract import STORE_SECONDS, Entry, Lease, Listed
 from .forks import after_fork
 from .limit import StoreLimit
 from .records import from_bytes, to_bytes
@@ -147,13 +146,15 @@ class RedisStore:
         with self._state_changes.slot():
             return _text(self._change(self._key("note", name), change_bytes, lifetime))
 
-    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+    def lease(self, event_id: str) -> Lease | None:
         key, value = self._key("lease", event_id), secrets.token_hex(16).encode()
         with self._errors():
             if not self._command("SET", key, value, "NX", "PX", round(1000 * LEASE_SECONDS)):
                 return None
         self._keep(key, value)
-        return _Lease(self, key)
+        lease = ExitStack()
+        lease.callback(self._release, key)
+        return lease
 
     def erase(self, now: float) -> bool:  # noqa: ARG002  # as the contract has it
         """Nothing is to be done: Redis itself ends what is over."""
@@ -271,7 +272,7 @@ class RedisStore:
                 for error in renewals.execute(raise_on_error=False):
                     self._leave_if_demoted(client, error)
 
-    def release(self, key: str) -> None:
+    def _release(self, key: str) -> None:
         """Give a lease back, unless it was lost and is somebody else's now."""
         with self._leases_lock:
             value = self._leases.pop(key)
@@ -301,20 +302,6 @@ class _Pool(redis.BlockingConnectionPool):
         if self._left:
             connection.disconnect()
         super().release(connection)  # type: ignore[no-untyped-call]  # redis-py has no types here
-
-
-class _Lease:
-    def __init__(self, store: RedisStore, key: str) -> None:
-        self._store = store
-        self._key = key
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        self._store.release(self._key)
 
 
 def _argument(value: bytes | None) -> bytes:

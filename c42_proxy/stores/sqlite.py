@@ -7,15 +7,15 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import StoreError
-from .contract import CLOCK_SKEW, Entry, Listed
+from .contract import CLOCK_SKEW, Entry, Lease, Listed
 from .forks import after_fork
 from .limit import StoreLimit
-from .locks import FileLocks, HeldLock
+from .locks import FileLocks
 from .records import from_bytes, to_bytes
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class SqliteStore:
 
         return self._run(change_it)
 
-    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+    def lease(self, event_id: str) -> Lease | None:
         digest = hashlib.sha256(self._key(event_id).encode()).digest()
         try:
             return self._locks.take(1 + int.from_bytes(digest[:8]) // 4)
@@ -342,7 +342,7 @@ class SqliteStore:
                 Path(f"{self._path}{suffix}").replace(f"{aside}{suffix}")
         log.warning("the cache file is corrupt (%s): it is now %s, and a new one takes its place", why, aside)
 
-    def _housekeeping(self, give_up: float) -> HeldLock:
+    def _housekeeping(self, give_up: float) -> Lease:
         """The right to open the file or to set it aside: who opens it must not meet a half of it."""
         for _ in range(round(FILE_SECONDS / POLL_SECONDS)):
             lock = self._locks.take(HOUSEKEEPING)

@@ -3,14 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
 from ..errors import StoreError
 from ..observability.metrics import Metrics
-from .contract import Entry, Store, is_ahead
+from .contract import Entry, Lease, Store, is_ahead
 from .memory import MemoryStore
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class TieredStore:
             return self._memory.change_state(name, lambda _before: text, lifetime)
         return self._memory.change_state(name, change, lifetime)
 
-    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+    def lease(self, event_id: str) -> Lease | None:
         """As in the contract of a store."""
         if self._shared is None:
             return self._memory.lease(event_id)

@@ -9,7 +9,6 @@ import os
 import tempfile
 import unittest
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -32,7 +31,7 @@ from c42_proxy.errors import (
 )
 from c42_proxy.events import Events
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.stores.contract import Entry, Store
+from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.sqlite import SqliteStore
 from c42_proxy.stores.tiered import TieredStore
@@ -93,7 +92,7 @@ class FaultyStore:
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         return self._try("breaks", "is read-only").change_state(name, change, lifetime)
 
-    def lease(self, event_id: str) -> AbstractContextManager[None] | None:
+    def lease(self, event_id: str) -> Lease | None:
         return self._try("breaks").lease(event_id)
 
     def erase(self, now: float) -> bool:

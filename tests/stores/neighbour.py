@@ -6,12 +6,11 @@ import select
 import subprocess
 import sys
 import tempfile
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from c42_proxy.stores.contract import Entry, Store
+from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.redis import RedisStore
 from c42_proxy.stores.sqlite import SqliteStore
 from harness.processes import ROOT, clean_environ
@@ -89,7 +88,7 @@ class Neighbour:
 
 def main() -> None:
     store = open_at(sys.argv[1])
-    leases: dict[str, AbstractContextManager[None]] = {}
+    leases: dict[str, Lease] = {}
     for line in sys.stdin:
         what, name, *rest = json.loads(line)
         try:
@@ -100,7 +99,7 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def _do(store: Store, leases: dict[str, AbstractContextManager[None]], what: str, name: str, times: int = 1) -> object:
+def _do(store: Store, leases: dict[str, Lease], what: str, name: str, times: int = 1) -> object:
     match what:
         case "put":
             return store.put(name, entry(name), NOW)

@@ -4,11 +4,11 @@ import threading
 import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 from c42_proxy.errors import StoreError
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.stores.contract import Entry
+from c42_proxy.stores.contract import Entry, Lease
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.tiered import RETRY_SECONDS, TieredStore
 
@@ -26,7 +26,7 @@ class Shared(MemoryStore):
         super().__init__(1_000_000)
         self.broken: set[str] = set()
         self.asked: list[str] = []
-        self.granted: AbstractContextManager[None] | None = nullcontext()
+        self.granted: Lease | None = nullcontext()
 
     def _asked(self, use: str) -> None:
         self.asked.append(use)
@@ -49,7 +49,7 @@ class Shared(MemoryStore):
         self._asked("change_state")
         return super().change_state(name, change, lifetime)
 
-    def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # as the contract has it
+    def lease(self, event_id: str) -> Lease | None:  # noqa: ARG002  # as the contract has it
         self._asked("lease")
         return self.granted
 

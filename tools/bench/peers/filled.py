@@ -7,12 +7,12 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 from c42_proxy.app import build
 from c42_proxy.settings import Settings
-from c42_proxy.stores.contract import Entry
+from c42_proxy.stores.contract import Entry, Lease
 from c42_proxy.web.asgi import AsgiApp
 
 CACHED = int(os.environ["BENCH_CACHED"])
@@ -39,7 +39,7 @@ class EveryEvent:
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:  # noqa: ARG002  # the contract's
         return None
 
-    def lease(self, event_id: str) -> AbstractContextManager[None] | None:  # noqa: ARG002  # the contract's
+    def lease(self, event_id: str) -> Lease | None:  # noqa: ARG002  # the contract's
         return nullcontext()
 
     def close(self) -> None:
