@@ -11,8 +11,8 @@ from tools.soak.history import History
 from tools.soak.report import shown, table
 from tools.soak.run import run
 
-SEED = 59
-SECONDS = 5
+SEED = 11506
+SECONDS = 8
 
 
 @needs("nginx")
