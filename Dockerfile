@@ -54,7 +54,7 @@ CMD ["serve"]
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="c42-proxy" \
-      org.opencontainers.image.description="One Calendar42 event with its subscribers in one request, remembered for 4.2 minutes." \
+      org.opencontainers.image.description="One Calendar42 event with its subscribers in one request, cached for 4.2 minutes." \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -1,4 +1,4 @@
-"""One Calendar42 event with its subscribers in one request, remembered for 4.2 minutes."""
+"""One Calendar42 event with its subscribers in one request, cached for 4.2 minutes."""
 
 from .app import create_app
 from .version import __version__

@@ -15,14 +15,14 @@ from .stores.opening import store_name
 from .version import __version__
 
 HELP = """\b
-One Calendar42 event with its subscribers in one request, remembered for 4.2 minutes.
+One Calendar42 event with its subscribers in one request, cached for 4.2 minutes.
 
 \b
 Examples:
   c42-proxy demo                           a stand-in C42 and the proxy, to try it
   C42_API_TOKEN=... c42-proxy serve        the proxy, on http://127.0.0.1:4242/
   c42-proxy check --online                 are the settings right, and do store and C42 answer?
-  c42-proxy cache                          what is remembered, and until when
+  c42-proxy cache                          what is cached, and until when
   curl -i http://127.0.0.1:4242/events-with-subscriptions/<event_id>/
 
 The settings are environment variables, C42_API_TOKEN the only one that must be set; `c42-proxy check` lists them all.
@@ -62,8 +62,8 @@ def check(online: bool) -> None:
       c42-proxy check --online
 
     With --online, it also reads and writes the store, takes a lease in it, and asks C42 once, with the token. It leaves
-    nothing behind. Run it as the user that the proxy runs as. The exit status is 2 where a setting is wrong, and 1
-    where something does not work.
+    nothing behind except a back-off that C42 has asked for. Run it as the user that the proxy runs as. The exit status
+    is 2 if a setting is wrong, and 1 if something does not work.
     """
     settings = Settings.from_env()
     rows = settings.explained()
@@ -95,14 +95,14 @@ def cache(as_json: bool) -> None:
 
     \b
     The state of an answer:
-      fresh    a hit
-      stale    expired, but served while C42 fails
-      expired  served no more
-      ahead    served no more: a clock was set back since
+      fresh    served from the cache (a hit)
+      stale    expired; served only while C42 fails
+      too old  expired; not served any more
+      ahead    not served: the clock was set back after it was fetched
 
-    The list has the entries of this C42 and this token alone. Instants are in UTC, rounded down; bytes are those of the
-    answer. Each worker also has a memory tier of its own, which may keep an entry that the store has lost. With memory://
-    there is no store to look into: the exit status is 1. The command disturbs no worker.
+    The list has only the entries of this C42 and this token. Times are in UTC, rounded down; BYTES is the size of the
+    answer. Each worker also has a memory tier of its own, which may still have an entry that the store has lost. With
+    memory:// there is no store to list: the exit status is 1. The command disturbs no worker.
     """
     print_entries(Settings.from_env(), time.time, as_json=as_json)
 
@@ -118,7 +118,7 @@ def healthcheck() -> None:
       HEALTHCHECK CMD ["c42-proxy", "healthcheck"]
 
     The exit status is 0 if a worker answers within 2 seconds, and 1 if not. It does not ask C42, and no other setting
-    matters. Where C42_BIND is 0.0.0.0 or [::], it asks the loopback address.
+    matters. If C42_BIND is 0.0.0.0 or [::], it asks the loopback address.
     """
     click.echo(check_health(os.environ))
 

@@ -1,4 +1,4 @@
-"""`host:port`, as settings and options have it."""
+"""`host:port`, the form of settings and options."""
 
 import re
 import socket
@@ -20,6 +20,6 @@ class Address(NamedTuple):
         return cls(match[1].strip("[]"), int(match[2]))
 
     def listener(self, backlog: int | None = None) -> socket.socket:
-        """A socket that listens there. Raises OSError where that cannot be."""
+        """A socket that listens on this address. Raises OSError."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         return socket.create_server(self, family=family, backlog=backlog)

@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows which parts the proxy is made of."""
+"""The composition root: the only place that knows all parts of the proxy."""
 
 import time
 from collections.abc import Callable
@@ -32,16 +32,16 @@ from .web.responses import prepared
 from .web.routes import create_flask
 
 CALLS_AT_ONCE = 3 * FETCHES_AT_ONCE
-"""Each fetch makes two. The others are for calls that still run after their fetch has ended."""
+"""Each fetch makes two calls. The others are for calls that still run after their fetch has ended."""
 
 LATER_PAGES_AT_ONCE = FETCHES_AT_ONCE // 2
-"""For the pages after the first, of all fetches. Few lists are longer than one, and where no thread is free, a page is
-asked for when its turn comes."""
+"""Calls for the pages after the first, of all fetches together. Few lists have more than one page, and if no thread is
+free, the thread that reads the list asks for the page itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """The parts that others use: the two ways in, the operators' app, the use case, and what is counted."""
+    """The parts that others use: two entry points (ASGI and Flask), the operators' app, the use case, the metrics."""
 
     flask: Flask
     asgi: AsgiApp
@@ -52,7 +52,7 @@ class Proxy:
     _opened: ExitStack
 
     def start(self) -> None:
-        """Begin what goes on beside the requests, in this process: nothing of it survives a fork."""
+        """Start the background thread of this process. Call it after a fork, which no thread survives."""
         self._eraser.start()
 
     def close(self) -> None:
@@ -73,8 +73,8 @@ def build(
 ) -> Proxy:
     """Wire the proxy. Nothing is connected, opened or started yet.
 
-    `session` carries the calls to C42, `clock` tells the seconds since the epoch, `store` is the shared tier, and
-    `metrics` counts what happens; without them, those that the settings ask for.
+    `session` makes the calls to C42, `clock` returns the seconds since the epoch, `store` is the shared tier. By
+    default they are made from the settings.
     """
     opened = ExitStack()
     budget = settings.timeout
@@ -95,7 +95,7 @@ def build(
         tiered, clock=clock, threshold=settings.breaker_threshold, probe_seconds=2 * budget, metrics=metrics
     )
     client = C42Client(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
-    # Connections that no thread needs any more end with it.
+    # When a thread ends, connections that are no longer needed are closed.
     end_idle = partial(close_idle, session)
     calls = opened.enter_context(closing(Threads(CALLS_AT_ONCE, name="c42-call", on_idle=end_idle)))
     pages = opened.enter_context(closing(Threads(LATER_PAGES_AT_ONCE, name="c42-page", on_idle=end_idle)))
@@ -116,16 +116,16 @@ def create_app(
     store: Store | None = None,
     metrics: Metrics | None = None,
 ) -> Flask:
-    """The proxy as a Flask app, whole by itself under any WSGI server.
+    """The proxy as a Flask app, complete under any WSGI server.
 
-    Without `settings`, those of the environment (for `flask --app c42_proxy run`), whose log format holds then, too.
-    For the other arguments see `build`. Raises SettingsError.
+    Without `settings` (for `flask --app c42_proxy run`) they are read from the environment, and logging is configured
+    as they say. For the other arguments see `build`. Raises SettingsError.
     """
     if settings is None:
         settings = Settings.from_env()
         configure_logs(settings)
         settings.log_warnings()
     proxy = build(settings, session=session, clock=clock, store=store, metrics=metrics)
-    # Whatever server it is, it has forked by then.
+    # By the first request, any server has forked.
     proxy.flask.before_request(proxy.start)
     return proxy.flask

@@ -12,10 +12,10 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
         self.answered = False
-        """Whether the client has its answer. What is under way may then go on; nothing more is begun."""
+        """Whether the client has its answer. Calls under way may then go on; no further call is begun."""
 
     def remaining(self) -> float:
-        """The seconds that are left; raises TimeoutError where there are none."""
+        """The seconds that are left. Raises TimeoutError if there are none."""
         left = self._at - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -31,7 +31,7 @@ class Deadline:
         return not (self.answered or self.passed)
 
     def check_may_begin(self) -> None:
-        """Raises TimeoutError where nothing may be begun any more."""
+        """Raises TimeoutError if no call may be begun any more."""
         if not self.may_begin:
             raise TimeoutError
 
@@ -41,7 +41,7 @@ _in_force: ContextVar[Deadline] = ContextVar("deadline")
 
 @contextlib.contextmanager
 def ends_at(deadline: Deadline) -> Iterator[None]:
-    """Within this block, what the thread reads from a session of `transport.new_session` ends at `deadline`."""
+    """Within this block, reads of this thread from a session of `transport.new_session` end at `deadline`."""
     token = _in_force.set(deadline)
     try:
         yield
@@ -50,5 +50,5 @@ def ends_at(deadline: Deadline) -> Iterator[None]:
 
 
 def deadline_in_force() -> Deadline:
-    """The deadline of the block around this; LookupError where there is none."""
+    """The deadline of the `ends_at` block around the caller. Raises LookupError if there is none."""
     return _in_force.get()

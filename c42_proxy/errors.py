@@ -1,4 +1,4 @@
-"""Everything that can go wrong, in one tree, each with what it means over HTTP.
+"""The whole tree of errors, each with its HTTP status.
 
 C42ProxyError
 ├── SettingsError                the proxy does not start; exit status 2
@@ -54,7 +54,7 @@ class Problem(C42ProxyError):
     precedence: ClassVar[int]
     """If several calls of a fetch fail, the failure with the smallest number becomes the answer."""
     retry_after: int | None = None
-    """Whole seconds, rounded up (RFC 9110, section 10.2.3); None where waiting is no remedy."""
+    """Whole seconds, rounded up (RFC 9110, section 10.2.3); None if waiting does not help."""
     allows_stale: bool = True
     """Whether a stale entry may be served instead of this failure."""
 
@@ -66,7 +66,7 @@ class Problem(C42ProxyError):
 class UpstreamError(Problem):
     """C42 was asked, and gave no answer that can be used.
 
-    `upstream_status` is the status that decided it, None where none came.
+    `upstream_status` is the status of the answer that failed, None if there was no answer.
     """
 
     def __init__(self, detail: str, upstream_status: int | None = None) -> None:

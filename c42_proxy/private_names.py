@@ -1,8 +1,8 @@
-"""What we use of other libraries although they do not promise to keep it: checked at the start, dispensable.
+"""Private names of other libraries: each is checked at the start, and the proxy also works without it.
 
-Each library's private names stand in one module: `server/uvicorn_protocol.py`, `upstream/deadline_connection.py`,
-`stores/redis_connection.py` and `observability/multiprocess.py`. Such a module has a `check` that uses the names as the
-proxy will, and raises where the library has changed.
+The private names of a library are used in one module: `server/uvicorn_protocol.py`, `upstream/deadline_connection.py`,
+`stores/redis_connection.py` or `observability/multiprocess.py`. Its `check` uses the names as the proxy does, and
+raises if the library has changed.
 """
 
 import logging
@@ -17,15 +17,16 @@ log = logging.getLogger(__name__)
 
 
 def private_or_public(package: str, private: Callable[[], T], public: T, *, lost: str) -> T:
-    """What `private` checks and returns; where it raises, `public`, and a warning of what is `lost` by that.
+    """Return `private()`. If it raises, return `public` and log what is lost.
 
-    Callers keep what they get: one check and one warning a process.
+    Callers keep the result, so that a process checks and warns once.
     """
     try:
         return private()
     except Exception as exc:  # noqa: BLE001  # whatever a name that is gone, moved or changed leads to
         log.warning(
-            "%s %s under Python %s has changed inside (%s: %s), and is used in its public way: %s",
+            "%s %s (Python %s) no longer has the private names that we use (%s: %s); "
+            "using its public API instead. The effect: %s",
             *(package, version(package), platform.python_version(), type(exc).__name__, exc, lost),
         )
         return public

@@ -73,12 +73,12 @@ def _cache_url(value: str) -> str:
 
 
 def masked(url: str) -> str:
-    """A URL without what stands before its host: user and password."""
+    """A URL without user and password."""
     return re.sub(r"(?<=://)[^/]*@", "***@", url)
 
 
 class Settings(BaseModel):
-    """What the proxy runs with. Each field is the variable `C42_<FIELD>`; its description says what is allowed."""
+    """All settings. Each field is the variable `C42_<FIELD>`; its description says which values are allowed."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=True)
 
@@ -94,7 +94,7 @@ class Settings(BaseModel):
     )
     ops_bind: Annotated[str, AfterValidator(_ops_bind)] | None = Field(
         "127.0.0.1:4243",
-        description="host:port, with a port up to 65535 of its own, not 0 and not C42_BIND's, or empty for none",
+        description="host:port, with a port up to 65535, but not 0 and not C42_BIND's; empty to switch it off",
     )
     cache_url: Annotated[str, AfterValidator(_cache_url)] | None = Field(
         None,
@@ -112,7 +112,7 @@ class Settings(BaseModel):
     )
 
     warnings: tuple[str, ...] = Field((), exclude=True, repr=False)
-    """Sentences on what looks like a mistake but stops nothing."""
+    """One sentence for each likely mistake that does not stop the start."""
 
     @field_validator("ops_bind")
     @classmethod
@@ -145,7 +145,6 @@ class Settings(BaseModel):
         return settings
 
     def log_warnings(self) -> None:
-        """Once for each start of the proxy."""
         for sentence in self.warnings:
             log.warning(sentence)
 
@@ -178,13 +177,12 @@ def _allowed(field: str) -> str | None:
 
 
 def _read_token(values: dict[str, object], name: str | None) -> str | None:
-    """Put the token in the file `name` into `values`; what is wrong with the two token variables, if anything."""
+    """Read the token from the file `name` into `values`. Returns a line if a token variable is wrong, else None."""
     if name is None:
         if "api_token" in values:
             return None
         return (
-            "C42_API_TOKEN: is not set. Allowed is your C42 API token, "
-            f"or in {FILE_VARIABLE} the name of a file that holds it."
+            f"C42_API_TOKEN: is not set. Set it to your C42 API token, or set {FILE_VARIABLE} to a file with the token."
         )
     if "api_token" in values:
         return f"C42_API_TOKEN and {FILE_VARIABLE}: only one of the two may be set."

@@ -1,7 +1,7 @@
-"""Threads: for work that goes on although its client has gone, and for work that knows no time-out.
+"""Threads: for work that goes on after its client has gone, and for work that has no time-out.
 
-Where the system gives no thread, `Overloaded` is raised at once and the work is never done, unless the pool queues and
-has a thread: then the work waits.
+If the system gives no thread, `Overloaded` is raised at once and the work is never done, except in a pool that queues
+and already has a thread: there the work waits.
 """
 
 import logging
@@ -28,16 +28,16 @@ _Task = Callable[[], None]
 _Inbox = SimpleQueue[_Task | None]
 
 IDLE_SECONDS = 5.0
-"""How long a thread without work stays, for the work to come."""
+"""How long a thread without work stays."""
 
 
 class Threads(Executor):
-    """At most `limit` threads, started when they are needed. One that has nothing to do for `idle_seconds` ends.
+    """A pool of at most `limit` threads, started when they are needed. A thread idle for `idle_seconds` ends.
 
-    Work for which there is no thread waits if `queues`, else `submit` raises Overloaded. A pool that queues keeps its
-    last thread, so that queued work is done while the system gives no new one. A thread that ends idle calls `on_idle`.
+    If no thread is free, the work waits (`queues`), or `submit` raises Overloaded. A pool that queues keeps its last
+    thread, so that queued work is done even while the system gives no new one. A thread that ends idle calls `on_idle`.
 
-    Not a ThreadPoolExecutor: it keeps its threads for ever, and where it cannot start one, the work stays in its queue.
+    Not a ThreadPoolExecutor: that keeps its threads for ever, and if it cannot start one, the work stays in its queue.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Threads(Executor):
         self._on_idle = on_idle
         self._waiting: deque[_Task] = deque()
         self._idle: list[_Inbox] = []
-        """The one that was used last is used next, so that those which are not needed come to their end."""
+        """The thread that was used last is used next, so that those that are not needed end."""
         self._count = 0
         self._closed = False
         self._changed = Condition()
 
     def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Begin `work` in another thread, for the same request: its log lines and its calls carry the request's id.
+        """Begin `work` in another thread, for the same request: its log lines and calls have the request's id.
 
         Raises Overloaded.
         """
@@ -71,7 +71,7 @@ class Threads(Executor):
         return outcome
 
     def submit_both(self, work: Callable[[], R], other: Callable[[], S]) -> tuple[Future[R], Future[S]]:
-        """Begin both in threads of their own, or none of them. Raises Overloaded."""
+        """Begin both in threads of their own, or neither. Raises Overloaded."""
         (outcome, task), (other_outcome, other_task) = _task(work), _task(other)
         self._begin(task, other_task)
         return outcome, other_outcome
@@ -100,7 +100,7 @@ class Threads(Executor):
         self.close()
 
     def _make_idle(self, needed: int) -> None:
-        """Start threads until so many are idle, or the work can wait for one. Raises Overloaded."""
+        """Start threads until `needed` are idle, or the work can wait for one. Raises Overloaded."""
         while len(self._idle) < needed:
             try:
                 if self._count == self._limit:
@@ -115,7 +115,6 @@ class Threads(Executor):
             self._idle.append(inbox)
 
     def _work(self, inbox: _Inbox) -> None:
-        """What each thread does."""
         while True:
             try:
                 task = inbox.get(timeout=self._idle_seconds)
@@ -125,7 +124,7 @@ class Threads(Executor):
                 continue
             while task is not None:
                 task()
-                del task  # it holds a request, and this thread may be idle for a while
+                del task  # it refers to a request, and this thread may be idle for a while
                 task = self._next(inbox)
             if self._closed:
                 break
@@ -136,7 +135,7 @@ class Threads(Executor):
             self._changed.notify_all()
 
     def _next(self, inbox: _Inbox) -> _Task | None:
-        """Work that waits, if there is some. Else the thread of `inbox` is idle from now on."""
+        """The next queued task. If there is none, the thread of `inbox` is idle from now on."""
         with self._changed:
             if self._waiting:
                 return self._waiting.popleft()
@@ -144,7 +143,7 @@ class Threads(Executor):
             return None
 
     def _may_end(self, inbox: _Inbox) -> bool:
-        """Whether there is nothing to do for the thread of `inbox`: none gives it work from now on."""
+        """Whether the thread of `inbox` may end. If so, it gets no more work."""
         with self._changed:
             if inbox not in self._idle or (self._queues and self._count == 1):
                 return False
@@ -153,7 +152,7 @@ class Threads(Executor):
 
 
 class Timer:
-    """Begins work later, all of it in one thread: work that waits for nothing. The thread ends when nothing is due."""
+    """Begins work later, in one thread: work that must not block. The thread ends when nothing is due."""
 
     def __init__(self, *, name: str, idle_seconds: float = IDLE_SECONDS) -> None:
         self._name = name
@@ -164,7 +163,7 @@ class Timer:
         self._changed = Condition()
 
     def later(self, seconds: float, work: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Begin `work` in so many seconds, for the same request. Raises Overloaded."""
+        """Begin `work` in `seconds` seconds, for the same request. Raises Overloaded."""
         context = copy_context()
         work_of_request = partial(work, *args, **kwargs)
 
@@ -179,7 +178,7 @@ class Timer:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End the thread. What is not due yet is never begun."""
+        """End the thread. Work that is not due yet is never begun."""
         with self._changed:
             self._due.clear()
             self._is_running = False
@@ -190,7 +189,7 @@ class Timer:
             task()
 
     def _next(self) -> _Task | None:
-        """Wait for what is due next; None where nothing is due any more."""
+        """Wait for the next task that is due. None ends the thread."""
         with self._changed:
             while self._is_running:
                 left = self._due[0][0] - time.monotonic() if self._due else self._idle_seconds
@@ -202,7 +201,7 @@ class Timer:
 
 
 def start_thread(target: Callable[[], None], *, name: str) -> None:
-    """Start a thread that does not keep the process from its end. Raises Overloaded where the system gives none."""
+    """Start a daemon thread. Raises Overloaded if the system gives none."""
     try:
         Thread(target=target, name=name, daemon=True).start()
     except RuntimeError as exc:
@@ -210,7 +209,7 @@ def start_thread(target: Callable[[], None], *, name: str) -> None:
 
 
 def in_thread(work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-    """Begin `work` in a thread of its own. Nothing ends it: the caller waits as long as it likes, and no longer.
+    """Begin `work` in a thread of its own. The caller may stop waiting for the result; the thread goes on.
 
     Raises Overloaded.
     """
@@ -220,15 +219,15 @@ def in_thread(work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Fut
 
 
 def result_within(seconds: float, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """What `work` returns or raises; TimeoutError where it takes longer than `seconds`. Its thread then goes on alone.
+    """The result of `work`, or its exception. Raises TimeoutError if it takes longer than `seconds`, or Overloaded.
 
-    For what knows no time-out of its own: the resolution of a name, for one. Raises Overloaded.
+    For work that has no time-out, such as resolving a host name. After a TimeoutError, its thread goes on.
     """
     return in_thread(work, *args, **kwargs).result(seconds)
 
 
 def _task(work: Callable[[], R]) -> tuple[Future[R], _Task]:
-    """What `work` comes to, and the task that does it, for the request of the caller."""
+    """The future result of `work`, and the task that does it for the request of the caller."""
     outcome: Future[R] = Future()
     return outcome, partial(_run, outcome, copy_context(), work)
 
@@ -238,11 +237,11 @@ def _run(outcome: Future[R], context: Context, work: Callable[[], R]) -> None:
         outcome.set_result(context.run(work))
     except BaseException as exc:  # noqa: BLE001  # the thread that waits raises it
         outcome.set_exception(exc)
-        # The exception knows this frame: a cycle would leave both to the garbage collector.
+        # The exception refers to this frame: the cycle would leave both to the garbage collector.
         del outcome
 
 
 def end_at_once() -> None:
-    """End the process: Python itself would wait for its threads, which may wait for C42."""
+    """End the process. A normal exit would wait for threads, which may wait for C42."""
     logging.shutdown()
     os._exit(0)

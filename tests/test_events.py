@@ -61,7 +61,7 @@ class Process:
 
     def __init__(self, events: Events, script: Script) -> None:
         self.hit = events.hit
-        self.reply_to = events.reply_to
+        self.reply_for = events.reply_for
         self._events = events
         self._script = script
         self._flights: dict[str, Future[FlightResult]] = {}
@@ -209,7 +209,7 @@ class EventsTest(unittest.TestCase):
     def end(self, pending: Pending) -> Reply:
         wait([pending.flight], PATIENCE)
         self.assertTrue(pending.flight.done())
-        return self.process.reply_to(pending)
+        return self.process.reply_for(pending)
 
     def assert_told(self, reply: Reply, body: bytes | type[Problem], expected: str) -> None:
         """An answer with that body, or that problem, and how it came about."""
@@ -826,7 +826,7 @@ class BusyTest(EventsTest):
         waiting += [ask(FETCHES_AT_ONCE + number) for number in range(MAX_WAITING + 1)]
         wait([pending.flight for pending in waiting], PATIENCE, FIRST_COMPLETED)
         (sent_away,) = (pending for pending in waiting if pending.flight.done())
-        self.assert_told(self.process.reply_to(sent_away), Overloaded, "detail=busy")
+        self.assert_told(self.process.reply_for(sent_away), Overloaded, "detail=busy")
         self.hold(NOW - 300)
         self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
         # What is fresh in the shared tier is found nevertheless, by requests beyond all limits.

@@ -32,10 +32,10 @@ PROBE_RETRY_SECONDS = 1.0
 
 
 class _State(BaseModel):
-    """What all know of C42. The names in the store are those of version 0.1.
+    """The state that all processes share about C42. The names in the store are those of version 0.1.
 
-    Without `open` the breaker is closed. An `open` that is over stays there: the breaker is half-open.
-    `failed` are the events whose fetches failed in a row, each once, the last one last. `token_refused` stays
+    Without `open` the breaker is closed. An `open` whose end has passed stays: the breaker is half-open.
+    `failed` lists the events whose fetches failed in a row, each once, the last one last. `token_refused` stays
     until a fetch succeeds.
     """
 
@@ -49,10 +49,10 @@ class _State(BaseModel):
 
 
 class CircuitBreaker:
-    """Stands between a fetch and C42. Thread-safe.
+    """Decides whether a fetch may ask C42. Thread-safe.
 
-    Failures of `threshold` different events in a row open it (0: never). A probe may take
-    `probe_seconds`; then another one may begin.
+    Failures of `threshold` different events in a row open it (0: never). After `probe_seconds` without a result of the
+    probe, another one may begin.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class CircuitBreaker:
         self._back_off: Span | None = None
 
     def permit(self) -> float:
-        """Let one fetch begin; returns the instant of that. Raises BackingOff or CircuitOpen where it may not.
+        """Let one fetch begin, and return the present instant. Raises BackingOff or CircuitOpen if it may not.
 
-        While the breaker is half-open, the fetch that is let through is the probe.
+        While the breaker is half-open, a permitted fetch is the probe.
         """
         state = self._read()
         self._learn(state.back_off)
@@ -87,17 +87,17 @@ class CircuitBreaker:
         return self._begin_probe()
 
     def refresh_back_off(self) -> None:
-        """Learn from the store of a back-off that another process has begun."""
+        """Read from the store whether another process has begun a back-off."""
         self._learn(self._read().back_off)
 
     def check_back_off(self) -> None:
-        """Raises BackingOff while this process knows of a back-off: a fetch under way makes no further call."""
+        """Raises BackingOff while this process knows of a back-off, so that a fetch under way makes no further call."""
         now = self._clock()
         if self._back_off is not None and self._back_off.covers(now):
             raise BackingOff(self._back_off.until - now)
 
     def degraded(self) -> list[str]:
-        """What keeps this process from C42 at the moment, in a word each, by the state that `permit` goes by."""
+        """What is wrong with C42 at the moment, one word each for `/readyz`: back-off, open breaker, refused token."""
         state = self._read()
         self._learn(state.back_off)
         now = self._clock()
@@ -109,7 +109,7 @@ class CircuitBreaker:
         return [reason for reason, holds in reasons.items() if holds]
 
     def begin_back_off(self, limited: RateLimited) -> None:
-        """C42 asked one fetch to wait, so all fetches wait."""
+        """C42 has asked one fetch to wait, so nobody asks C42 until then."""
         now = self._clock()
         asked_for = Span(since=now, until=now + limited.seconds)
 
@@ -122,15 +122,16 @@ class CircuitBreaker:
         self._learn(self._change(longest).back_off)
 
     def note_success(self) -> None:
-        """C42 answered with an event, or that there is none: the breaker closes."""
+        """A fetch ended in an event or in a 404: close the breaker."""
         state = self._read()
         if state != _State(back_off=state.back_off):
             self._change(lambda state: _State(back_off=state.back_off))
 
     def note_failure(self, event_id: str, error: UpstreamError | NotAsked, permitted_at: float) -> None:
-        """A fetch failed, or was broken off. It counts only where C42 is down, and not where C42 answers no.
+        """A fetch failed, or was broken off.
 
-        `permitted_at` is what `permit` returned for this fetch.
+        It counts if C42 was unavailable or timed out; not if C42 answered with a refusal, a 429 or something invalid.
+        `permitted_at` is the instant that `permit` returned for this fetch.
         """
         counts = self._threshold > 0 and isinstance(error, UpstreamUnavailable | UpstreamTimeout)
         refused = isinstance(error, TokenRefused)
@@ -141,10 +142,11 @@ class CircuitBreaker:
                 state = _with(state, token_refused=True)
             was_open = state.open if state.open and state.open.is_believable(now) else None
             if was_open is not None and permitted_at < was_open.until:
-                # The fetch began before the breaker opened, so it is no probe, and its failure is no news.
+                # The fetch began before the breaker opened: it is not the probe, and its failure proves nothing new.
                 return state
             if not counts or (was_open is not None and event_id in state.failed[-1:]):
-                # The event that failed last has failed again. That is no news, so only the probe ends.
+                # The failure does not count, or the probe was for the event that failed last, which proves nothing
+                # about C42 as a whole: only the probe ends.
                 return _with(state, probe=None)
             failed = (*(other for other in state.failed if other != event_id), event_id)
             opens = was_open is not None or len(failed) >= self._threshold
@@ -160,7 +162,7 @@ class CircuitBreaker:
             self._change(count)
 
     def _learn(self, back_off: Span | None) -> None:
-        """Keep to the longest back-off that this process knows, also when the store has lost it."""
+        """Keep the longest back-off that this process knows, so that it holds even if the store loses it."""
         now = self._clock()
         known = self._back_off
         longer = known is None or not known.covers(now) or (back_off is not None and back_off.until > known.until)
@@ -169,7 +171,7 @@ class CircuitBreaker:
             self._metrics.back_off_until.set(back_off.until)
 
     def _begin_probe(self) -> float:
-        """The instant at which the probe begins. Raises CircuitOpen where another fetch probes, or has just failed."""
+        """Begin the probe; returns the present instant. Raises CircuitOpen if another fetch probes or just failed."""
         now = self._clock()
         mine = Span(since=now, until=now + self._probe_seconds)
 
@@ -203,5 +205,5 @@ def _with(state: _State, **changes: object) -> _State:
 
 
 def _parsed(text: str | None) -> _State:
-    """The state in a text from the store; a text that is not ours says nothing."""
+    """The state in a text from the store; the empty state if the text is not ours."""
     return parsed(_State, text) or _State()

@@ -1,4 +1,4 @@
-"""How long an entry may be reused: rules on the instants that are passed in, and nothing else."""
+"""How long an entry may be reused: pure rules on the instants that are passed in."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,11 +12,11 @@ class Age(StrEnum):
     FRESH = "fresh"
     """It is served without asking C42."""
     STALE = "stale"
-    """It is served only where C42 cannot be asked, or fails."""
-    EXPIRED = "expired"
-    """It is served no more."""
+    """It has expired, and is served only if C42 cannot be asked, or fails."""
+    TOO_OLD = "too old"
+    """It has expired, and is not served any more."""
     AHEAD = "ahead"
-    """It comes from the future: a clock was set back since, and nobody knows its age. It is served no more."""
+    """Not served: the clock was set back after it was fetched, so its age is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Freshness:
     def stale_until(self, status: int, fetched_at: float) -> float | None:
         """The instant from which an entry is no longer served stale; None for an entry that never is.
 
-        A 404 never is: where C42 fails, it might hide an event that is there by now.
+        A 404 never is: while C42 fails, it might hide an event that exists by now.
         """
         if status != 200 or self.stale_if_error == 0:
             return None
@@ -43,15 +43,14 @@ class Freshness:
         """Whether an entry is served without asking C42. Reading does not prolong that."""
         return now < entry.fetched_at + self.ttl and not is_ahead(entry.fetched_at, now)
 
-    def replaces_failure(self, entry: Entry, now: float) -> bool:
-        """Whether an entry is served where C42 cannot be asked, or fails."""
+    def may_replace_failure(self, entry: Entry, now: float) -> bool:
+        """Whether an entry may be served if C42 cannot be asked, or fails."""
         return entry.status == 200 and self.age(entry.status, entry.fetched_at, now) in {Age.FRESH, Age.STALE}
 
     def age(self, status: int, fetched_at: float, now: float) -> Age:
-        """What may be done with an entry of this `status` and `fetched_at`."""
         if is_ahead(fetched_at, now):
             return Age.AHEAD
         if now < self.expiry(fetched_at):
             return Age.FRESH
         stale_until = self.stale_until(status, fetched_at)
-        return Age.STALE if stale_until is not None and now < stale_until else Age.EXPIRED
+        return Age.STALE if stale_until is not None and now < stale_until else Age.TOO_OLD

@@ -1,4 +1,4 @@
-"""The lease of an event: over all processes that share the store, one fetches at a time. The others try again."""
+"""The lease of an event: of all processes that share the store, one fetches at a time. The others try again."""
 
 import time
 
@@ -8,13 +8,13 @@ MAX_POLL_SECONDS = 0.1
 PAUSE_OF_ATTEMPT = 4
 """The pause after a slow attempt is this many times as long as the attempt."""
 SLOW_POLL_SECONDS = 0.5
-"""But no pause is longer than this."""
+"""The longest pause after a slow attempt."""
 
 
 class Attempts:
     """When to try again to get a lease that somebody else has: after pauses that grow, for `patience` seconds.
 
-    Neither a byte-range lock nor a key of Redis tells those who wait when it is free.
+    It polls, because neither a byte-range lock nor a key of Redis notifies those who wait for it.
     """
 
     def __init__(self, *, patience: float) -> None:
@@ -22,7 +22,7 @@ class Attempts:
         self._pause = POLL_SECONDS
 
     def pause_after(self, seconds: float) -> float | None:
-        """How long to wait after an attempt that took so many seconds; None where it was the last one."""
+        """How long to wait after an attempt that took `seconds`; None if it was the last one."""
         if time.monotonic() >= self._give_up:
             return None
         # A store that is far away or busy is asked less often.

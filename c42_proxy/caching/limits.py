@@ -16,9 +16,9 @@ Work = Callable[[], object]
 
 
 class ConcurrencyLimit:
-    """A bounded number of fetches at a time, each in a thread, and a bounded number of misses that wait, without one.
+    """At most `at_once` fetches at a time, each in a thread. At most `waiting` misses wait for a slot, without one.
 
-    `timer` ends the waiting.
+    `timer` calls `too_late` when a wait has lasted too long.
     """
 
     def __init__(
@@ -30,22 +30,21 @@ class ConcurrencyLimit:
         self._free = at_once
         self._threads = Threads(at_once, name="c42-fetch")
         self._queue: dict[object, tuple[Work, Work]] = {}
-        """In the order in which they came."""
         self._lock = Lock()
 
     def admit(self) -> None:
-        """Count one more miss, until it is over (`leave`). Raises Overloaded where too many are under way."""
+        """Count one more miss, until `leave`. Raises Overloaded if too many are under way."""
         if not self._misses.acquire(blocking=False):
             raise Overloaded
 
     def leave(self) -> None:
-        """A miss that was admitted is over."""
+        """An admitted miss has ended."""
         self._misses.release()
 
     def begin(self, work: Work, too_late: Work, *, patience: float) -> None:
         """Begin `work` in a thread as soon as there is a slot, or `too_late` after `patience` seconds without one.
 
-        Neither may raise; `too_late` may not wait for anything. Raises Overloaded where there is no thread.
+        Neither may raise; `too_late` must not block. Raises Overloaded if the system gives no thread.
         """
         with self._lock:
             if self._free:
@@ -63,7 +62,7 @@ class ConcurrencyLimit:
         self._threads.close()
 
     def _use_slot(self, work: Work) -> None:
-        """What a thread does while it has a slot: `work`, then whatever waits in the queue."""
+        """Do `work`, then the queued work, one after the other, until the queue is empty."""
         next_work: Work | None = work
         while next_work is not None:
             with self._metrics.fetches_in_flight.track_inprogress():
@@ -73,7 +72,7 @@ class ConcurrencyLimit:
     def _next(self) -> Work | None:
         with self._lock:
             for ticket in self._queue:
-                return self._leave_queue(ticket)[0]
+                return self._dequeue(ticket)[0]
             self._free += 1
             return None
 
@@ -81,9 +80,9 @@ class ConcurrencyLimit:
         with self._lock:
             if ticket not in self._queue:
                 return
-            _, too_late = self._leave_queue(ticket)
+            _, too_late = self._dequeue(ticket)
         too_late()
 
-    def _leave_queue(self, ticket: object) -> tuple[Work, Work]:
+    def _dequeue(self, ticket: object) -> tuple[Work, Work]:
         self._metrics.fetches_waiting.dec()
         return self._queue.pop(ticket)

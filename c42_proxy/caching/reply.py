@@ -1,4 +1,4 @@
-"""What the use case comes to: a hit, a fetched answer, a stale one, or a failure."""
+"""The replies of the use case: a hit, a fetched answer, a stale one, or a failure."""
 
 import math
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ class Forward(Enum):
 
     @classmethod
     def because_of(cls, cached: Entry | None) -> "Forward":
-        """The reason, from the entry that was not fresh or not there."""
+        """The reason: `cached` is the entry that was not fresh, None if there was none."""
         return cls.URI_MISS if cached is None else cls.STALE
 
 
 @dataclass(frozen=True, slots=True)
 class FlightResult:
-    """What one flight came to, for all who waited for it.
+    """The result of one flight, for all requests that waited for it.
 
-    `cached` is the entry that was there before. `forward` is None where C42 was not asked, or was asked only in
-    part. `elsewhere` means that another process asked it. `upstream_seconds` is how long C42 took.
+    `cached` is the entry from before the flight. `forward` is None if C42 was not asked, or the fetch was broken off
+    (NotAsked). `elsewhere` means that another process asked C42. `upstream_seconds` is how long C42 took.
     """
 
     result: Entry | Problem
@@ -43,8 +43,8 @@ class FlightResult:
 class Asked:
     """How C42 was asked for a reply.
 
-    `forward` is None where it was not asked; `collapsed` means that another request asked; `upstream_status` is the
-    status of the call that decided. `upstream_seconds` is how long C42 took, None for those who only waited.
+    `forward` is None if it was not asked; `collapsed` means that another request asked; `upstream_status` is the
+    status of the call that decided. `upstream_seconds` is how long C42 took, None for requests that only waited.
     """
 
     forward: Forward | None
@@ -55,7 +55,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A fresh entry. Anybody may reuse it until `expiry`, which is `ttl` seconds away, rounded down."""
+    """A fresh entry. Every cache may reuse it until `expiry`, which is `ttl` seconds away, rounded down."""
 
     entry: Entry
     expiry: float
@@ -65,14 +65,14 @@ class Hit:
 
     @classmethod
     def of(cls, entry: Entry, freshness: Freshness, now: float) -> "Hit":
-        """The hit for a fresh entry, as of the instant `now`."""
+        """The hit for a fresh entry at the instant `now`."""
         expiry = freshness.expiry(entry.fetched_at)
         return cls(entry, expiry, math.floor(expiry - now))
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A new answer of C42. Anybody may reuse it until `expiry`; None where it came too late for that."""
+    """A new answer of C42. Every cache may reuse it until `expiry`; None if it arrived after its expiry."""
 
     entry: Entry
     expiry: float | None
@@ -118,18 +118,18 @@ class Failed:
 Reply = Hit | Fetched | StaleIfError | Failed
 
 
-def reply_of(flown: FlightResult, *, leads: bool, freshness: Freshness, now: float) -> Reply:
-    """The reply to one of the requests that waited for a flight; `leads` is for the request that began it."""
-    collapsed = flown.elsewhere or (flown.forward is not None and not leads)
-    asked = Asked(flown.forward, collapsed, flown.upstream_status, None if collapsed else flown.upstream_seconds)
-    result, cached = flown.result, flown.cached
+def reply_of(landed: FlightResult, *, leads: bool, freshness: Freshness, now: float) -> Reply:
+    """The reply to one of the requests that waited for a flight; `leads` is true for the request that began it."""
+    collapsed = landed.elsewhere or (landed.forward is not None and not leads)
+    asked = Asked(landed.forward, collapsed, landed.upstream_status, None if collapsed else landed.upstream_seconds)
+    result, cached = landed.result, landed.cached
     if isinstance(result, Problem):
-        if cached is not None and result.allows_stale and freshness.replaces_failure(cached, now):
+        if cached is not None and result.allows_stale and freshness.may_replace_failure(cached, now):
             return StaleIfError(cached, math.floor(freshness.expiry(cached.fetched_at) - now), asked)
         return Failed(result, asked)
     if not freshness.is_fresh(result, now):
         return Fetched(result, None, stored=False, asked=asked)
-    if flown.forward is None:
+    if landed.forward is None:
         return Hit.of(result, freshness, now)
-    stored = flown.stored and not collapsed
+    stored = landed.stored and not collapsed
     return Fetched(result, freshness.expiry(result.fetched_at), stored, asked)

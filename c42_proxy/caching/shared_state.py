@@ -1,4 +1,4 @@
-"""What processes leave each other in the store: small texts, each for a span of time."""
+"""Shared state: short texts that processes leave for each other in the store, each for a span of time."""
 
 from collections.abc import Callable
 from typing import Literal, TypeVar
@@ -10,8 +10,8 @@ from ..stores.contract import Entry, SharedStates, is_ahead
 
 MAX_SECONDS = 3600.0
 ROUNDING = 0.001
-FAILURE_SECONDS = 1.0
-"""How long a failure of an event may be repeated to others who ask for it, instead of asking C42 again."""
+LEFT_SECONDS = 1.0
+"""How long a failure, or an answer that was not stored, is left for others."""
 
 N = TypeVar("N", bound=BaseModel)
 
@@ -33,23 +33,23 @@ class Span(BaseModel):
 
 
 def parsed(model: type[N], text: str | None) -> N | None:
-    """What a text from the store says; None where there is none, or it is none of ours."""
+    """A text from the store as `model`; None if there is none, or if it is not one of ours."""
     try:
         return None if text is None else model.model_validate_json(text)
     except ValidationError:
         return None
 
 
-class EventState:
-    """What a fetch leaves for other processes that wait for the same event: its failure, or an answer not stored."""
+class FetchOutcomes:
+    """A fetch leaves its failure, or an answer that was not stored, for other processes that wait for the event."""
 
     def __init__(self, store: SharedStates, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
 
     def leave_failure(self, event_id: str, error: UpstreamError) -> None:
-        """Let other processes repeat a failure for `FAILURE_SECONDS`."""
-        if isinstance(error, RateLimited) and error.seconds >= FAILURE_SECONDS:
+        """Let other processes repeat a failure for `LEFT_SECONDS`."""
+        if isinstance(error, RateLimited) and error.seconds >= LEFT_SECONDS:
             return  # the back-off says it, for all events
         failure = _Failure(
             span=self._span(),
@@ -61,7 +61,7 @@ class EventState:
         self._leave(f"failure:{event_id}", failure)
 
     def failure(self, event_id: str) -> RepeatedFailure | None:
-        """How the event failed a moment ago, if it did."""
+        """The failure of the event that a fetch has left, if there is one."""
         failure = parsed(_Failure, self._store.read_state(f"failure:{event_id}"))
         if failure is None or not failure.span.covers(self._clock()):
             return None
@@ -70,14 +70,14 @@ class EventState:
         )
 
     def leave_answer(self, event_id: str, entry: Entry) -> None:
-        """Let other processes that wait take an answer that is not in the store."""
+        """Let other processes that wait take an answer that was not stored as an entry."""
         handover = _Handover(
             span=self._span(), status=entry.status, body=entry.body.decode(), fetched_at=entry.fetched_at
         )
         self._leave(f"handover:{event_id}", handover)
 
     def answer(self, event_id: str) -> Entry | None:
-        """An answer of a moment ago that is not in the store, if there is one."""
+        """The answer that a fetch has left without storing it as an entry, if there is one."""
         handover = parsed(_Handover, self._store.read_state(f"handover:{event_id}"))
         if handover is None or not handover.span.covers(self._clock()):
             return None
@@ -85,10 +85,10 @@ class EventState:
 
     def _span(self) -> Span:
         now = self._clock()
-        return Span(since=now, until=now + FAILURE_SECONDS)
+        return Span(since=now, until=now + LEFT_SECONDS)
 
     def _leave(self, name: str, left: BaseModel) -> None:
-        self._store.change_state(name, lambda _before: left.model_dump_json(by_alias=True), FAILURE_SECONDS)
+        self._store.change_state(name, lambda _before: left.model_dump_json(by_alias=True), LEFT_SECONDS)
 
 
 class _Failure(BaseModel):

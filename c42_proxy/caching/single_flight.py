@@ -8,14 +8,14 @@ R = TypeVar("R")
 
 
 class SingleFlight(Generic[R]):
-    """The flights under way, one for each event. Whoever leads a flight must `land` or `crash` it. Thread-safe."""
+    """The flights under way, one for each event. The leader of a flight must `land` or `crash` it. Thread-safe."""
 
     def __init__(self) -> None:
         self._flights: dict[str, Future[R]] = {}
         self._lock = Lock()
 
     def join(self, event_id: str) -> tuple[Future[R], bool]:
-        """The flight of an event, and whether the caller leads it: there was none."""
+        """The flight of an event, and whether the caller leads it, because there was none."""
         with self._lock:
             flight = self._flights.get(event_id)
             if flight is not None:

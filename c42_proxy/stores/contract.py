@@ -1,4 +1,4 @@
-"""What the stores hold, and the contract that all of them keep."""
+"""The entries that stores keep, and the contract of all stores."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 STORE_SECONDS = 0.25
-"""How long an operation on a store may take before it counts as failed."""
+"""How long Redis may take to connect, and for each command. SQLite has `FILE_SECONDS`."""
 
 Lease = AbstractContextManager[object]
 """The right to fetch an event, for as long as its `with` block lasts."""
@@ -16,17 +16,20 @@ CLOCK_SKEW = 1.0
 
 
 def is_ahead(instant: float, now: float) -> bool:
-    """Whether an instant lies so far ahead that it was noted before a clock was set back: it says nothing then."""
+    """Whether an instant is further in the future than clocks may differ.
+
+    It was then written before the clock was set back, and is ignored.
+    """
     return instant > now + CLOCK_SKEW
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A cached entry: what C42 said of one event. A combined answer, or (404) that there is no such event.
+    """A cached entry: the combined answer for one event, or (404) that there is no such event.
 
-    `body` is the answer as it is sent, empty for a 404. `fetched_at` is the instant, in seconds since the epoch,
-    at which we began to ask: from it alone follows until when the entry is fresh. `prepared` is the head and the body
-    of the response for as long as the entry is fresh, where the memory tier keeps them (see `MemoryStore`).
+    `body` is the answer as it is sent, empty for a 404. `fetched_at` is the instant, in seconds since the epoch, at
+    which we began to ask C42; it alone determines until when the entry is fresh. `prepared` is the head and the body of
+    the response for a fresh entry, if the memory tier has prepared them (see `MemoryStore`).
     """
 
     status: Literal[200, 404]
@@ -35,13 +38,16 @@ class Entry:
     prepared: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
 
     def is_newer_than(self, other: "Entry", now: float) -> bool:
-        """Whether `other` may not replace this one: it was fetched later, by a clock that can be believed."""
+        """Whether this entry was fetched later than `other`, so that `other` must not replace it.
+
+        False if this one's `fetched_at` lies in the future.
+        """
         return other.fetched_at < self.fetched_at and not is_ahead(self.fetched_at, now)
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An entry as a list shows it: without its body, which has `size` bytes."""
+    """An entry in a list: without its body, which has `size` bytes."""
 
     event_id: str
     status: Literal[200, 404]
@@ -50,16 +56,16 @@ class Listed:
 
 
 class SharedStates(Protocol):
-    """Short texts, each with a name, that all who share a store see."""
+    """Short texts, each with a name, that all processes on one store share."""
 
     def read_state(self, name: str) -> str | None:
-        """The text of that name; None where there is none."""
+        """The text of that name; None if there is none."""
         ...
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
-        """Replace a text by what `change` makes of it, with no other change in between; None removes it.
+        """Atomically replace a text by `change(text)`; None removes it. Returns the new text.
 
-        `change` may be called more than once. The text may be forgotten after `lifetime` seconds. Returns the new one.
+        `change` may be called more than once. The text may be forgotten after `lifetime` seconds.
         """
         ...
 
@@ -67,42 +73,43 @@ class SharedStates(Protocol):
 class Store(SharedStates, Protocol):
     """A place that several threads, processes or hosts may share.
 
-    It may forget anything at any time, and what it gives back may be anybody's: each reader checks it. A method that
-    fails raises StoreError, within `STORE_SECONDS`, or within a time of its own where a disk has its say.
+    It may forget anything at any time, and what it returns may have been written by anybody: each reader checks it. A
+    method that fails raises StoreError within a bounded time (`STORE_SECONDS` for each wait on the network; a store on
+    disk has its own bound).
     """
 
     def get(self, event_id: str) -> Entry | None:
-        """The entry of an event, fresh or not; None where there is none, or nothing that is one."""
+        """The entry of an event, fresh or not; None if there is none, or nothing valid."""
         ...
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
-        """Keep `entry`, unless a newer one is there (see `Entry.is_newer_than`); whether it is kept."""
+        """Keep `entry`, unless the store has a newer one (see `Entry.is_newer_than`). Returns whether it is kept."""
         ...
 
     def lease(self, event_id: str) -> Lease | None:
-        """The right to fetch an event, until it is left or its holder dies; None while another holder has it."""
+        """The right to fetch an event, until the `with` block ends or its holder dies; None while another has it."""
         ...
 
     def erase(self, now: float) -> bool:
-        """Erase what nobody may be given any more at the instant `now`: it is in no file and no memory then.
+        """Erase the entries that may no longer be served at `now`, so that their bytes are in no file and no memory.
 
-        That is what is older than the store's lifetime, or was written before a clock was set back, of any namespace.
-        False where it has to be tried again in a moment, because somebody else is reading.
+        These are entries, of any namespace, that are older than the store's lifetime or that were written before a
+        clock was set back. Texts are erased likewise. False: try again soon, because somebody else is reading.
         """
         ...
 
     def close(self) -> None:
-        """Close the connections and end the threads that this process has here. Another use would open them again."""
+        """Close this process's connections and end its threads. The next use opens them again."""
         ...
 
 
 class SharedStore(Store, Protocol):
-    """A store outside this process, which can be looked into as a whole."""
+    """A store outside this process, whose entries can be listed."""
 
     def listed(self) -> Iterator[Listed]:
         """All entries, fresh or not, the newest first.
 
-        It only reads: it creates nothing, mends nothing, and delays no other process. It keeps no bodies in memory. An
-        entry that is replaced meanwhile may be missing. Raises StoreError, at any point of the iteration.
+        It only reads: it creates nothing, repairs nothing, and delays no other process. It keeps no bodies in memory.
+        An entry that is replaced meanwhile may be missing. Raises StoreError, at any point of the iteration.
         """
         ...

@@ -1,4 +1,4 @@
-"""Erasure: what nobody may be given any more is gone within a minute, also where nobody asks for anything."""
+"""Erasure: entries that may no longer be served are erased within a minute, also if no client asks for anything."""
 
 import logging
 from collections.abc import Callable
@@ -9,15 +9,16 @@ from .forks import after_fork
 log = logging.getLogger(__name__)
 
 ERASE_SECONDS = 20.0
-"""A third of the minute: with `READ_STATE_SECONDS`, and a few attempts that fail, it is still within it."""
+"""With `READ_STATE_SECONDS` (30 s) that makes 50 s, which leaves 10 s of the minute for attempts that fail."""
 
 RETRY_SECONDS = 2.0
+"""The pause after an attempt that failed, or that a reader has kept from ending."""
 
 
 class Eraser:
-    """Calls `erase` again and again, in a thread of its own, from `start` to `close`.
+    """Calls `erase` every `ERASE_SECONDS` in a thread, from `start` to `close`.
 
-    `erase` says whether all is done; else it is called again soon.
+    If `erase` returns False or raises, it is called again after `RETRY_SECONDS`.
     """
 
     def __init__(self, erase: Callable[[], bool]) -> None:
@@ -26,42 +27,42 @@ class Eraser:
         after_fork(self._forget)
 
     def _forget(self) -> None:
-        """In a child, the thread is not here."""
+        """Called in a forked child, in which the thread does not run."""
         self._lock = Lock()
-        self._over = Event()
+        self._closing = Event()
         self._thread: Thread | None = None
 
     def start(self) -> None:
-        """Begin, unless this process has begun already. Where the system gives no thread, another call may get one."""
+        """Start the thread, if it does not run yet. If the system gives none, a later call tries again."""
         if self._thread is not None:
             return
         with self._lock:
             if self._thread is None:
-                thread = Thread(target=self._run, args=(self._over,), name="c42-erase", daemon=True)
+                thread = Thread(target=self._run, args=(self._closing,), name="c42-erase", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:
-                    log.warning("no thread can be started now: what is over is erased later")
+                    log.warning("no thread can be started: old entries will be erased later")
                     return
                 self._thread = thread
 
     def close(self) -> None:
         """End the thread."""
         with self._lock:
-            self._over.set()
+            self._closing.set()
             if self._thread is not None:
                 self._thread.join()
 
     def step(self) -> float:
-        """Erase once; the seconds until the next time."""
+        """Erase once. Returns the seconds until the next time."""
         try:
             return ERASE_SECONDS if self._erase() else RETRY_SECONDS
         except Exception:
-            # Whatever it is, what is over must not stay for ever.
-            log.exception("what is over could not be erased: it is tried again")
-            return ERASE_SECONDS
+            # Even a bug must not keep old entries for ever.
+            log.exception("old entries could not be erased; trying again in %g s", RETRY_SECONDS)
+            return RETRY_SECONDS
 
-    def _run(self, over: Event) -> None:
-        # Nobody waits for the interval but `close`, which ends it.
-        while not over.wait(self.step()):
+    def _run(self, closing: Event) -> None:
+        # The pause between two rounds; `close` cuts it short.
+        while not closing.wait(self.step()):
             pass

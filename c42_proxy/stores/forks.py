@@ -1,4 +1,4 @@
-"""What a process inherits from the one that forked it: connections and locks that are not its own."""
+"""After a fork, a child must not use its parent's connections and locks."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from weakref import WeakMethod
 
 
 def after_fork(forget: Callable[[], None]) -> None:
-    """Call the bound method `forget` in each child of this process, before any other thread of it can run."""
+    """Call the bound method `forget` in each forked child of this process, before the child starts a thread."""
     reference = WeakMethod(forget)
 
     def in_child() -> None:

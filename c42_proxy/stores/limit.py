@@ -1,4 +1,7 @@
-"""How many threads of a process use a store at once. Waiting for the others is no failure of the store."""
+"""How many threads of a process use a store at once.
+
+Waiting for others is no failure as long as operations end and it lasts no longer than `QUEUE_SECONDS`.
+"""
 
 import time
 from collections import deque
@@ -10,17 +13,17 @@ from ..errors import StoreError
 from .contract import STORE_SECONDS
 
 QUEUE_SECONDS = 2.0
-"""How long a thread may wait for its operation to begin, in a burst."""
+"""How long a thread may queue for a slot."""
 
 
 class StoreLimit:
     """Lets `at_once` threads use a store at a time, each for an operation of `seconds` at most.
 
-    First come, first served: with a semaphore, whoever comes at the right moment goes before those who wait, and behind
-    a store that is far away some of them would wait for seconds.
+    First come, first served: with a semaphore, a thread that comes at the right moment goes before those that wait, and
+    with a store that is far away, some would wait for seconds.
 
-    Fail fast: waiters raise StoreError as soon as an operation ahead of them fails, or none of them ends. So a hundred
-    threads behind a store that hangs fail soon, and not one after the other.
+    Fail fast: waiters raise StoreError as soon as an operation that ran while they waited has failed, or if none ends
+    within `seconds`. So a hundred threads that wait for a hanging store fail soon, and not one after the other.
     """
 
     def __init__(self, at_once: int, seconds: float = STORE_SECONDS) -> None:
@@ -33,7 +36,7 @@ class StoreLimit:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Wait for a slot. Raises StoreError; a StoreError raised within counts as a failure of the store."""
+        """Wait for a slot. Raises StoreError. A StoreError raised in the block counts as a failure of the store."""
         seen = self._failures
         self._acquire()
         try:
@@ -45,7 +48,7 @@ class StoreLimit:
             self._failures += 1
             raise
         finally:
-            # Whoever is next may take a moment to wake up.
+            # The next thread may take a moment to wake up.
             self._progress = time.monotonic()
             self._release()
 
@@ -54,7 +57,7 @@ class StoreLimit:
             if self._free:
                 self._free -= 1
                 return
-            # It is locked until a slot is handed over.
+            # This lock stays locked until a slot is handed over.
             mine = Lock()
             mine.acquire()
             self._waiting.append(mine)

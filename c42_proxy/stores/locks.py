@@ -10,18 +10,18 @@ from .forks import after_fork
 
 
 class FileLocks:
-    """As many locks as there are numbers from 0 to 2**62, all in one file of their own (fcntl(2), byte ranges).
+    """Locks with numbers from 0 to 2**62, all in one lock file (fcntl(2), byte ranges).
 
-    Such a lock belongs to the process. It keeps no other thread of the process out, and it is gone as soon as the
-    process closes *any* descriptor of the file. So a process opens the file once, never closes it, and keeps its own
-    account of what it holds.
+    Such a lock belongs to the process: it does not exclude other threads of the process, and the process loses it as
+    soon as it closes *any* descriptor of the file. So a process opens the file once, never closes it, and keeps its own
+    list of the locks that it holds.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def take(self, number: int) -> ExitStack | None:
-        """The lock, or None while anybody else has it. Never waits. Raises OSError."""
+        """The lock, or None while another thread or process has it. Never waits. Raises OSError."""
         with _open_files.mutex:
             file = _open_files.of(self._path)
             if number in file.held:
@@ -29,7 +29,7 @@ class FileLocks:
             try:
                 fcntl.lockf(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
             except (BlockingIOError, PermissionError):
-                # POSIX allows both answers: another process has it.
+                # Another process has it: POSIX allows both errors.
                 return None
             file.held.add(number)
             lock = ExitStack()
@@ -51,18 +51,22 @@ class _OpenFiles:
         after_fork(self._forget)
 
     def _forget(self) -> None:
-        # The descriptors that a child inherits stay open: its parent's locks are not touched by that, nor are its own.
+        # A child keeps the inherited descriptors open: closing one would drop the child's own locks.
         self.mutex = Lock()
         self._files: dict[tuple[int, int], _OpenFile] = {}
 
     def of(self, path: Path) -> _OpenFile:
-        """The file that has this name now: where somebody removed it, a new one, as everybody else will find it."""
+        """The file that has this name now.
+
+        If it was removed, a new one is made, and every other process finds that one, too.
+        """
         try:
             return self._files[_identity(os.stat(path))]
         except (FileNotFoundError, KeyError):
             make_folder(path.parent)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            # Where it was opened already, under a name that came just now, this descriptor must not be closed either.
+            # If this file is already open here (it just got this name), do not close the new descriptor: that would
+            # drop the locks.
             return self._files.setdefault(_identity(os.fstat(descriptor)), _OpenFile(descriptor))
 
 
@@ -76,7 +80,7 @@ def _give_back(file: _OpenFile, number: int) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, each for this user alone; one that is there already is left as it is."""
+    """Make a folder and its parents, each for this user alone. Folders that exist are left as they are."""
     if path.is_dir():
         return
     make_folder(path.parent)

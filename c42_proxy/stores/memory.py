@@ -1,4 +1,4 @@
-"""A store in the memory of this process, bounded in bytes: the least recently used goes first."""
+"""A store in the memory of this process, bounded in bytes: the least recently used entry is dropped first."""
 
 import math
 import time
@@ -13,15 +13,15 @@ from ..observability.metrics import Metrics
 from .contract import Entry, Lease, is_ahead
 
 ENTRY_OVERHEAD = 1024
-"""Bytes of Python objects around one body, and what is prepared for hits: `tests/stores/test_memory.py` measures it."""
+"""Bytes of Python objects around one body, and of its prepared head: `tests/stores/test_memory.py` measures it."""
 
 MAX_STATES_LENGTH = 4_194_304
 
 ERASED_AT_ONCE = 1000
-"""Entries that are looked at in one go: hits wait for that long."""
+"""Entries checked while holding the lock; hits wait for it."""
 
 Prepare = Callable[[str, Entry], tuple[bytes, bytes]]
-"""Makes head and body of the response for a fresh entry."""
+"""Makes the head and the body of the response for a fresh entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class _State:
 class MemoryStore:
     """Thread-safe. An entry counts as its body and `ENTRY_OVERHEAD`; one larger than `max_bytes` is not kept.
 
-    With `prepare`, an entry is kept with what that makes of it: hits need nothing but to send it. What is older than
-    `lifetime` seconds is erased. `clock` tells the seconds since the epoch.
+    With `prepare`, the prepared response is kept with the entry; a hit only sends it. Entries older than `lifetime`
+    seconds are erased. `clock` returns the seconds since the epoch.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class MemoryStore:
             return text
 
     def lease(self, event_id: str) -> Lease | None:  # noqa: ARG002  # as the contract has it
-        """Always granted: within a process there is one fetch an event already."""
+        """Always granted: single-flight already allows one fetch per event in a process."""
         return nullcontext()
 
     def erase(self, now: float) -> bool:
@@ -97,13 +97,13 @@ class MemoryStore:
         for start in range(0, len(event_ids), ERASED_AT_ONCE):
             with self._lock:
                 for event_id in event_ids[start : start + ERASED_AT_ONCE]:
-                    # Not by the cache's own `get`: to look at an entry is not to use it.
+                    # Not with `get`: that would mark the entry as recently used.
                     entry = Cache.__getitem__(self._entries, event_id) if event_id in self._entries else None
-                    if entry is not None and _is_over(entry.fetched_at, self._lifetime, now):
+                    if entry is not None and _is_too_old(entry.fetched_at, self._lifetime, now):
                         del self._entries[event_id]
         with self._lock:
             self._measure()
-            for name in [name for name in self._states if self._is_over(name, now)]:
+            for name in [name for name in self._states if self._is_state_too_old(name, now)]:
                 del self._states[name]
         return True
 
@@ -114,9 +114,9 @@ class MemoryStore:
         state = self._states.get(name)
         return None if state is None else state.text
 
-    def _is_over(self, name: str, now: float) -> bool:
+    def _is_state_too_old(self, name: str, now: float) -> bool:
         state = Cache.__getitem__(self._states, name)
-        return _is_over(state.since, state.lifetime, now)
+        return _is_too_old(state.since, state.lifetime, now)
 
     def _measure(self) -> None:
         if self._metrics is not None:
@@ -124,7 +124,7 @@ class MemoryStore:
             self._metrics.memory_bytes.set(self._entries.currsize)
 
 
-def _is_over(since: float, lifetime: float, now: float) -> bool:
+def _is_too_old(since: float, lifetime: float, now: float) -> bool:
     return now >= since + lifetime or is_ahead(since, now)
 
 

@@ -1,4 +1,4 @@
-"""From the settings to the shared store that they ask for."""
+"""Opens the shared store that the settings ask for."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ SQLITE = "sqlite:///"
 
 
 def open_shared(settings: Settings, clock: Callable[[], float]) -> SharedStore | None:
-    """The store of `C42_CACHE_URL` as it is, with its failures; None where nothing is shared (memory://)."""
+    """The store of `C42_CACHE_URL` itself, without the fallback: it may raise StoreError. None for memory://."""
     url = settings.cache_url
     if url == MEMORY_URL:
         return None
@@ -27,36 +27,36 @@ def open_shared(settings: Settings, clock: Callable[[], float]) -> SharedStore |
             lifetime=lifetime(settings),
             clock=clock,
         )
-    from .redis import RedisStore  # noqa: PLC0415  # it takes as long to import as Flask: for those who use it
+    from .redis import RedisStore  # noqa: PLC0415  # it takes as long to import as Flask
 
     return RedisStore(str(url), namespace=namespace, lifetime=lifetime(settings))
 
 
 def lifetime(settings: Settings) -> float:
-    """Seconds for which an entry may be served, counted from its fetch: fresh at first, stale after that.
+    """Seconds for which an entry is kept, counted from its fetch: while it is fresh, and while it may be served stale.
 
-    That goes for a 404, too: it is never stale, but as long as there may be an older entry that is, it hides that one.
+    A 404 is never served stale, but must be kept as long as an older answer, which it replaces, could be served stale.
     """
     return settings.cache_ttl + settings.stale_if_error
 
 
 def shared_file(settings: Settings) -> Path | None:
-    """The SQLite file that is used, if it is one."""
+    """The SQLite file, if the store is one."""
     if settings.cache_url is None:
         return default_file()
     return Path(settings.cache_url.removeprefix(SQLITE)) if settings.cache_url.startswith(SQLITE) else None
 
 
 def store_name(settings: Settings) -> str:
-    """The `C42_CACHE_URL` that is in force, without its secrets."""
+    """The URL of the store in use, without secrets."""
     return f"{SQLITE}{default_file()}" if settings.cache_url is None else masked(settings.cache_url)
 
 
 def default_file() -> Path:
-    """This user's own file, by the XDG Base Directory Specification. A user without a home has `/` for one."""
+    """This user's own file, by the XDG Base Directory Specification. Without a home folder, it is below `/`."""
     cache_home = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not cache_home.is_absolute():
-        # Where nothing is known, `~` stays as it is.
+        # If no home is known, `~` stays as it is.
         home = Path(os.path.expanduser("~"))
         cache_home = (home if home.is_absolute() else Path("/")) / ".cache"
     return cache_home / "c42_proxy" / "cache.sqlite3"

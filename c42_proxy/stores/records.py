@@ -1,4 +1,4 @@
-"""An entry as bytes, and back: what the shared stores hold. Nothing that is read is trusted."""
+"""Converts entries to the bytes that shared stores keep, and back. Bytes that are read are checked, not trusted."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .contract import Entry
 
 FORMAT = 1
-"""The version of all that is kept in a shared store, notes too. With another one, older entries are not seen."""
+"""The version of everything in a shared store, states too. After a change, older entries are not seen."""
 
 
 class _Answer(BaseModel):
@@ -30,18 +30,21 @@ class _Record(BaseModel):
 
 
 def fingerprint(api_url: str, token: str) -> str:
-    """Sixteen hexadecimal digits that differ for each C42, token and format. They do not give the token away."""
+    """Sixteen hexadecimal digits that differ for each C42, token and format, and do not reveal the token."""
     return hashlib.sha256(json.dumps([FORMAT, api_url, token]).encode()).hexdigest()[:16]
 
 
 def to_bytes(event_id: str, entry: Entry) -> bytes | None:
-    """What `from_bytes` makes this very entry of; None where it could not: the body is no answer for this event."""
+    """The bytes from which `from_bytes` restores exactly this entry.
+
+    None if that is impossible because the body is no answer for this event.
+    """
     record = _written(event_id, entry)
     return record if from_bytes(event_id, record) == entry else None
 
 
 def from_bytes(event_id: str, record: object) -> Entry | None:
-    """The entry of this event that we wrote as `record`; None for anything that we cannot have written."""
+    """The entry of this event that we wrote as `record`; None if we cannot have written it."""
     if not isinstance(record, bytes):
         return None
     try:
@@ -52,7 +55,7 @@ def from_bytes(event_id: str, record: object) -> Entry | None:
         return None
     body = b"" if read.answer is None else _compact(read.answer.model_dump())
     entry = Entry(read.status, body, read.fetched_at)
-    # The shape alone leaves room for what we never write: another event's 404, a 200 without an answer, spaces.
+    # The shape alone allows records that we never write: another event's 404, a 200 without an answer, spaces.
     return entry if _written(event_id, entry) == record else None
 
 
@@ -66,5 +69,5 @@ def _compact(value: object) -> bytes:
     return _json.encode(value).encode()
 
 
-# One for all: `json.dumps` would make a new one each time.
+# `json.dumps` would make a new encoder each time.
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

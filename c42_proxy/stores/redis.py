@@ -20,29 +20,29 @@ from .records import from_bytes, to_bytes
 from .redis_connection import connection_class
 
 COMMANDS_AT_ONCE = 16
-"""More would not make Redis faster, and their threads would hold up those that answer."""
+"""More would not make Redis faster; their threads would only slow down the event loop."""
 
 OPERATION_SECONDS = 2 * STORE_SECONDS
-"""Where none has ended for so long, others wait no more: an operation may have to connect before it is sent."""
+"""If no operation ends for this long, waiters give up. Twice, because one may have to connect first."""
 
 SPARE_CONNECTIONS = 2
-"""For the renewal of leases, which must not wait for its turn."""
+"""For the renewal of leases, which must not queue."""
 
 LEASE_SECONDS = 1.0
 RENEW_SECONDS = 0.3
 
 SCANNED_AT_ONCE = 1000
 READ_AT_ONCE = 100
-"""Keys that Redis looks through, and entries that it sends, in one go: others wait for that long."""
+"""Keys scanned, and entries sent, by one command; other clients wait for it."""
 
 MAX_CHANGES = 100
-"""Attempts at most to change a key that other processes change as well."""
+"""Attempts to change a key that other processes change at the same time."""
 
 MAX_PAUSE_MICROSECONDS = 2000
-"""Before another attempt, by chance up to this long: else the fastest process would win each time."""
+"""A random pause of up to this long before another attempt: else the fastest process would win each time."""
 
 DEMOTED = (redis.ReadOnlyError, redis.exceptions.MasterDownError)
-"""What a server says that is a replica. In scripts, Redis 6 says READONLY in the middle of another error."""
+"""What a server that is a replica answers. In scripts, Redis 6 has READONLY in the middle of another error."""
 
 REPLACE = """
     local held = ''
@@ -55,21 +55,21 @@ REPLACE = """
     end
     return 1
 """
-"""Replace what a key holds if it is still this: '' for nothing (or what is no string), else '=' and the bytes."""
+"""Replace the value of a key if it is still ARGV[1]: '' for nothing (or no string), else '=' and the bytes."""
 
 RENEW = """
     if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
     return 0
 """
-"""Prolong a lease that is still ours. A Redis that is full does that, too: it needs no memory."""
+"""Prolong a lease that is still ours. It works in a full Redis, too, because it needs no memory."""
 
 
 class RedisStore:
     """Thread-safe. Nothing is connected before the first use.
 
-    `url` is redis:// or rediss://, with a user and a password if there are. Entries of another `namespace` are not
-    seen. All is kept for a time that Redis counts itself, entries for `lifetime` seconds: the clocks of the hosts
-    have no say. How much there is room for is up to Redis (maxmemory).
+    `url` is redis:// or rediss://, optionally with user and password. Entries of another `namespace` are not seen.
+    Redis itself counts the lifetime of each key (`lifetime` seconds for entries), so the clocks of the hosts do not
+    matter. The bound on memory is Redis' own (maxmemory).
     """
 
     def __init__(self, url: str, *, namespace: str, lifetime: float) -> None:
@@ -83,7 +83,7 @@ class RedisStore:
         after_fork(self._forget)
 
     def _new_client(self) -> Any:  # its methods have no types
-        """A client without connections: each of them resolves the name when it is made."""
+        """A client without connections: each connection resolves the host name when it is opened."""
         pool = _Pool.from_url(
             self._url,
             connection_class=connection_class(tls=self._url.startswith("rediss")),
@@ -91,16 +91,16 @@ class RedisStore:
             timeout=STORE_SECONDS,
             socket_timeout=STORE_SECONDS,
             socket_connect_timeout=STORE_SECONDS,
-            # What redis-py would ask and tell at the start of each connection takes a time-out each.
+            # redis-py would send extra commands when it connects; each could take a whole time-out.
             protocol=2,
             driver_info=None,
         )
-        # Given a pool, redis-py does not try again: not ten times with pauses, as it does by default. Before each
-        # command it looks whether the server has closed the connection, and takes a new one.
+        # With a pool of ours, redis-py does not try again (by default ten times, with pauses). Before each command it
+        # checks whether the server has closed the connection, and then opens a new one.
         return redis.Redis(connection_pool=pool)
 
     def _forget(self) -> None:
-        """In a child (redis-py forgets the connections itself): the leases are the parent's, its thread is not here."""
+        """In a forked child: the leases and the thread are the parent's. redis-py itself forgets the connections."""
         self._leases: dict[str, bytes] = {}
         self._leases_lock = Lock()
         self._any_lease = Event()
@@ -110,7 +110,7 @@ class RedisStore:
         self._state_changes = StoreLimit(1, OPERATION_SECONDS)
 
     def close(self) -> None:
-        """As in the contract; leases that are still held end by themselves."""
+        """As in the contract. Leases that are still held expire."""
         with self._leases_lock:
             renewal = self._renewal
         if renewal is not None:
@@ -139,16 +139,16 @@ class RedisStore:
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         def change_bytes(held: bytes | None) -> bytes | None:
-            note = change(_text(held))
-            return None if note is None else note.encode()
+            text = change(_text(held))
+            return None if text is None else text.encode()
 
-        # Threads that change the same note wait for each other, instead of trying again.
+        # Threads that change the same text wait for each other, instead of trying again.
         with self._state_changes.slot():
             return _text(self._change(self._key("note", name), change_bytes, lifetime))
 
     def lease(self, event_id: str) -> Lease | None:
         key, value = self._key("lease", event_id), secrets.token_hex(16).encode()
-        with self._errors():
+        with self._operation():
             if not self._command("SET", key, value, "NX", "PX", round(1000 * LEASE_SECONDS)):
                 return None
         self._keep(key, value)
@@ -157,21 +157,21 @@ class RedisStore:
         return lease
 
     def erase(self, now: float) -> bool:  # noqa: ARG002  # as the contract has it
-        """Nothing is to be done: Redis itself ends what is over."""
+        """Nothing to do: keys expire in Redis itself."""
         return True
 
     def listed(self) -> Iterator[Listed]:
-        """As in the contract. Redis keeps no order: the list begins when all is read."""
+        """As in the contract. Redis keeps no order, so all entries are read before the first is returned."""
         prefix = self._key("event", "")
         found: dict[str, Listed] = {}
         cursor = None
         while cursor != 0:
-            with self._errors():
-                # Not KEYS: nobody else would be answered until it has looked through everything.
+            with self._operation():
+                # Not KEYS: Redis would answer no other client until it has scanned everything.
                 cursor, keys = self._command("SCAN", cursor or 0, "MATCH", f"{prefix}*", "COUNT", SCANNED_AT_ONCE)
             for start in range(0, len(keys), READ_AT_ONCE):
                 some = keys[start : start + READ_AT_ONCE]
-                with self._errors():
+                with self._operation():
                     records = self._command("MGET", *some)
                 for key, record in zip(some, records, strict=True):
                     event_id = (_text(key) or "").removeprefix(prefix)
@@ -184,8 +184,8 @@ class RedisStore:
         return f"{self._prefix}{kind}:{name}"
 
     def _read(self, key: str) -> bytes | None:
-        """What a key holds; None where it is no string (somebody else's list, say)."""
-        with self._errors():
+        """The value of a key; None if it is no string (somebody else's list, say)."""
+        with self._operation():
             try:
                 held = self._command("GET", key)
             except redis.ResponseError as exc:
@@ -195,16 +195,16 @@ class RedisStore:
         return held if isinstance(held, bytes) else None
 
     def _change(self, key: str, change: Callable[[bytes | None], bytes | None], lifetime: float) -> bytes | None:
-        """Replace what a key holds by what `change` makes of it, with nobody else in between."""
+        """Atomically replace the value of a key by `change(value)`. Returns the new value."""
         for _ in range(MAX_CHANGES):
             held = self._read(key)
             new = change(held)
             if new is None and held is None:
                 return None
-            with self._errors():
+            with self._operation():
                 if self._replace(key, held, new, lifetime):
                     return new
-            # Of those who got into each other's way, one shall come first the next time.
+            # A random pause, so that processes that collided do not collide again.
             time.sleep(secrets.randbelow(MAX_PAUSE_MICROSECONDS) / 1_000_000)
         raise StoreError(f"Redis at {self._address}: others change {key} all the time")
 
@@ -221,7 +221,7 @@ class RedisStore:
             raise
 
     def _leave_if_demoted(self, client: Any, error: object) -> None:
-        """Leave a server that is the primary no more: another one may have its name by now.
+        """Leave a server that is no longer the primary: the name may belong to another one by now.
 
         redis-py would keep the connections.
         """
@@ -232,7 +232,7 @@ class RedisStore:
                     client.connection_pool.leave()
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _operation(self) -> Iterator[None]:
         with self._commands.slot():
             try:
                 yield
@@ -245,16 +245,16 @@ class RedisStore:
             self._any_lease.set()
             if self._renewal is None:
                 renewal = Thread(target=self._renew, name="c42-lease", daemon=True)
-                # Where the system gives no thread, the next lease tries again. A fetch would need threads, too.
+                # If the system gives no thread, the next lease tries again. A fetch would need threads, too.
                 with suppress(RuntimeError):
                     renewal.start()
                     self._renewal = renewal
 
     def _renew(self) -> None:
-        """Prolong the leases as long as they are held: C42 may be slower than a lease is long."""
+        """Prolong the leases that are held: C42 may take longer than a lease lasts."""
         while True:
             self._any_lease.wait()
-            # The interval of the renewals: nobody waits for it but `close`, which ends it.
+            # The pause between two rounds; `close` cuts it short.
             if self._closed.wait(RENEW_SECONDS):
                 return
             with self._leases_lock:
@@ -262,9 +262,9 @@ class RedisStore:
                 if not leases:
                     self._any_lease.clear()
                     continue
-            # A lease that cannot be prolonged is lost, and somebody else may fetch as well: no answer is wrong by that.
+            # A lease that cannot be prolonged is lost. Then another process may fetch, too; that makes no answer wrong.
             with suppress(redis.RedisError, OSError):
-                # All in one round trip. What Redis says against one of them does not keep it from the others.
+                # All in one round trip. An error for one does not stop the others.
                 client = self._client
                 renewals = client.pipeline(transaction=False)
                 for key, value in leases.items():
@@ -273,21 +273,21 @@ class RedisStore:
                     self._leave_if_demoted(client, error)
 
     def _release(self, key: str) -> None:
-        """Give a lease back, unless it was lost and is somebody else's now."""
+        """Give a lease back, unless it was lost and another process has it now."""
         with self._leases_lock:
             value = self._leases.pop(key)
-        # Where this fails, the lease ends by itself.
-        with suppress(StoreError), self._errors():
+        # If this fails, the lease expires.
+        with suppress(StoreError), self._operation():
             self._replace(key, value, None, LEASE_SECONDS)
 
 
 class _Pool(redis.BlockingConnectionPool):
-    """redis-py's pool, which can also be left while others use its connections."""
+    """redis-py's pool, which can be closed while other threads still use its connections."""
 
     _left = False
 
     def leave(self) -> None:
-        """Close each connection as soon as nobody uses it."""
+        """Close each connection as soon as it is idle."""
         self._left = True
         idle = []
         with suppress(Empty):

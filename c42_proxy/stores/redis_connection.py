@@ -1,7 +1,7 @@
-"""The only module that uses a name of redis-py which it does not promise to keep: `_connect`.
+"""The only module that uses a private name of redis-py: `_connect`.
 
-It is checked at the start. Without it, redis-py's own connections are used, whose time-outs know nothing of names that
-do not resolve.
+It is checked at the start. Without it, redis-py's own connections are used, whose time-outs do not bound the resolution
+of the host name.
 """
 
 import socket
@@ -18,12 +18,12 @@ from ..threads import in_thread
 from .contract import STORE_SECONDS
 
 NOBODY = {"host": "127.0.0.1", "port": 1, "socket_connect_timeout": STORE_SECONDS}
-"""Where redis-py goes its own way in the check, nobody answers there."""
+"""If the check does open a real connection, nothing listens on this address."""
 
 
 @cache
 def connection_class(*, tls: bool) -> type[redis.Connection]:
-    """redis-py's connection, with a bound on all that it takes to connect."""
+    """redis-py's connection, with a bound on connecting as a whole."""
     public = redis.SSLConnection if tls else redis.Connection
 
     def private() -> type[redis.Connection]:
@@ -34,12 +34,12 @@ def connection_class(*, tls: bool) -> type[redis.Connection]:
         "redis",
         private,
         public,
-        lost="where the name of C42_CACHE_URL's host does not resolve, answers wait for that.",
+        lost="if the host name in C42_CACHE_URL does not resolve, answers wait for that.",
     )
 
 
 def check(base: type[redis.Connection]) -> None:
-    """Connect, up to the first thing that waits. Raises where redis-py has changed."""
+    """Connect, up to the first call that would block. Raises if redis-py has changed."""
 
     class Reached(Exception):
         pass
@@ -57,7 +57,7 @@ def check(base: type[redis.Connection]) -> None:
 
 def _in_time(base: type[redis.Connection]) -> type[redis.Connection]:
     class Connection(base):  # type: ignore[valid-type, misc]  # a class like any other
-        # Without the name, connecting would be redis-py's affair from the name's resolution to the first command.
+        # Without `_connect`, redis-py alone controls connecting, from resolving the host name to the first command.
         def _connect(self) -> socket.socket:
             return _within_store_seconds(super()._connect)
 
@@ -65,7 +65,7 @@ def _in_time(base: type[redis.Connection]) -> type[redis.Connection]:
 
 
 def _within_store_seconds(connect: Callable[[], socket.socket]) -> socket.socket:
-    """Connect within STORE_SECONDS, whatever it is that takes longer."""
+    """Connect within STORE_SECONDS, or raise TimeoutError."""
     try:
         connected = in_thread(connect)
     except Overloaded as exc:

@@ -1,4 +1,4 @@
-"""A store in an SQLite file: for all processes of one machine, and kept over restarts."""
+"""A store in an SQLite file: for all processes of one machine. It survives restarts."""
 
 import hashlib
 import logging
@@ -23,29 +23,29 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 HOUSEKEEPING = 0
-"""The lock for opening the file and setting it aside; each event has one of the others."""
+"""The number of the lock for opening the file and setting it aside; the other numbers are for events."""
 
 FILE_SECONDS = 1.0
-"""How long an operation on the file may take: on a cloud's disk, fsync alone takes 0.4 s, and may come twice."""
+"""How long an operation on the file may take: on a cloud's disk, one fsync takes 0.4 s, and there may be two."""
 
 POLL_SECONDS = 0.005
 
 ERASED_AT_ONCE = 100
-"""Rows at most of each table that are erased in one transaction, so that none of them takes long."""
+"""Rows of each table that one transaction erases at most, so that no transaction takes long."""
 
 MAX_STATE_SECONDS = 3600.0
-"""No text is kept for longer: one that says so was written before a clock was set back."""
+"""No text is kept for longer; a longer one was written before the clock was set back."""
 
 SECURE = 1
-"""The `user_version` of a file in which all that was removed is overwritten. Version 0.1 did not see to it."""
+"""The `user_version` of a file in which all removed bytes are overwritten. Version 0.1 did not overwrite them."""
 
-LOG_SECONDS = 0.05
-"""How long the log waits for readers until it can be emptied: ours take less, and nobody can write meanwhile."""
+WAL_SECONDS = 0.05
+"""How long emptying the write-ahead log (WAL) waits for readers. Our reads take less; nobody can write meanwhile."""
 
 LISTED_AT_ONCE = 100
-"""Entries that are read in one transaction when all are listed: a longer one would keep the log from being emptied."""
+"""Entries that one transaction reads when all are listed: a longer one would keep the WAL from being emptied."""
 
-# The plus keeps SQLite from going by the key, and sorting all that it finds.
+# The unary plus stops SQLite from using the index on `key`, after which it would sort all matches.
 NEWEST_FIRST = """
     SELECT fetched_at, rowid, key, record FROM entries_1
     WHERE (fetched_at, rowid) < (?, ?) AND +key >= ? AND +key < ?
@@ -78,10 +78,9 @@ SET_UP = """
 class SqliteStore:
     """Thread-safe. Nothing is opened before the first use, so that each worker has a connection of its own.
 
-    Entries of another `namespace` are not seen. The pages in use come to `max_bytes` at most, 24 KiB of them for an
-    empty file; what was fetched first goes first. What is older than `lifetime` seconds is not given, and erased.
-    Beside the file there are its log (about 1 MiB) and the file of the leases. `clock` tells the seconds since the
-    epoch.
+    Entries of another `namespace` are not seen. At most `max_bytes` of pages are used (24 KiB when empty); the oldest
+    entries are dropped first. Entries older than `lifetime` seconds are not returned, and are erased. Next to the file
+    are its write-ahead log (about 1 MiB) and the lease file. `clock` returns the seconds since the epoch.
     """
 
     def __init__(
@@ -100,14 +99,14 @@ class SqliteStore:
         after_fork(self._forget)
 
     def _forget(self) -> None:
-        """In a child: closing the parent's connection here could remove the parent's locks and log."""
+        """In a forked child: closing the parent's connection here could remove the parent's locks and WAL."""
         if self._connection is not None:
             self._inherited.append(self._connection)
         self._connection = None
         self._limit = StoreLimit(1, FILE_SECONDS)
 
     def close(self) -> None:
-        """As in the contract. The file of the leases stays open: closing it would drop the locks of other stores."""
+        """As in the contract. The lease file stays open: closing it would drop the locks of other stores."""
         with self._limit.slot():
             if self._connection is not None:
                 self._connection.close()
@@ -158,12 +157,12 @@ class SqliteStore:
         def change_it(db: sqlite3.Connection) -> str | None:
             with _transaction(db):
                 row = db.execute("SELECT note FROM notes_1 WHERE key = ? AND until > ?", (key, now)).fetchone()
-                note = change(_text(row))
-                if note is None:
+                text = change(_text(row))
+                if text is None:
                     db.execute("DELETE FROM notes_1 WHERE key = ?", (key,))
                 else:
-                    db.execute("REPLACE INTO notes_1 VALUES (?, ?, ?)", (key, now + lifetime, note))
-            return note
+                    db.execute("REPLACE INTO notes_1 VALUES (?, ?, ?)", (key, now + lifetime, text))
+            return text
 
         return self._run(change_it)
 
@@ -175,7 +174,7 @@ class SqliteStore:
             raise StoreError(f"{self._path}-leases: {exc}") from exc
 
     def erase(self, now: float) -> bool:
-        """As in the contract. A file that was corrupt, and was set aside, is removed when all in it is over."""
+        """As in the contract. A corrupt file that was set aside is removed when all its entries are too old."""
         try:
             for file in self._path.parent.glob(f"{self._path.name}.corrupt*"):
                 if file.stat().st_mtime <= now - self._lifetime:
@@ -188,14 +187,14 @@ class SqliteStore:
             pass
         if self._run(lambda db: db.execute("PRAGMA user_version").fetchone()) != (SECURE,):
             self._overwrite_all()
-        return self._run(self._empty_log)
+        return self._run(self._empty_wal)
 
     def listed(self) -> Iterator[Listed]:
-        """As in the contract. Where nobody else has the file open, an empty log stays beside it, as after a crash."""
+        """As in the contract. If no process has the file open, an empty WAL stays next to it, as after a crash."""
         try:
             if _identity(self._path) is None:
                 return
-            with closing(self._opened(f"{self._path.as_uri()}?mode=ro")) as db:
+            with closing(self._separate_connection(f"{self._path.as_uri()}?mode=ro")) as db:
                 if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries_1'").fetchone() is None:
                     return
                 # A colon ends the namespace, and a semicolon comes after it.
@@ -214,26 +213,26 @@ class SqliteStore:
         return f"{self._namespace}:{name}"
 
     def _erase_some(self, db: sqlite3.Connection, now: float) -> bool:
-        """Whether there may be more."""
+        """Returns whether there may be more."""
         with _transaction(db):
             entries = db.execute(
                 "DELETE FROM entries_1 WHERE rowid IN"
                 " (SELECT rowid FROM entries_1 WHERE fetched_at <= ? OR fetched_at > ? LIMIT ?)",
                 (now - self._lifetime, now + CLOCK_SKEW, ERASED_AT_ONCE),
             )
-            notes = db.execute(
+            states = db.execute(
                 "DELETE FROM notes_1 WHERE key IN (SELECT key FROM notes_1 WHERE until <= ? OR until > ? LIMIT ?)",
                 (now, now + MAX_STATE_SECONDS + CLOCK_SKEW, ERASED_AT_ONCE),
             )
-        return ERASED_AT_ONCE in {entries.rowcount, notes.rowcount}
+        return ERASED_AT_ONCE in {entries.rowcount, states.rowcount}
 
     def _overwrite_all(self) -> None:
-        """Once for a file of version 0.1: what that removed is still in it.
+        """Once for a file of version 0.1, which did not overwrite the bytes that it removed.
 
-        On a connection of its own: it may take a second, and others of this process are not to wait.
+        On a separate connection: it may take a second, and other threads of this process must not wait.
         """
         try:
-            with closing(self._opened(f"{self._path.as_uri()}?mode=rw")) as db:
+            with closing(self._separate_connection(f"{self._path.as_uri()}?mode=rw")) as db:
                 db.isolation_level = None
                 db.execute("PRAGMA secure_delete = ON")
                 db.execute("VACUUM")
@@ -241,16 +240,16 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as exc:
             raise StoreError(f"{self._path}: {exc}") from exc
 
-    def _empty_log(self, db: sqlite3.Connection) -> bool:
-        """Write what is in the log to its place, so that nothing is left in the log; False while somebody reads."""
+    def _empty_wal(self, db: sqlite3.Connection) -> bool:
+        """Move the contents of the WAL into the file, and truncate the WAL. False while another process reads."""
         if Path(f"{self._path}-wal").stat().st_size == 0:
             return True
-        db.execute(f"PRAGMA busy_timeout = {round(1000 * LOG_SECONDS)}")
+        db.execute(f"PRAGMA busy_timeout = {round(1000 * WAL_SECONDS)}")
         (busy, _pages, _moved) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
     def _make_room(self, db: sqlite3.Connection, key: str) -> None:
-        """Remove the oldest entries, but not the one of `key`, as long as the pages in use are too many."""
+        """Remove the oldest entries, but not the one of `key`, until the pages in use are within the bound."""
         while (excess := _bytes_in_use(db) - self._max_bytes) > 0:
             oldest: list[tuple[int]] = []
             for rowid, length in db.execute(
@@ -265,56 +264,59 @@ class SqliteStore:
             db.executemany("DELETE FROM entries_1 WHERE rowid = ?", oldest)
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do something with the database, and with a new one if it turns out to be corrupt."""
+        """Do `work` with the database; if that is corrupt, do it again with a new one."""
         with self._limit.slot():
             give_up = time.monotonic() + FILE_SECONDS
             try:
                 try:
-                    return work(self._connected(give_up))
+                    return work(self._current_connection(give_up))
                 except sqlite3.DatabaseError as exc:
                     if not _is_corrupt(exc):
                         raise
                     with self._housekeeping(give_up):
                         self._set_aside(exc)
-                    return work(self._connected(give_up))
+                    return work(self._current_connection(give_up))
             except (sqlite3.Error, OSError) as exc:
                 raise StoreError(f"{self._path}: {exc}") from exc
 
-    def _connected(self, give_up: float) -> sqlite3.Connection:
-        """The connection to the file that has our name now: somebody may have removed it, or set it aside."""
-        if self._connection is None or self._identity != _identity(self._path):
-            if self._connection is not None:
-                # SQLite sees that its file is no longer at its place, and leaves the new one's log alone.
-                self._connection.close()
+    def _current_connection(self, give_up: float) -> sqlite3.Connection:
+        """A connection to the file that has our name now: the old one may have been removed, or set aside."""
+        db = self._connection
+        # A transaction whose rollback has failed is still open; closing the connection ends it.
+        if db is None or db.in_transaction or self._identity != _identity(self._path):
+            if db is not None:
+                # SQLite notices that its file is no longer in its place, and does not touch the WAL of the new one.
+                db.close()
                 self._connection = None
             with self._housekeeping(give_up):
-                self._connection = self._open(give_up)
-        # Who has waited for its turn has less time to wait for the transactions of others.
-        self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * _remaining(give_up))}")
-        return self._connection
+                db = self._connection = self._open_file(give_up)
+        # A thread that has queued has less time left to wait for the transactions of others.
+        db.execute(f"PRAGMA busy_timeout = {round(1000 * _remaining(give_up))}")
+        return db
 
-    def _opened(self, uri: str) -> sqlite3.Connection:
-        """A connection of its own. Raises StoreError, sqlite3.Error and OSError."""
-        # Nobody has the file open without the file of the leases, which would be ours if it were made here.
+    def _separate_connection(self, uri: str) -> sqlite3.Connection:
+        """A further connection. Raises StoreError, sqlite3.Error and OSError."""
+        # Without the lease file no process has the database open. It is not created here: it would belong to this
+        # command's user.
         shared = Path(f"{self._path}-leases").exists()
         with self._housekeeping(time.monotonic() + FILE_SECONDS) if shared else nullcontext():
             db = sqlite3.connect(uri, uri=True, timeout=FILE_SECONDS)
             try:
                 db.text_factory = bytes
-                # SQLite opens the log with the first thing that is read.
+                # SQLite opens the WAL at the first read.
                 db.execute("SELECT 1 FROM sqlite_master").fetchone()
             except BaseException:
                 db.close()
                 raise
         return db
 
-    def _open(self, give_up: float) -> sqlite3.Connection:
+    def _open_file(self, give_up: float) -> sqlite3.Connection:
         is_new = _identity(self._path) is None
         if is_new:
-            # What is left of a removed database must not become a part of the new one.
+            # The WAL of a removed database must not become a part of the new one.
             for suffix in ("-wal", "-shm"):
                 Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-            # By hand only where nobody has it open: this closing would remove SQLite's locks, too.
+            # Only safe because the file is new: closing our descriptor drops SQLite's locks on an open file.
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL, 0o600))
         else:
             with suppress(OSError):
@@ -322,7 +324,7 @@ class SqliteStore:
         self._identity = _identity(self._path)
         db = sqlite3.connect(self._path, timeout=_remaining(give_up), isolation_level=None, check_same_thread=False)
         try:
-            # Text that is no UTF-8 is no error of the database, but of what somebody put there.
+            # Invalid UTF-8, which somebody may have put there, must not fail in the database.
             db.text_factory = bytes
             db.executescript(SET_UP)
             if is_new:
@@ -333,7 +335,7 @@ class SqliteStore:
         return db
 
     def _set_aside(self, why: sqlite3.DatabaseError) -> None:
-        """Rename the corrupt file, unless another process has done so: then ours is no longer the one at its place."""
+        """Rename the corrupt file, unless another process has done so: then another file is in its place."""
         if self._identity is None or self._identity != _identity(self._path):
             return
         aside = Path(f"{self._path}.corrupt")
@@ -343,20 +345,20 @@ class SqliteStore:
         log.warning("the cache file is corrupt (%s): it is now %s, and a new one takes its place", why, aside)
 
     def _housekeeping(self, give_up: float) -> Lease:
-        """The right to open the file or to set it aside: who opens it must not meet a half of it."""
+        """The right to open the file or to set it aside: a process that opens it must not see it half renamed."""
         for _ in range(round(FILE_SECONDS / POLL_SECONDS)):
             lock = self._locks.take(HOUSEKEEPING)
             if lock is not None:
                 return lock
             if _remaining(give_up) < POLL_SECONDS:
                 break
-            # A byte-range lock does not tell its waiters when it is free.
+            # A byte-range lock does not notify those who wait for it.
             time.sleep(POLL_SECONDS)
         raise StoreError(f"{self._path}: another process takes too long to open it")
 
 
 class _NoRoomError(Exception):
-    """An entry is larger than all that may be held."""
+    """An entry is larger than `max_bytes` allows."""
 
 
 @contextmanager
@@ -366,7 +368,7 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         yield
         db.execute("COMMIT")
     except BaseException:
-        # What does not end is gone with the connection; the first error is the one to tell.
+        # If this fails, too, `_current_connection` closes the connection. The first error is the one to report.
         with suppress(sqlite3.Error):
             db.rollback()
         raise
@@ -395,7 +397,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
-    # The low byte is the error, the others say more of it (sqlite.org/rescode.html).
+    # The low byte is the error, the other bytes give details (sqlite.org/rescode.html).
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in CORRUPT
 
 

@@ -16,19 +16,19 @@ from .memory import MemoryStore
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
-"""How long a store that failed is not used."""
+"""How long a store is not used after a failure."""
 
 READ_STATE_SECONDS = 30.0
-"""How long a text of the shared tier is kept in memory: what it says may be over at any moment, and is to be erased."""
+"""How long a text of the shared tier is kept in memory: short, because the text may expire and must then be erased."""
 
 Use = Literal["reading", "writing", "leasing"]
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What became of an entry that was put: in which tiers it is, and the entry itself, as the memory tier keeps it.
+    """The result of `put`: the entry as the memory tier keeps it, and in which tiers it is.
 
-    `shared` means that all who share the store find it.
+    `shared` means that all processes on the store find it.
     """
 
     entry: Entry
@@ -39,10 +39,10 @@ class Kept:
 class TieredStore:
     """The memory tier of this process in front of the tier that it shares with others. Thread-safe.
 
-    `shared` is None where nothing is shared. No method raises StoreError: while the shared tier fails, the memory tier
-    is the fallback. A shared tier that cannot be read is not used at all. One that can be read but not written
-    (read-only, full, locked) is still read. After `RETRY_SECONDS` one caller tries again what failed, the others go on
-    with the fallback. One warning when it begins, one line when all works again. `monotonic` tells seconds.
+    `shared` is None if nothing is shared. No method raises StoreError: while the shared tier fails, the memory tier is
+    the fallback. A shared tier that cannot be read is not used at all. One that can be read but not written (read-only,
+    full, locked) is still read. After `RETRY_SECONDS` one caller tries the failed use again, the others go on with the
+    fallback. One warning is logged when failing begins, one line when all works again. `monotonic` returns seconds.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class TieredStore:
         metrics: Metrics,
         monotonic: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108  # a test may replace it later
     ) -> None:
-        self.in_memory = memory.get
-        """The entry of an event in the memory tier, fresh or not; None where there is none."""
+        self.from_memory = memory.get
+        """The entry of an event in the memory tier, fresh or not; None if there is none."""
         self._memory = memory
         self._shared = shared
         self._clock = clock
@@ -66,11 +66,11 @@ class TieredStore:
 
     @property
     def failed(self) -> bool:
-        """Whether anything of the shared tier is not used at the moment, because it failed."""
+        """Whether any use of the shared tier is suspended after a failure."""
         return bool(self._retry_at)
 
     def get(self, event_id: str) -> Entry | None:
-        """The newest entry of both tiers, fresh or not. From now on it is in the memory tier, too."""
+        """The newest entry of both tiers, fresh or not. It is put into the memory tier, too."""
         if self._shared is None:
             return self._memory.get(event_id)
         found = None
@@ -86,7 +86,7 @@ class TieredStore:
         return found if is_ahead(mine.fetched_at, now) else mine
 
     def put(self, event_id: str, entry: Entry, now: float) -> Kept:
-        """Keep an entry in both tiers, unless they have a newer one."""
+        """Keep an entry in each tier that has no newer one."""
         in_memory = self._memory.put(event_id, entry, now)
         mine = self._memory.get(event_id)
         kept = mine if mine == entry else entry
@@ -103,7 +103,7 @@ class TieredStore:
             return self._memory.read_state(name)
         with suppress(StoreError), self._using("reading") as shared:
             text = shared.read_state(name)
-            # What other processes have written must outlive a shared tier that fails, but is not for ever.
+            # Texts of other processes must stay for a while if the shared tier fails.
             return self._memory.change_state(name, lambda _before: text, READ_STATE_SECONDS)
         return self._memory.read_state(name)
 
@@ -125,7 +125,7 @@ class TieredStore:
         return self._memory.lease(event_id)
 
     def erase(self) -> bool:
-        """As in the contract of a store, in both tiers; False also where the shared tier fails."""
+        """As in the contract of a store, in both tiers. False also if the shared tier fails."""
         now = self._clock()
         self._memory.erase(now)
         if self._shared is None:
@@ -136,10 +136,10 @@ class TieredStore:
 
     @contextmanager
     def _using(self, use: Use) -> Iterator[Store]:
-        """The shared tier, if it is to be used for this now. Raises StoreError if not, and passes its own on."""
+        """The shared tier. Raises StoreError if it is not to be used now, and re-raises the shared tier's own."""
         if self._shared is None:
             raise StoreError("nothing is shared")
-        tries_again = self._may_use(use)
+        tries_again = self._claims_retry(use)
         try:
             yield self._shared
         except StoreError as exc:
@@ -148,18 +148,18 @@ class TieredStore:
         if tries_again:
             self._works_again(use)
 
-    def _may_use(self, use: Use) -> bool:
-        """Whether this is the one caller that tries again; raises StoreError where the shared tier is not used."""
+    def _claims_retry(self, use: Use) -> bool:
+        """Whether this is the one caller that tries again. Raises StoreError if the shared tier is not to be used."""
         if not self._retry_at:
             return False
         with self._lock:
             now = self._monotonic()
             if use != "reading" and "reading" in self._retry_at:
-                raise StoreError("the shared store has failed a moment ago")
+                raise StoreError("the shared store failed a moment ago")
             if use not in self._retry_at:
                 return False
             if now < self._retry_at[use]:
-                raise StoreError("the shared store has failed a moment ago")
+                raise StoreError("the shared store failed a moment ago")
             self._retry_at[use] = now + RETRY_SECONDS
             return True
 
@@ -168,7 +168,7 @@ class TieredStore:
         self._metrics.store_up.set(0)
         with self._lock:
             if not self._retry_at:
-                log.warning("the shared store fails: each process goes on by itself until it works again (%s)", error)
+                log.warning("the shared store fails; each process uses its own memory until it works again (%s)", error)
             self._retry_at[use] = self._monotonic() + RETRY_SECONDS
 
     def _works_again(self, use: Use) -> None:

@@ -144,7 +144,7 @@ class AsgiApp:
             await landed
         finally:
             give_up.cancel()
-        return self._events.reply_to(pending)
+        return self._events.reply_for(pending)
 
 
 def _status_head_body(event_id: str, reply: Reply, if_none_match: str | None) -> tuple[int, bytes, bytes]:

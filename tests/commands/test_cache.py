@@ -33,7 +33,7 @@ STATE    STATUS  FETCHED AT            FRESH UNTIL           STALE UNTIL        
 fresh       200  2023-11-14T22:13:19Z  2023-11-14T22:17:31Z  2023-11-14T23:17:31Z        54  new
 fresh       404  2023-11-14T22:13:10Z  2023-11-14T22:17:22Z  -                            0  gone
 stale       200  2023-11-14T22:06:40Z  2023-11-14T22:10:52Z  2023-11-14T23:10:52Z        54  old
-expired     404  2023-11-14T22:05:00Z  2023-11-14T22:09:12Z  -                            0  gone-long
+too old     404  2023-11-14T22:05:00Z  2023-11-14T22:09:12Z  -                            0  gone-long
 """
 
 
@@ -82,7 +82,7 @@ class TellingTest(CacheTest):
         self.fill(self.url)
         result = cache(self.url)
         self.assertEqual((0, TABLE), (result.exit_code, result.stdout))
-        self.assertEqual(f"{self.url}: 4 answers (2 fresh, 1 stale, 1 expired)\n", result.stderr)
+        self.assertEqual(f"{self.url}: 4 answers (2 fresh, 1 stale, 1 too old)\n", result.stderr)
 
     def test_json(self) -> None:
         """The same for machines: a list with an object on each line, instants to the last digit."""
@@ -118,7 +118,7 @@ class TellingTest(CacheTest):
                 proxy = self.enterContext(closing(build(settings_of(url, stale_if_error=stale), clock=lambda: NOW)))
                 answer = proxy.flask.test_client().get("/events-with-subscriptions/a/")
                 used = "fresh" if answer.status_code == status and "Expires" in answer.headers else "stale"
-                expected = {used} if answer.status_code == status else {"expired", "ahead"}
+                expected = {used} if answer.status_code == status else {"too old", "ahead"}
                 self.assertIn(told["state"], expected)
                 self.assertEqual(age < -1, told["state"] == "ahead")
 
@@ -126,7 +126,7 @@ class TellingTest(CacheTest):
         """How long answers are fresh and stale is as it is set."""
         self.fill(self.url)
         told = json.loads(cache(self.url, "--json", C42_CACHE_TTL="5", C42_STALE_IF_ERROR="0").stdout)
-        self.assertEqual(["fresh", "expired", "expired", "expired"], [each["state"] for each in told])
+        self.assertEqual(["fresh", "too old", "too old", "too old"], [each["state"] for each in told])
         self.assertEqual({None}, {each["stale_until"] for each in told})
         self.assertEqual(NOW + 4.5, told[0]["fresh_until"])
 
@@ -252,7 +252,7 @@ class RedisTest(CacheTest):
         result = cache(self.redis.url)
         self.assertEqual((0, TABLE), (result.exit_code, result.stdout))
         self.assertRegex(
-            result.stderr, r"^redis://\*\*\*@127.0.0.1:\d+/0: 4 answers \(2 fresh, 1 stale, 1 expired\)\n$"
+            result.stderr, r"^redis://\*\*\*@127.0.0.1:\d+/0: 4 answers \(2 fresh, 1 stale, 1 too old\)\n$"
         )
 
     def test_gone(self) -> None:

@@ -27,7 +27,7 @@ class EraserTest(unittest.TestCase):
         for left, seconds in ((True, ERASE_SECONDS), (False, RETRY_SECONDS)):
             self.assertEqual(seconds, Eraser(lambda left=left: left).step())  # type: ignore[misc]  # no lambda is typed
         with self.assertLogs("c42_proxy.stores.erasure", "ERROR"):
-            self.assertEqual(ERASE_SECONDS, Eraser(lambda: 1 // 0 == 0).step())
+            self.assertEqual(RETRY_SECONDS, Eraser(lambda: 1 // 0 == 0).step())
 
     def test_thread(self) -> None:
         """It erases at once, in one thread however often it is told to begin, which ends when it is closed."""
@@ -115,7 +115,7 @@ class TieredErasureTest(unittest.TestCase):
         tiered.put("a", entry("a"), NOW)
         self.now = NOW + LIFETIME
         self.assertTrue(tiered.erase())
-        self.assertIsNone(tiered.in_memory("a"))
+        self.assertIsNone(tiered.from_memory("a"))
         self.assertIn(b"c42_proxy_memory_entries 0.0", self.metrics.exposition())
 
     def test_shared(self) -> None:
@@ -129,7 +129,7 @@ class TieredErasureTest(unittest.TestCase):
         self.assertFalse(tiered.erase())
         with self.assertLogs("c42_proxy.stores", "WARNING"):
             self.assertFalse(tiered.erase())
-        self.assertIsNone(tiered.in_memory("a"))
+        self.assertIsNone(tiered.from_memory("a"))
 
     def test_texts_that_were_read(self) -> None:
         """A text of the shared tier stays in memory for a while, and no longer."""

@@ -149,5 +149,5 @@ def ask_for_all(url: str, begin: Barrier) -> tuple[list[str], Counter[str], list
             begin.wait(10)
             pending = [events.join(f"event-{number}") for number in range(EVENTS)]
             wait([each.flight for each in pending], 10)
-            replies = [events.reply_to(each) for each in pending]
+            replies = [events.reply_for(each) for each in pending]
     return c42.asked, Counter(reply.outcome for reply in replies), log.lines

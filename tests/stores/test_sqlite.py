@@ -715,6 +715,14 @@ class FailureTest(SqliteTest):
         stranger.execute("ROLLBACK")
         self.assert_works(self.store, "a")
 
+    def test_rollback_that_failed(self) -> None:
+        """A transaction that could not be rolled back does not stay open: this process and others write again."""
+        self.assert_works(self.store)
+        assert self.store._connection is not None
+        self.store._connection.execute("BEGIN IMMEDIATE")
+        self.assert_works(self.store, "a")
+        self.assert_works(self.open(), "b")
+
     def test_slow(self) -> None:
         """A disk whose fsync takes 0.4 s is no failure for those who wait, be it this process that writes or another.
 

@@ -21,7 +21,7 @@ JOINED = 0.25
 REPEATED = 2.0
 """How long a failure may be repeated for its event at most."""
 REPEATED_AT_LEAST = 1.0
-"""`FAILURE_SECONDS` in `c42_proxy/caching/shared_state.py`."""
+"""`LEFT_SECONDS` in `c42_proxy/caching/shared_state.py`."""
 PAUSE = 5.0
 """How long C42 is left alone when it is down."""
 OWN_TIME = 0.2
