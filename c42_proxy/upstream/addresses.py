@@ -1,4 +1,4 @@
-"""Connects to the address of a host that answers first: Happy Eyeballs (RFC 8305), in one thread and by a deadline."""
+"""Connects to the first address of a host that answers: Happy Eyeballs (RFC 8305), in one thread and by a deadline."""
 
 import errno
 import os
@@ -12,30 +12,30 @@ from typing import Any
 from ..deadline import Deadline
 
 ATTEMPT_DELAY = 0.25
-"""Seconds that an address has for itself before the next one is tried beside it (RFC 8305, section 5)."""
+"""Seconds until the next address is tried in parallel (RFC 8305, section 5)."""
 
 Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
-"""As `socket.getaddrinfo` gives it."""
+"""An item of `socket.getaddrinfo`."""
 
 
 class Addresses:
-    """Connects to hosts, and remembers of each the address that answered last: it is tried first (RFC 8305, section 4).
+    """Connects to hosts, and first tries the address that answered last (RFC 8305, section 4).
 
-    So a dead address delays the first call, and not each of them. Thread-safe.
+    So a dead address delays only the first call. Thread-safe.
     """
 
     def __init__(self) -> None:
         self._answered: dict[tuple[str, int], Address] = {}
 
     def connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
-        """A socket that is connected to the host; its time-out is what is left of the time.
+        """A socket connected to the host; its time-out is the time until the deadline.
 
-        Raises socket.gaierror where the name does not resolve, TimeoutError at the deadline, and where all addresses
-        have failed, the OSError of the last one.
+        Raises socket.gaierror if the name does not resolve, TimeoutError at the deadline, and if all addresses have
+        failed, the OSError of the last one.
         """
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
         answered = self._answered.get((host, port))
-        # Sorting is stable: all but that one stay in their order.
+        # Sorting is stable: the other addresses keep their order.
         addresses = sorted(_alternating(found), key=lambda address: address != answered)
         address, sock = _first_to_answer(addresses, deadline)
         self._answered[host, port] = address
@@ -44,7 +44,7 @@ class Addresses:
 
 def _first_to_answer(addresses: list[Address], deadline: Deadline) -> tuple[Address, socket.socket]:
     untried = deque(addresses)
-    # The resolution of a name knows no time-out: the time may be over now.
+    # Resolving a name has no time-out: the deadline may have passed.
     delay = min(ATTEMPT_DELAY, deadline.remaining() / max(len(untried), 1))
     failure = OSError("the name has no address")
     with selectors.DefaultSelector() as under_way:
@@ -76,7 +76,7 @@ def _first_to_answer(addresses: list[Address], deadline: Deadline) -> tuple[Addr
 
 
 def _alternating(addresses: Iterable[Address]) -> list[Address]:
-    """The addresses in their order, but the families in turn: one of them may lead nowhere (RFC 8305, section 4)."""
+    """The addresses in their order, but with alternating families: one family may be dead (RFC 8305, section 4)."""
     families: defaultdict[socket.AddressFamily, list[Address]] = defaultdict(list)
     for address in addresses:
         families[address[0]].append(address)
@@ -84,7 +84,7 @@ def _alternating(addresses: Iterable[Address]) -> list[Address]:
 
 
 def _begin(address: Address) -> socket.socket:
-    """A socket that is being connected, or is connected already. Raises OSError."""
+    """A socket that is connecting, or is connected. Raises OSError."""
     family, kind, protocol, _, place = address
     sock = socket.socket(family, kind, protocol)
     sock.setblocking(False)

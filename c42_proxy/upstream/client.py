@@ -1,4 +1,4 @@
-"""Client of the C42 v2 API: our own types out, every foreign error translated."""
+"""Client of the C42 v2 API: returns our own types, and translates every foreign error."""
 
 import http.client
 import json
@@ -40,7 +40,7 @@ REMOVED = "removed"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What C42 says of one event. `status` is what its call answered: a deleted event still answers 200."""
+    """One event of C42. `status` is the status of the answer, which is 200 for a deleted event, too."""
 
     exists: bool
     title: str | None
@@ -49,7 +49,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """`first_name` is None where there is nobody to name: a removed subscription, a missing or blank name."""
+    """`first_name` is None for a removed subscription, and for a missing or blank name."""
 
     id: str
     first_name: str | None
@@ -57,7 +57,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of subscriptions, in C42's order. `count` is the size of the whole list, where C42 tells it."""
+    """One page of subscriptions, in C42's order. `count` is the size of the whole list, None if C42 gives none."""
 
     subscriptions: list[Subscription]
     count: int | None
@@ -66,8 +66,8 @@ class Page:
 class C42Client:
     """The two calls that the proxy makes. As thread-safe as its session.
 
-    `session` carries them (see `transport.new_session`), `clock` is the wall clock in seconds since the epoch: a
-    `Retry-After` may be a date.
+    `session` makes them (see `transport.new_session`). `clock` returns seconds since the epoch: `Retry-After` may be a
+    date.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class C42Client:
         self._metrics = metrics
 
     def event(self, event_id: str, deadline: Deadline) -> Event:
-        """`GET events/<event_id>/`. Raises UpstreamError, or Overloaded where this process lacks what a call takes."""
+        """`GET events/<event_id>/`. Raises UpstreamError, or Overloaded if this process lacks descriptors."""
         with self._metrics.call("events"):
             return self._event(event_id, deadline)
 
@@ -115,7 +115,7 @@ class C42Client:
         params: dict[str, str | int] = {"event_ids": f"[{event_id}]", "limit": PAGE_LIMIT, "offset": offset}
         status, body = self._get("event-subscriptions/", params, deadline)
         if status == HTTPStatus.NOT_FOUND:
-            raise InvalidAnswer("it has no list of subscriptions for an event that it has", status)
+            raise InvalidAnswer("it was a 404 for the list of subscriptions", status)
         answer = _parsed(body, _SubscriptionsAnswer)
         if len(answer.data) > PAGE_LIMIT:
             raise InvalidAnswer("it holds more subscriptions than were asked for", status)
@@ -162,14 +162,14 @@ class C42Client:
                 failure = InvalidAnswer("its content encoding is broken")
             else:
                 failure = UpstreamUnavailable()
-        # Not `from exc`: these exceptions quote what came, and it may be an echo of our request with the token.
+        # Not `from exc`: these exceptions quote the answer, which may be an echo of our request with the token.
         raise failure
 
     def _refuse(self, status: int, retry_after: str | None) -> NoReturn:
         if status == HTTPStatus.TOO_MANY_REQUESTS or (
             status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
         ):
-            raise RateLimited(_wait(retry_after, self._clock()), status)
+            raise RateLimited(_retry_after_seconds(retry_after, self._clock()), status)
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise TokenRefused(status)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -178,7 +178,7 @@ class C42Client:
 
 
 class _TokenAuth(AuthBase):
-    """Sets our `Authorization` last, so that nothing of the environment replaces it."""
+    """Sets our `Authorization` last, so that nothing replaces it."""
 
     def __init__(self, token: SecretStr) -> None:
         self._token = token
@@ -202,7 +202,7 @@ def _headers() -> dict[str, str]:
 
 
 class _Shape(BaseModel):
-    """The part of an answer that we rely on; other fields are C42's business."""
+    """The part of an answer that we rely on; other fields are ignored."""
 
     model_config = ConfigDict(strict=True, hide_input_in_errors=True)
 
@@ -256,12 +256,12 @@ def _parsed(body: bytes, shape: type[_S]) -> _S:
         why = "it has another shape than C42's API promises"
     except (ValueError, RecursionError):
         why = "it is not JSON"
-    # Not in the `except`: the `repr` of a UnicodeDecodeError is the whole answer, perhaps an echo with the token.
+    # Not in the `except`: the `repr` of a UnicodeDecodeError has the whole answer, perhaps an echo with the token.
     raise InvalidAnswer(why, HTTPStatus.OK)
 
 
 def _not_json(constant: str) -> NoReturn:
-    """NaN and Infinity, which Python's parser takes and RFC 8259 does not know."""
+    """Refuse NaN and Infinity, which Python's parser accepts and RFC 8259 does not."""
     raise ValueError(constant)
 
 
@@ -275,14 +275,14 @@ def _first_name(found: _Subscription) -> str | None:
 
 
 def _sendable(text: str | None) -> str | None:
-    """`text`, which we pass on; raises InvalidAnswer for a lone surrogate in it, which has no UTF-8 form."""
+    """Return `text`. Raises InvalidAnswer if it has a lone surrogate, which UTF-8 cannot encode."""
     if text is not None and re.search("[\ud800-\udfff]", text):
         raise InvalidAnswer("a text in it is not Unicode", HTTPStatus.OK)
     return text
 
 
-def _wait(retry_after: str | None, now: float) -> float:
-    """Seconds to wait by a `Retry-After` (RFC 9110, section 10.2.3): a number of seconds, or a date."""
+def _retry_after_seconds(retry_after: str | None, now: float) -> float:
+    """The seconds to wait. `Retry-After` is a number of seconds, or a date (RFC 9110, section 10.2.3)."""
     value = (retry_after or "").strip()
     if re.fullmatch(r"[0-9]+", value):
         return min(float(value), MAX_WAIT)

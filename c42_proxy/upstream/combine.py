@@ -1,4 +1,4 @@
-"""One fetch: both calls to C42 at once, the whole list, and one answer, or the failure that decides."""
+"""One fetch: both calls to C42 at once, all pages of the list, then one answer, or the failure that decides."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 
 class BackOff(Protocol):
-    """What a fetch under way needs to know of the back-off (see `caching.circuit_breaker.CircuitBreaker`)."""
+    """The back-off as a fetch under way uses it (see `caching.circuit_breaker.CircuitBreaker`)."""
 
     def check_back_off(self) -> None: ...
     def refresh_back_off(self) -> None: ...
@@ -39,7 +39,7 @@ class BackOff(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """What C42 says of an event and its subscribers, and the status of the call that decided it."""
+    """An event combined with its subscribers, and the status of the call that decided it."""
 
     entry: Entry
     upstream_status: int
@@ -47,14 +47,14 @@ class Combined:
 
 @dataclass(slots=True)
 class _Fetch:
-    """One fetch under way. Each call notes its own failure here, whoever waits for the call or does not."""
+    """One fetch under way. Each call adds its failure here, also if nobody waits for the call any more."""
 
     event_id: str
     deadline: Deadline
     failures: list[Problem] = field(default_factory=list)
 
     def result(self, call: "Future[R | None]") -> R | None:
-        """What a call came to, before the deadline: name resolution, for one, has no time-out. None if it failed."""
+        """The result of a call, None if it failed. Waits until the deadline: name resolution has no time-out."""
         try:
             return call.result(timeout=0 if self.deadline.passed else self.deadline.remaining())
         except TimeoutError:
@@ -65,8 +65,8 @@ class _Fetch:
 class Combiner:
     """Asks C42 for an event and its subscribers. Thread-safe.
 
-    `budget` is the number of seconds within which C42 must have answered everything. Each fetch takes two
-    threads of `calls`, one for the event and one that walks through the list, and up to PAGES_AT_ONCE of `pages`.
+    `budget` is the number of seconds within which C42 must have answered everything. Each fetch uses two threads of
+    `calls`, one for the event and one that reads the list, and up to PAGES_AT_ONCE of `pages`.
     """
 
     def __init__(
@@ -127,17 +127,17 @@ class Combiner:
         try:
             return partial(fetch.result, self._pages.submit(self._later_page, fetch, offset))
         except Overloaded:
-            # No thread is free. Then the walking thread asks for this page, when its turn comes.
+            # No thread is free: the thread that reads the list asks for this page itself.
             return partial(self._later_page, fetch, offset)
 
     def _later_page(self, fetch: _Fetch, offset: int) -> Page | None:
-        """A page after the first; None where it failed, or where a failure has decided the fetch."""
+        """A page after the first; None if it failed, or if another call of the fetch has failed."""
         if fetch.failures:
             return None
         return self._call(fetch, self._permitted_page, offset)
 
     def _permitted_page(self, event_id: str, offset: int, deadline: Deadline) -> Page:
-        """A page, unless somebody has been asked to wait since the fetch began.
+        """A page. Raises BackingOff if C42 has asked somebody to wait since the fetch began.
 
         The first two calls are not checked again: `permit` has just allowed this fetch.
         """
@@ -146,7 +146,7 @@ class Combiner:
         return self._client.subscriptions(event_id, offset, deadline)
 
     def _call(self, fetch: _Fetch, call: Callable[..., R], *args: object) -> R | None:
-        """One call to C42; None where it failed, which is noted, or where the client has its answer already."""
+        """Make one call to C42. None if it failed (which is recorded), or if the client has its answer already."""
         if fetch.deadline.answered:
             return None
         try:
@@ -154,7 +154,7 @@ class Combiner:
         except (UpstreamError, NotAsked) as failure:
             fetch.failures.append(failure)
             if isinstance(failure, RateLimited):
-                # Whatever comes of this fetch, and whatever the other call says.
+                # Whatever the other call says: the back-off is for all fetches.
                 self._back_off.begin_back_off(failure)
             if isinstance(failure, TokenRefused):
                 log.error("C42 refuses our token", extra={"upstream_status": failure.upstream_status})

@@ -1,10 +1,10 @@
-"""The only module that uses names of urllib3 and http.client which they do not promise to keep.
+"""The only module that uses private names of urllib3 and http.client.
 
-Time-outs of requests and urllib3 are for each socket operation: an upstream that sends a byte a second never
-meets them. Here every operation gets what is left of one budget, and no more.
+Time-outs of requests and urllib3 are for each socket operation: an upstream that sends a byte a second never reaches
+them. Here every operation gets only the rest of one budget.
 
-The names are checked at the start (`check`). Without them, the session uses requests' own adapter, with what that loses
-(`transport.adapter_class`).
+The names are checked at the start (`check`). Without them, the session uses requests' own adapter;
+`transport.adapter_class` says what is then lost.
 """
 
 import http.client
@@ -40,10 +40,10 @@ from ..errors import InvalidAnswer
 from .addresses import Addresses
 
 LINE_TOO_LONG = http.client.LineTooLong
-"""Without the name, lines that are too long would count as a broken connection, and not as a broken answer."""
+"""Without the name, lines that are too long would count as a broken connection, not as an invalid answer."""
 
 MAX_HEAD_BYTES = 1_048_576
-"""So much is read of a head that Python's parser has given up, to see whether it ends."""
+"""At most this much is read of a head that Python's parser has given up on, to see whether it ends."""
 
 NO_HEADER = (
     FirstHeaderLineIsContinuationDefect,
@@ -51,15 +51,15 @@ NO_HEADER = (
     MisplacedEnvelopeHeaderDefect,
     MissingHeaderBodySeparatorDefect,
 )
-"""How Python's parser says that a line is no header. Its other defects are those of a MIME body, which is not read."""
+"""Python's parser reports these if a line is no header. Its other defects are about a MIME body, which is not read."""
 
 CHECK_SECONDS = 1.0
 NOBODY = "127.0.0.1:1"
-"""Where urllib3 goes its own way in the check, nobody answers there."""
+"""If the check does open a real connection, nothing listens on this address."""
 
 
 class _DeadlineReader(io.RawIOBase):
-    """A socket's bytes; each read waits no longer than the deadline that is in force."""
+    """A socket's bytes. Each read ends at the deadline in force at the latest."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         self._sock = sock
@@ -81,9 +81,9 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    # Private are: `fp`, the buffered socket, without which there is nothing to put the deadline on; `begin`, for being
-    # called, without which early hints and half a head pass for the answer; and `msg` and `headers` for being empty
-    # before the head is read, without which nothing is read behind early hints.
+    # Private names used here: `fp`, the buffered socket, to which the deadline is applied; `begin`, which http.client
+    # must call, or else early hints and half a head pass for the answer; and `msg` and `headers`, which must be empty
+    # before a head is read, or else nothing is read after early hints.
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -93,15 +93,15 @@ class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
         self._read_head()
         while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            # An interim answer (103, say): the one that counts is still to come (RFC 9110, section 15.2).
+            # An interim answer (103, say): the final one is still to come (RFC 9110, section 15.2).
             self.headers = self.msg = None  # type: ignore[assignment]  # as before the first
-            self.status = 0  # where nothing is read in spite of that, this is no interim answer for ever
+            self.status = 0  # so that the loop ends even if `begin` reads nothing
             self._read_head()
         if self._reader.ended:
-            # Python takes the end of the connection for the end of the headers: half a 404 would pass for a whole one.
+            # Python accepts the end of the connection as the end of the headers: half a 404 would pass for a whole one.
             raise http.client.HTTPException
-        self._refuse_what_is_malformed()
-        # urllib3 logs what is no header, and it may be an echo of our own request.
+        self._refuse_malformed_head()
+        # urllib3 logs defects, which may be an echo of our own request.
         self.msg.defects = []
         self.msg.set_payload("")
 
@@ -117,7 +117,7 @@ class _Response(http.client.HTTPResponse):
         raise InvalidAnswer("its head is too long")
 
     def _skip_head(self) -> None:
-        """Read on to the end of the head. Raises TimeoutError where it does not end: no complete answer would come."""
+        """Read on to the end of the head. Raises TimeoutError if it does not end: no complete answer would come."""
         skipped = 0
         while skipped < MAX_HEAD_BYTES:
             line = self.fp.readline(MAX_HEAD_BYTES)
@@ -128,8 +128,8 @@ class _Response(http.client.HTTPResponse):
             skipped += len(line)
         raise TimeoutError
 
-    def _refuse_what_is_malformed(self) -> None:
-        """Raises InvalidAnswer for a head that Python reads as far as it can, and may misread.
+    def _refuse_malformed_head(self) -> None:
+        """Raises InvalidAnswer for a malformed head, which Python would read as far as it can.
 
         Without a usable length, the body would be read until the deadline.
         """
@@ -152,29 +152,29 @@ class _Response(http.client.HTTPResponse):
 
 
 _addresses = Addresses()
-"""One for the process: which address of C42 answers is no matter of one session."""
+"""One for the process: which address of C42 answers does not depend on the session."""
 
 
 class _HTTPConnection(HTTPConnection):
-    """Reads by the deadline, and tries a kept-alive connection that the upstream had closed once more, on a fresh one.
+    """Reads by the deadline, and repeats a request on a new connection if the upstream had closed the kept-alive one.
 
     The upstream may close an idle connection at the very moment at which we use it; a GET may then be sent again
     (RFC 9112, section 9.3.1).
     """
 
-    # Without the name, Python's own class would read what comes.
+    # Without the name, Python's own class would read the answer.
     response_class = _Response
     _used = False
 
     def connect(self) -> None:
         self._used = False
         super().connect()
-        # The client may have been answered in the meantime.
+        # The client may have got its answer meanwhile.
         deadline_in_force().check_may_begin()
 
     def _new_conn(self) -> socket.socket:
-        # Without `_new_conn`, one dead address may use all the remaining time. Without `_dns_host`, a trailing dot in
-        # the name is lost.
+        # Without `_new_conn`, one dead address may use up the remaining time. Without `_dns_host`, a trailing dot of
+        # the host name is lost.
         try:
             return _addresses.connect(self._dns_host, self.port, deadline_in_force())
         except socket.gaierror as exc:
@@ -190,7 +190,7 @@ class _HTTPConnection(HTTPConnection):
         try:
             super().request(*args, **kwargs)
         except ConnectionError:
-            # On a used connection, the lack of an answer will show it again.
+            # On a reused connection `getresponse` fails as well, and sends the request again.
             if not self._used:
                 raise
 
@@ -213,9 +213,9 @@ class _HTTPSConnection(_HTTPConnection, HTTPSConnection):
 
 
 class _IdleConnections(LifoQueue[Any]):
-    """The connections of a pool that no call uses, or None for those that are not made yet.
+    """The connections of a pool that no call uses; None stands for one that is not made yet.
 
-    The one that was used last is used next, so those that are not needed grow old.
+    The connection that was used last is used next, so that those that are not needed grow old.
     """
 
     def _put(self, item: Any) -> None:
@@ -224,7 +224,7 @@ class _IdleConnections(LifoQueue[Any]):
         super()._put(item)
 
     def close_old(self, seconds: float) -> None:
-        """Close those that were idle for so many seconds: the upstream may have closed its end long ago."""
+        """Close connections that have been idle for `seconds`: the upstream may have closed its end long ago."""
         limit = time.monotonic() - seconds
         old = []
         with self.mutex:
@@ -237,8 +237,8 @@ class _IdleConnections(LifoQueue[Any]):
 
 
 class _HTTPPool(HTTPConnectionPool):
-    # Without this name and the one below, urllib3 would make connections of its own; without the others, idle ones
-    # would stay open.
+    # Private names: without `ConnectionCls` and `pool_classes_by_scheme`, urllib3 would make its own connections;
+    # without `QueueCls`, and `queue` and `mutex` of the queue, idle connections would stay open.
     ConnectionCls = _HTTPConnection
     QueueCls = _IdleConnections
 
@@ -249,14 +249,14 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """What carries the calls of a requests session."""
+    """Makes the calls of a requests session, each with one deadline."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
     def close_idle(self, seconds: float) -> None:
-        """Close the connections that no call has used for so many seconds."""
+        """Close the connections that no call has used for `seconds`."""
         pools = self.poolmanager.pools
         for key in pools.keys():  # noqa: SIM118  # no dict: it refuses to be iterated
             connections = pools[key].pool
@@ -265,7 +265,7 @@ class DeadlineAdapter(HTTPAdapter):
 
 
 def check() -> None:
-    """Read an answer from ourselves, over a pair of sockets. Raises where one of the libraries has changed."""
+    """Read an answer from ourselves, over a pair of sockets. Raises if one of the libraries has changed."""
     manager = DeadlineAdapter().poolmanager
     _expect(isinstance(manager.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session has pools of its own")
     _expect(hasattr(HTTPConnectionPool, "ConnectionCls"), "a pool has connections of its own")
@@ -277,7 +277,7 @@ def check() -> None:
         theirs.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12")
         response = _get(pool)
         _expect(response.status == http.HTTPStatus.OK, "early hints pass for the answer")
-        # All is there, but the time is over.
+        # All bytes are there, but the deadline has passed.
         theirs.sendall(b"34")
         with ends_at(Deadline(0)), suppress(ReadTimeoutError):
             response.read()
@@ -294,7 +294,7 @@ def check() -> None:
 
 
 def _pool_to_ourselves(manager: PoolManager) -> tuple[HTTPConnectionPool, socket.socket]:
-    """A pool as the adapter has it, but for where its connection leads to; and the other end of that."""
+    """A pool like the adapter's whose connection is one end of a socket pair, and the other end."""
     ours, theirs = socket.socketpair()
 
     class Connection(_HTTPConnection):

@@ -1,4 +1,4 @@
-"""The list of subscriptions: page by page to its end, and once more if it changed while it was read."""
+"""Reads the list of subscriptions page by page, and once more if it changed meanwhile."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,24 +10,24 @@ PAGES_AT_ONCE = 8
 MAX_PAGES = 1000
 
 PageCall = Callable[[], Page | None]
-"""A call for a page: waits for the page, and returns None if the call has failed."""
+"""Waits for a page and returns it; None if the call for it has failed."""
 
 
 class PageFailedError(Exception):
-    """The list is not whole: the call for a page has failed. Whoever made the call knows why."""
+    """The call for a page has failed, so the list is incomplete. The function that made the call knows why."""
 
 
 class SubscriptionList:
-    """The list of one event. `first` is the call for its first page, `ask` begins the call for a page at an offset."""
+    """The list of one event. `first` waits for its first page; `ask` begins the call for the page at an offset."""
 
     def __init__(self, first: PageCall, ask: Callable[[int], PageCall]) -> None:
         self._ask = ask
         self._asked = 1
         self._ahead = deque([first])
-        """The pages that come next, in C42's order: asked for, and not looked at yet."""
+        """The next pages in C42's order: asked for, but not read yet."""
 
     def read(self) -> list[Subscription]:
-        """All subscriptions, in C42's order. Each may come twice: a page may repeat the end of the one before.
+        """All subscriptions, in C42's order. One may come twice: a page may repeat the end of the page before.
 
         If the count differs between two pages, somebody has left or joined, and others may have moved to a page that
         was read before. The list is then read once more, and that reading is the answer, whatever its counts say.
@@ -47,7 +47,7 @@ class SubscriptionList:
         return [subscription for page in pages for subscription in page.subscriptions]
 
     def _pages(self) -> Iterator[Page]:
-        """The pages from the first to the last, each from where the one before has ended."""
+        """The pages from the first to the last. Each begins where the one before has ended."""
         end, count, at_once = 0, None, 1
         while True:
             self._ask_ahead(end, count or 0, at_once)
@@ -59,12 +59,13 @@ class SubscriptionList:
                 return
             at_once = PAGES_AT_ONCE
             if len(page.subscriptions) < PAGE_LIMIT:
-                # The pages ahead were asked for as if this one were full. The next may be short, too: it comes alone.
+                # The pages ahead were asked for as if this page were full. The next page may be short as well, so it is
+                # asked for alone.
                 self._drop_ahead()
                 at_once = 1
 
     def _ask_ahead(self, start: int, count: int, at_once: int) -> None:
-        """Ask for the page at `start`, and for those that `count` announces behind it."""
+        """Ask for the page at `start`, and for the pages after it that `count` announces."""
         if not self._ahead:
             if self._asked == MAX_PAGES:
                 raise InvalidAnswer(f"its list of subscriptions does not end within {MAX_PAGES} pages", 200)
@@ -82,23 +83,23 @@ class SubscriptionList:
     def _next(self) -> Page:
         page = self._ahead.popleft()()
         if page is None:
-            # Wait for the other calls: their failure may count more than this one.
+            # Wait for the other calls: their failures may take precedence.
             for call in self._ahead:
                 call()
             raise PageFailedError
         return page
 
     def _drop_ahead(self) -> None:
-        """Wait for the calls under way, of which no page is used; they count among those that run at a time."""
+        """Throw away the pages ahead. It waits for their calls, so that the number at a time stays within the limit."""
         while self._ahead:
             self._next()
 
 
 def _is_last(page: Page, end: int, count: int | None) -> bool:
-    """Whether the list ends with this page, which ends at `end`. The count is not taken on trust."""
+    """Whether the list ends with this page, which ends at `end`. The count alone is not trusted."""
     if not page.subscriptions:
         return True
     if count is not None and end < count:
         return False
-    # There is no count, or the list has outgrown it: behind a full page there may be another one.
+    # There is no count, or the list is longer: after a full page there may be another one.
     return len(page.subscriptions) < PAGE_LIMIT or end == count

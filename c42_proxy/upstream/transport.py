@@ -1,4 +1,4 @@
-"""A requests session fit for an upstream that may do anything."""
+"""A requests session for an upstream that may misbehave."""
 
 import errno
 import socket
@@ -12,14 +12,14 @@ from ..private_names import private_or_public
 from ..threads import IDLE_SECONDS
 
 OUR_OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""Too many open files, in this process or on this machine, and no memory for another socket."""
+"""Too many open files, in this process or on this machine, or no memory for another socket."""
 
 
 def new_session(connections: int) -> requests.Session:
-    """A session that keeps up to `connections` alive, and takes neither the environment's nor the upstream's advice.
+    """A session that keeps up to `connections` alive.
 
-    No proxy, `.netrc` or certificate of the environment, no cookie kept, no redirect looked at. What is read from it
-    within `deadline.ends_at` ends there.
+    It uses no proxy, `.netrc` or certificate of the environment, keeps no cookies and reads no redirects. Reads inside
+    `deadline.ends_at(...)` end at that deadline.
     """
     session = _Session()
     session.trust_env = False
@@ -31,20 +31,20 @@ def new_session(connections: int) -> requests.Session:
 
 
 def close_idle(session: requests.Session) -> None:
-    """Close the connections that were idle for as long as an idle thread stays."""
+    """Close the connections that have been idle for as long as an idle thread stays."""
     for adapter in set(session.adapters.values()):
         # requests' own adapter cannot do that.
         if hasattr(adapter, "close_idle"):
-            # A connection is idle a moment before the thread that has used it.
+            # A connection becomes idle a moment before the thread that used it.
             adapter.close_idle(0.9 * IDLE_SECONDS)
 
 
 @cache
 def adapter_class() -> type[HTTPAdapter]:
-    """What carries the calls: with one deadline for all that it reads, or, as requests does, with one for each read."""
+    """Our adapter, with one deadline for a whole call; or requests' own, with a time-out for each read."""
 
     def private() -> type[HTTPAdapter]:
-        # Only here: the import itself fails where the libraries have moved what we use.
+        # Only here: the import itself fails if the libraries have moved the names.
         from .deadline_connection import DeadlineAdapter, check  # noqa: PLC0415  # it may fail
 
         check()
@@ -55,20 +55,19 @@ def adapter_class() -> type[HTTPAdapter]:
         private,
         HTTPAdapter,
         lost="""\
-clients are answered in time, but a call to an upstream that dawdles may begin, or go on, in its thread long after \
-that; a dead address may use up all of the time; an answer that is cut off in its headers may pass for a whole \
-one, and one whose headers are malformed may be waited for until the time is over; a kept-alive connection that the \
-upstream closes as it is used is not tried again; early hints are not understood; and connections that are no \
-longer needed stay open.""",
+clients are answered in time, but a call to a slow upstream may begin, or go on, in its thread long after that; a dead \
+address may use up the whole time budget; an answer that is cut off in its headers may pass for a complete one; an \
+answer with malformed headers may be waited for until the budget ends; a call on a kept-alive connection that the \
+upstream closes at that moment is not repeated; early hints are not understood; and unneeded connections stay open.""",
     )
 
 
 def is_our_own_limit(error: BaseException) -> bool:
-    """Whether a call has failed because this machine could give nothing more: that is no failure of C42."""
+    """Whether a call has failed because this machine lacks descriptors or memory, which is no failure of C42."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, socket.gaierror):
-            # Its numbers are of another kind, and a resolver that can open no socket says only that there is no answer.
+            # Its numbers are not errno's, and a resolver that can open no socket only reports that there is no answer.
             return _is_out_of_descriptors()
         if isinstance(cause, OSError) and cause.errno in OUR_OWN_LIMITS:
             return True
@@ -86,4 +85,4 @@ def _is_out_of_descriptors() -> bool:
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Always None: requests would read a redirect's whole body, however long, even when it is not to follow it."""
+        """Always None: requests would read the whole body of a redirect, even if it must not follow it."""
