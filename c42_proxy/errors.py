@@ -158,7 +158,7 @@ class CircuitOpen(NotAsked):
     reason = "c42-down"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__("C42 is down and left alone for a moment.", seconds)
+        super().__init__("C42 is down, and is not asked for a moment.", seconds)
 
 
 class Overloaded(NotAsked):

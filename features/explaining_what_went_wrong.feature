@@ -53,6 +53,56 @@ Feature: Explaining what went wrong
         | C42 asks to wait 7 s      | C42 asks to wait                   | C42 asks us to wait. Try again in 7 s.                                                            |
         | the proxy has a bug       | the proxy made a mistake           | The proxy made a mistake. Its operator finds it in the log.                                       |
 
+    Scenario: what they read when C42 is down
+      Given the event "Tea" with the subscriber Arthur
+      And 5 other events, each with the subscriber Trillian
+      And C42 is broken
+      And 5 other events have been requested
+      When "Tea" is requested
+      Then the app is told that C42 is down
+      And the explanation is "C42 is down, and is not asked for a moment. Try again in 5 s."
+
+    Scenario Outline: what they read when an app tries to <what>
+      Given the event "Tea" with the subscriber Arthur
+      When an app tries to <what>
+      Then the app is told that <problem>
+      And the explanation is "<words>"
+
+      Examples: anything but reading the one address
+        | what                        | problem                       | words                                                                                                                       |
+        | change the event            | this address can only be read | This address knows GET and HEAD.                                                                                            |
+        | read the list of all events | there is no such address      | There is only /events-with-subscriptions/<event_id>/ here, with an event_id of 1 to 128 letters, digits, '-' and '_'. |
+
+  Rule: Nobody waits for C42 for longer than 4 s
+    Whoever has to wait until C42 may be asked at all, because somebody else asks it for the same event or because too many
+    ask at once, waits for 4 s more at the most. How long C42 may take, the operator decides.
+
+    Scenario: C42 does not answer
+      Given the event "Tea" with the subscriber Arthur
+      And C42 does not answer
+      And C42 answers neither question before it has received both
+      When it is requested
+      Then the app is told that C42 did not answer in time
+      And it has waited 4 s
+
+  Rule: When the proxy has too much to do, it says so at once
+    It asks C42 for 256 events at the same time, and 1000 more may wait for their turn. Whoever comes after them is told so
+    at once, unless the answer is remembered. That is no failure of C42, which goes on to be asked.
+
+    @use.with_store=memory
+    Scenario: many different events are requested at once
+      Given the event "Tea" with the subscriber Arthur
+      And the event "Coffee" with the subscriber Ford
+      And 1300 other events, each with the subscriber Trillian
+      And the proxy is set to give C42 30 s for an answer
+      And "Tea" has been requested
+      When 1256 other events, then 44 more and "Tea", are requested before C42 answers
+      Then it names Arthur
+      And 1256 of them are told that Trillian comes
+      And 44 of them are told that the proxy has too much to do, and to try again in 1 s
+      When "Coffee" is requested
+      Then it names Ford
+
   Rule: An app is told how long C42 asks to wait
     Where C42 does not say how long, or nobody can read it, that is 30 s. Where it says more than 1 hour, that is 1 hour.
 

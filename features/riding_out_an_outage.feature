@@ -97,6 +97,21 @@ Feature: Riding out an outage
       And it is requested again 5 s later
       Then it names Trillian
 
+  Rule: What nobody may be given any more is erased within a minute
+    That is 1 hour 4 minutes 12 s after C42 was asked for it. While no proxy runs, nothing is erased; the next one does it when
+    it starts. Until then, nothing erases the name of somebody who has left, or who must be forgotten.
+
+    Scenario: somebody leaves, and nobody requests the event again
+      Given the proxies of this machine remember answers in one file
+      And the event "Dinner" with the subscribers Zaphod and Trillian
+      And "Dinner" has been requested
+      And Zaphod leaves it
+      Then that file holds the name Zaphod
+      When the proxy is restarted 1 hour 4 minutes 12 s later
+      And "Tea" is requested
+      Then that file holds the name Zaphod no more
+      And that file holds the name Arthur
+
   Rule: While C42 may not be asked, an expired answer is given at once
     "Sparing C42" says when C42 may not be asked.
 

@@ -110,7 +110,7 @@ Feature: Settling what happens in rare cases
 
     Scenario Outline: the clocks go <how> in Amsterdam, where the proxy runs
       Given the event "Tea" with the subscriber Arthur
-      And it is <now> UTC, a minute before the clocks change
+      And it is <now> UTC, 1 minute before the clocks change
       And it has been requested
       When it is requested again 4 minutes 11.999 s later
       Then the answer is valid until <end> UTC
@@ -124,7 +124,7 @@ Feature: Settling what happens in rare cases
         | forward | 2017-03-26 00:59:00 | 2017-03-26 01:03:12 |
 
   Rule: A clock that is set back keeps no answer alive
-    Computers' clocks differ a little: up to a second is nothing unusual. After more than that, nobody knows how old an answer
+    Computers' clocks differ a little: up to 1 s is nothing unusual. After more than that, nobody knows how old an answer
     is: C42 is asked again, and where it fails, no expired answer is given instead.
 
     Scenario Outline: the clock is set back by <step>
@@ -135,11 +135,11 @@ Feature: Settling what happens in rare cases
       Then it names Arthur
       And C42 has been asked <times>
 
-      Examples: by up to a second
+      Examples: by up to 1 s
         | step | times |
         | 1 s  | once  |
 
-      Examples: by more than a second
+      Examples: by more than 1 s
         | step   | times |
         | 1.1 s  | twice |
         | 1 hour | twice |
@@ -164,7 +164,7 @@ Feature: Settling what happens in rare cases
       When "Coffee" is requested
       Then it names Ford
 
-      Examples: by more than a second
+      Examples: by more than 1 s
         | step   |
         | 2 s    |
         | 2 days |

@@ -19,12 +19,19 @@ class Driver(Protocol):
     """Runs the proxy of one scenario after the other. `store` is what its processes share."""
 
     store: str
+    slack: float
+    """Seconds that apps may wait longer than they have to: a busy machine takes its time."""
 
     @property
     def now(self) -> datetime: ...
 
     def set_clock(self, now: datetime) -> None:
         """Let time jump, for the proxy, for C42 and for the scenario."""
+        ...
+
+    @property
+    def waited(self) -> float:
+        """Seconds on the clock by which apps wait. It goes on while C42 is silent; it is no time of the day."""
         ...
 
     def wire(self, receive: wires.Receive) -> AbstractContextManager[str]:

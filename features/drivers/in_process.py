@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from freezegun import freeze_time
@@ -23,10 +24,12 @@ class InProcess:
     """The proxy in this process, C42 mocked, the time frozen; whoever reaches for the network fails."""
 
     store = "memory"
+    slack = 0.0
 
     def __init__(self, serve: "Callable[[Proxy], AbstractContextManager[WSGIApplication]]") -> None:
         self._serve = serve
         self._running = ExitStack()
+        self._passing = Lock()
         forbid_connections()
         os.environ["TZ"] = TIME_ZONE
         time.tzset()
@@ -41,15 +44,29 @@ class InProcess:
     def set_clock(self, now: datetime) -> None:
         self._clock.move_to(now)
 
+    @property
+    def waited(self) -> float:
+        return self.now.timestamp()
+
     def wire(self, receive: wires.Receive) -> AbstractContextManager[str]:
-        return wires.mocked(receive)
+        return wires.mocked(receive, lambda: self.now, self._pass_until)
 
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
         checked = Settings.from_env({"C42_CACHE_URL": "memory://", **settings})
-        proxy = build(checked, clock=broken_clock) if has_bug else build(checked)
+        # freezegun shows the real time to whatever `threading` or behave calls directly, but for a datetime.
+        proxy = build(checked, clock=broken_clock if has_bug else self._seconds)
         with closing(proxy), self._serve(proxy) as served:
+            proxy.start()
             yield served
+
+    def _seconds(self) -> float:
+        return self.now.timestamp()
+
+    def _pass_until(self, moment: datetime) -> None:
+        """Let time go on to a moment, unless somebody else has done so."""
+        with self._passing:
+            self.set_clock(max(moment, self.now))
 
     def output(self) -> str:
         return ""

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 BUDGET_SECONDS = 2.0
 """Of real time, where C42 is silent: long enough for a busy machine, short enough to wait for."""
+USUAL_BUDGET_SECONDS = 4.0
+"""Without a setting. What apps wait is told as if the budget were this one."""
+SLACK_SECONDS = 1.0
 ANSWER_SECONDS = 30.0
 WORKERS = 2
 
@@ -69,6 +73,7 @@ class Live:
 
     def __init__(self, store: str) -> None:
         self.store = store
+        self.slack = SLACK_SECONDS * USUAL_BUDGET_SECONDS / BUDGET_SECONDS
         with ExitStack() as running:
             folder = Path(running.enter_context(TemporaryDirectory()))
             self._folder = _Folder(folder)
@@ -89,6 +94,10 @@ class Live:
 
     def set_clock(self, now: datetime) -> None:
         self._folder.now = now.timestamp()
+
+    @property
+    def waited(self) -> float:
+        return time.monotonic() * USUAL_BUDGET_SECONDS / BUDGET_SECONDS
 
     def wire(self, receive: wires.Receive) -> AbstractContextManager[str]:
         return wires.over_sockets(receive)
@@ -154,6 +163,7 @@ class _ByScenario:
                 # In a thread: what is under way may take its time, and the loop has other requests.
                 Thread(target=self._proxy.close, name="closing").start()
             self._proxy = build(Settings.from_env(told["settings"]), clock=clock)
+            self._proxy.start()
             self._scenario = scenario
         return self._proxy.asgi(scope, receive, send)
 

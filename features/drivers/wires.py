@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -26,11 +27,15 @@ ERRORS: dict[Failure, Callable[[], Exception]] = {
 
 
 @contextmanager
-def mocked(receive: Receive) -> Iterator[str]:
-    """C42 on what `responses` intercepts; gives the address of its host."""
+def mocked(receive: Receive, now: Callable[[], datetime], pass_until: Callable[[datetime], None]) -> Iterator[str]:
+    """C42 on what `responses` intercepts; gives the address of its host. Where C42 is silent, time goes on."""
 
     def intercepted(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
+        timeout = timedelta(seconds=request.req_kwargs["timeout"])  # type: ignore[attr-defined]  # `responses` adds it
+        began = now()
         answer = receive(str(request.url).removeprefix(MOCKED), request.headers)
+        if answer is Failure.SILENT:
+            pass_until(began + timeout)
         if isinstance(answer, Failure):
             raise ERRORS[answer]()
         return answer

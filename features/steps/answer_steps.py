@@ -120,6 +120,27 @@ def each_answer_says_that_c42_is_down_or_broken(context: Context) -> None:
         expect(problem_of(answer) in either, "the app is told that C42 is down or broken", told(answer))
 
 
+@then("{number:d} of them are told that {problem:Problem}, and to try again in {wait:Duration}")
+def some_answers_are_the_problem(context: Context, number: int, problem: Problem, wait: timedelta) -> None:
+    refused = [answer for answer in context.world.answers if answer.status_code != 200]
+    for answer in refused:
+        expect_problem(answer, problem, wait)
+    expect_same(f"{number} of them are told so", f"{len(refused)} of them are told so")
+
+
+@then("{number:d} of them are told that {names:Names} comes")
+def some_answers_name(context: Context, number: int, names: list[str]) -> None:
+    given = [answer for answer in context.world.answers if answer.status_code == 200]
+    for answer in given:
+        expect_names(answer, names)
+    expect_same(f"{number} of them are told so", f"{len(given)} of them are told so")
+
+
+@then("it has waited {duration:Duration}")
+def app_has_waited(context: Context, duration: timedelta) -> None:
+    context.world.expect_waited(duration)
+
+
 @then("the answer must not be kept")
 def answer_must_not_be_kept(context: Context) -> None:
     expect_not_to_be_kept(context.world.answer)

@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
-from behave import given, when
+from behave import given, then, when
 
+from features.support.expectations import expect
 from features.support.world import Context
 
 ROOM_FOR_ONE = 1170
@@ -40,8 +41,22 @@ def proxies_remember_in_a_file(context: Context) -> None:
     context.world.set_up(C42_CACHE_URL=f"sqlite:///{context.world.folder()}/answers.sqlite3")
 
 
+@then("that file holds the name {name:Name}")
+def file_holds_the_name(context: Context, name: str) -> None:
+    found = context.world.can_be_read_in_folder(name)
+    expect(found, f"the file holds the name {name}", f"the file does not hold the name {name}")
+
+
+@then("that file holds the name {name:Name} no more")
+def name_is_erased_from_the_file(context: Context, name: str) -> None:
+    erased = context.world.is_erased_from_folder(name)
+    expect(erased, f"the file holds the name {name} no more", f"the file still holds the name {name}")
+
+
 @when("the proxy is restarted")
-def proxy_is_restarted(context: Context) -> None:
+@when("the proxy is restarted {wait:Duration} later")
+def proxy_is_restarted(context: Context, wait: timedelta = timedelta()) -> None:
+    context.world.pass_time(wait)
     context.world.restart()
 
 

@@ -58,6 +58,11 @@ def request_by_many_at_once(
     context.world.request_by(number)
 
 
+@when('{number:d} other events, then {more:d} more and "{title:Title}", are requested before C42 answers')
+def request_many_events_at_once(context: Context, number: int, more: int, title: str) -> None:
+    context.world.request_others(number, more, title)
+
+
 @given("{number:d} other events have been requested")
 def request_a_number_of_other_events(context: Context, number: int) -> None:
     for _ in range(number):

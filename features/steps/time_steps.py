@@ -7,7 +7,7 @@ from behave import given
 from features.support.world import Context
 
 
-@given("it is {moment:Moment} UTC, a minute before the clocks change")
+@given("it is {moment:Moment} UTC, 1 minute before the clocks change")
 def it_is(context: Context, moment: datetime) -> None:
     context.world.pass_time(moment - context.world.now)
 

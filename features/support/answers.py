@@ -33,6 +33,7 @@ PROBLEMS = {
         Problem("C42 did not answer in time", 504, r"no complete answer in time"),
         Problem("C42 is down", 503, r"C42 is down"),
         Problem("C42 asks to wait", 503, r"asks us to wait"),
+        Problem("the proxy has too much to do", 503, r"The proxy has too much to do"),
         Problem("the proxy made a mistake", 500, r"The proxy made a mistake"),
     )
 }

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Barrier, Event
+from threading import Barrier, Event, Semaphore
 from typing import TYPE_CHECKING, Any, Protocol
 
 from werkzeug.test import Client, TestResponse
 
 from c42_proxy.sandbox.shapes import Person
 from features.drivers.driver import START, Driver, pass_time
-from features.support.expectations import expect_same
+from features.support.expectations import expect, expect_same, lasting
 from features.support.fake_c42 import TOKEN, FakeC42, id_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PATH = "/events-with-subscriptions/"
 PATIENCE_SECONDS = 20
+POLL_SECONDS = 0.05
 
 
 class World:
@@ -44,6 +46,8 @@ class World:
         self._event_id: str | None = None
         self._announced = ""
         self._answers: list[TestResponse] = []
+        self._waited = 0.0
+        self._folder: Path | None = None
 
     def close(self) -> None:
         self._running.close()
@@ -70,7 +74,9 @@ class World:
 
     def send(self, address: str, method: str = "GET", **options: Any) -> None:
         """An app sends any request. The proxy starts at the first one."""
-        self._answer = self.start().open(address, method=method, **options)
+        client, began = self.start(), self._driver.waited
+        self._answer = client.open(address, method=method, **options)
+        self._waited = self._driver.waited - began
 
     def start(self) -> Client:
         """An app's view of the proxy, which is started if it was not."""
@@ -89,9 +95,32 @@ class World:
         self._proxies_running.close()
         self.start_another()
 
-    def folder(self) -> str:
-        """A folder of this scenario's own."""
-        return self._running.enter_context(TemporaryDirectory())
+    def folder(self) -> Path:
+        """A folder of this scenario's own, for what the proxies remember."""
+        self._folder = self._folder or Path(self._running.enter_context(TemporaryDirectory()))
+        return self._folder
+
+    def can_be_read_in_folder(self, name: str) -> bool:
+        """Whether the name stands anywhere in what the proxies have put there."""
+        return any(name.encode() in file.read_bytes() for file in self.folder().iterdir())
+
+    def is_erased_from_folder(self, name: str) -> bool:
+        """Whether the name no longer stands there, or soon does not."""
+        pause = Event()
+        for _ in range(round(PATIENCE_SECONDS / POLL_SECONDS)):
+            if not self.can_be_read_in_folder(name):
+                return True
+            pause.wait(POLL_SECONDS)
+        return False
+
+    def expect_waited(self, duration: timedelta) -> None:
+        """The app waited so long for its last answer, and not longer than it had to."""
+        seconds = duration.total_seconds()
+        expect(
+            seconds <= self._waited <= seconds + self._driver.slack,
+            f"the app has waited {lasting(duration)}",
+            f"the app has waited {lasting(timedelta(seconds=self._waited))}",
+        )
 
     def request_every(self, pause: timedelta, duration: timedelta) -> None:
         """An app asks for "it" again and again."""
@@ -116,6 +145,27 @@ class World:
         with ThreadPoolExecutor(number) as apps:
             self._answers = list(apps.map(ask, range(number)))
         self._answer = self._answers[0]
+
+    def request_others(self, number: int, more: int, title: str) -> None:
+        """So many apps ask for an event each, `more` others, too, and then one for that of the title.
+
+        C42 answers when all that has happened, and `more` apps have been told something.
+        """
+        client = self.start()
+        addresses = [PATH + self._others.popleft() + "/" for _ in range(number + more)]
+        may_answer, told = Event(), Semaphore(0)
+        self.c42.when_asked("event", lambda _call: _wait(may_answer))
+        with ThreadPoolExecutor(len(addresses)) as apps:
+            asked = [apps.submit(client.get, address) for address in addresses]
+            for each in asked:
+                each.add_done_callback(lambda _each: told.release())
+            for _ in range(more):
+                # If nobody is told anything, the answers say so.
+                told.acquire(timeout=PATIENCE_SECONDS / more)
+            self.choose(title)
+            self.request()
+            may_answer.set()
+            self._answers = [each.result() for each in asked]
 
     @property
     def answer(self) -> TestResponse:

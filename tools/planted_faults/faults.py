@@ -1,12 +1,13 @@
 """Proxies that err: each as C42 sees it (its calls) or as an app sees it (its answers), and right in all else.
 
-Nothing of the proxy is touched. A fault stands on the wire between the proxy and C42, or between an app and the proxy.
+Nothing of the proxy's code is touched. A fault stands on the wire between the proxy and C42, or between an app and the
+proxy, or it is a setting.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from threading import Lock
@@ -34,6 +35,8 @@ class Fault:
     name: str
     calls: Calls = lambda receive: receive
     answers: Answers = lambda app, _receive: app
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Instead of those of the scenario."""
 
 
 def _subscribers(path: str) -> bool:
@@ -302,6 +305,8 @@ FAULTS = (
         answers=_reused(timedelta(seconds=252.001), 404),
     ),
     Fault("a failure is reused for 6 s", answers=_reused(timedelta(seconds=6), 500, 502, 503, 504)),
+    Fault("an app waits for a second longer", settings={"C42_TIMEOUT": "5"}),
+    Fault("an expired answer is given for a second longer", settings={"C42_STALE_IF_ERROR": "3601"}),
 )
 
 
@@ -316,9 +321,12 @@ def _wrong(_environ: "WSGIEnvironment", response: Response) -> None:
     response.set_data("Traceback: an inner detail")
 
 
+_OTHER_SETTINGS = {"C42_CACHE_URL": "memory://", "C42_TIMEOUT": "5"}
 GROSS = (
     Fault("no answer is right", answers=_changed(_wrong)),
     Fault("C42 is asked at each request", answers=_asked_at_each_request),
     Fault("each page of subscribers is asked for twice", calls=_doubled(_subscribers)),
+    Fault("nothing is remembered in a file, and apps wait for a second longer", settings=_OTHER_SETTINGS),
+    Fault("what is over is kept for a day", settings={"C42_STALE_IF_ERROR": "86400"}),
 )
 """Faults in which each check of the features must fail somewhere."""

@@ -52,7 +52,7 @@ class _Faulty(InProcess):
 
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
-        with super().proxy(settings, has_bug=has_bug) as app:
+        with super().proxy({**settings, **self._fault.settings}, has_bug=has_bug) as app:
             yield self._fault.answers(app, self._receive)
 
 
