@@ -43,7 +43,7 @@ def before_all(context: Context) -> None:
         raise
     context.add_cleanup(context.driver.close)
     context.watch = Watch()
-    context.tags_of_driver = ActiveTagMatcher({"store": store})
+    context.tags_of_driver = ActiveTagMatcher({"driver": name, "store": store})
 
 
 def after_all(context: Context) -> None:
@@ -59,7 +59,7 @@ def before_feature(context: Context, feature: Feature) -> None:
 
 def before_scenario(context: Context, scenario: Scenario) -> None:
     if context.tags_of_driver.should_skip_with_tags(scenario.effective_tags):
-        scenario.skip(f"not with the store {context.driver.store}")
+        scenario.skip("not with this driver and store")
         return
     context.world = World(context.driver)
     context.add_cleanup(context.world.close)

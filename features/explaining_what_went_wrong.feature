@@ -89,7 +89,7 @@ Feature: Explaining what went wrong
     It asks C42 for 256 events at the same time, and 1000 more may wait for their turn. Whoever comes after them is told so
     at once, unless the answer is remembered. That is no failure of C42, which goes on to be asked.
 
-    @use.with_store=memory
+    @use.with_store=memory @use.with_driver=flask @use.with_driver=live
     Scenario: many different events are requested at once
       Given the event "Tea" with the subscriber Arthur
       And the event "Coffee" with the subscriber Ford
