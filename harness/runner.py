@@ -101,6 +101,23 @@ class Modules(unittest.TestSuite):
         return noted + self._watch.taken() + left
 
 
+class Result(unittest.TextTestResult):
+    """Prints a failure at once, and not at the end of the run."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._printed = [0, 0]
+
+    def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802  # unittest's name
+        super().stopTest(test)
+        self.printErrors()
+
+    def printErrors(self) -> None:  # noqa: N802  # unittest's name
+        for kind, (flavour, found) in enumerate((("ERROR", self.errors), ("FAIL", self.failures))):
+            new, self._printed[kind] = found[self._printed[kind] :], len(found)
+            self.printErrorList(flavour, new)
+
+
 def run(modules: Iterable[Module], watch: Watch) -> Outcome:
     """Run them in this process, and print what fails."""
     # What nobody expects to be logged (`assertLogs`) is not printed among the dots.
@@ -108,7 +125,7 @@ def run(modules: Iterable[Module], watch: Watch) -> Outcome:
     # multiprocessing keeps a pipe to a process of its own from its first use on: it is not a test's.
     resource_tracker.ensure_running()
     suite = Modules(modules, watch)
-    result = unittest.TextTestRunner(verbosity=1).run(suite)
+    result = unittest.TextTestRunner(resultclass=Result).run(suite)
     return Outcome(result.wasSuccessful(), skipped(result), suite.seconds)
 
 

@@ -60,6 +60,19 @@ class RunnerTest(unittest.TestCase):
         """A warning fails the test that it comes from."""
         self.assert_fails("warnings.warn('old', DeprecationWarning)", "DeprecationWarning: old")
 
+    def test_at_once(self) -> None:
+        """A failure is printed when it happens, once, and not at the end of the run."""
+        status, said = self.ran("""
+            def test(self):
+                self.fail("a failure")
+            @classmethod
+            def tearDownClass(cls):
+                print("the end", file=sys.stderr)
+        """)
+        self.assertEqual(1, status, said)
+        self.assertRegex(said, "(?s)AssertionError: a failure.*the end")
+        self.assertEqual(1, said.count("AssertionError: a failure"), said)
+
     def test_order(self) -> None:
         """A test that relies on another one fails with some seed; the same seed gives the same order."""
         pair = """
