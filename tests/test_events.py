@@ -131,10 +131,9 @@ class EventsTest(unittest.TestCase):
         self.counting = threading.Lock()
         self.memory = MemoryStore(1 << 24)
         self.shared = LeasingStore()
-        self.process = self.new_process()
         self.gate = threading.Event()
         self.begun = threading.Semaphore(0)
-        self.addCleanup(self.gate.set)
+        self.process = self.new_process()
 
     def clock(self) -> float:
         return self.now
@@ -160,7 +159,9 @@ class EventsTest(unittest.TestCase):
             clock=self.clock,
             metrics=metrics,
         )
+        # Cleanups run from the last to the first: `close` waits for what waits for the gate.
         self.addCleanup(events.close)
+        self.addCleanup(self.gate.set)
         return Process(events, script)
 
     def another(self, *, budget: float = BUDGET) -> Process:
