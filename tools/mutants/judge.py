@@ -11,7 +11,8 @@ import sys
 import time
 import traceback
 import unittest
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +28,8 @@ SLOWER = 10
 hang are found so, long before cosmic-ray's time-out, which is for all questions together."""
 
 Times = dict[str, float]
+Ask = Callable[[], bool]
+"""Whether the tests pass."""
 
 
 def main() -> None:
@@ -39,25 +42,29 @@ def main() -> None:
 
 def _notices(question: str) -> bool:
     start = time.monotonic()
-    status = _ask(question)
+    # What is imported here, the processes below share. A mutant may hang as soon as it is imported.
+    signal.alarm(LEAST_SECONDS)
+    ask = _unit_tests(question) if "." in question else partial(_features, question)
+    signal.alarm(0)
+    status = _exit_status(ask)
     if status > 0:
         # On a busy machine, a test may fail by itself: it has noticed nothing unless it fails again.
-        status = _ask(question)
+        status = _exit_status(ask)
     # cosmic-ray keeps this with the result.
     print(f"{question}: status {status} after {time.monotonic() - start:.1f} s", flush=True)
     return status != 0
 
 
-def _ask(question: str) -> int:
-    """The exit status of a process of its own: positive where a test fails, negative where it hangs."""
+def _exit_status(ask: Ask) -> int:
+    """Ask in a process of its own. Its exit status is positive where a test fails, and negative where it hangs."""
     child = os.fork()
     if child == 0:
-        _answer_and_exit(question)
+        _answer_and_exit(ask)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
 
-def _answer_and_exit(question: str) -> NoReturn:
+def _answer_and_exit(ask: Ask) -> NoReturn:
     status = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -65,8 +72,8 @@ def _answer_and_exit(question: str) -> NoReturn:
         file = os.open(OUTPUT, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         os.dup2(file, 1)
         os.dup2(file, 2)
-        status = 0 if (_unit_tests if "." in question else _features)(question) else 1
-    except BaseException:  # noqa: BLE001  # a mutant may raise anything, also where it is imported
+        status = 0 if ask() else 1
+    except BaseException:  # noqa: BLE001  # a mutant may raise anything
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -81,16 +88,20 @@ def _features(driver: str) -> bool:
     return not behave(["--stop", "--format", "progress", "--define", f"driver={driver}"])
 
 
-def _unit_tests(module: str) -> bool:
+def _unit_tests(module: str) -> Ask:
     times: Times = json.loads(TIMES.read_text()) if TIMES.exists() else {}
-    tests = flat(unittest.defaultTestLoader.loadTestsFromName(module))
-    result = _Result(times)
-    unittest.TestSuite(_quickest_first(tests, times)).run(result)
-    for test, why in [*result.errors, *result.failures]:
-        print(test, why, sep="\n")
-    if result.wasSuccessful():
-        TIMES.write_text(json.dumps(result.taken | times))
-    return result.wasSuccessful()
+    tests = _quickest_first(flat(unittest.defaultTestLoader.loadTestsFromName(module)), times)
+
+    def ask() -> bool:
+        result = _Result(times)
+        unittest.TestSuite(tests).run(result)
+        for test, why in [*result.errors, *result.failures]:
+            print(test, why, sep="\n")
+        if result.wasSuccessful():
+            TIMES.write_text(json.dumps(result.taken | times))
+        return result.wasSuccessful()
+
+    return ask
 
 
 def _quickest_first(tests: Iterable[unittest.TestCase], times: Times) -> list[unittest.TestCase]:
