@@ -426,6 +426,11 @@ class DegradedTest(BreakerTest):
         self.fails("a", error=TokenRefused(401))
         self.assertEqual(["token-refused"], self.new_breaker().degraded())
 
+    def test_without_a_breaker(self) -> None:
+        """A process that has no breaker names none, whatever others think of C42."""
+        self.fails("a", "b", "c")
+        self.assertEqual([], self.new_breaker(0).degraded())
+
     def test_token_accepted_again(self) -> None:
         """A refused token is named until C42 answers, also without a breaker."""
         for threshold in (3, 0):
