@@ -44,13 +44,17 @@ def main(only: tuple[str, ...], again: bool, at_once: int) -> None:
     os.nice(19)
     start = time.monotonic()
     fates: Fates = {}
+    wrong: list[str] = []
     with ProcessPoolExecutor(at_once) as pool:
         core = [one for one in CORE if not only or any(part in str(one.path) for part in only)]
         for tried in as_completed([pool.submit(_fates, one, again) for one in core]):
-            tell(tried.result())
-            fates |= tried.result()
+            try:
+                tell(tried.result())
+                fates |= tried.result()
+            except RuntimeError as exc:
+                wrong.append(str(exc))
     explained = listed()
-    wrong = complaints(fates, explained)
+    wrong += complaints(fates, explained)
     click.echo(f"{sum(mutant in explained for mutant in fates)} survivors are explained; all together:")
     tell(fates, f"all in {(time.monotonic() - start) / 60:.0f} min")
     if not only and score(fates) < GOAL:
@@ -78,8 +82,6 @@ def _fates(core: Core, again: bool) -> Fates:
     os.environ |= {"C42_REQUIRE_ALL": "1", "PYTHONPATH": str(copy)}
     command = shlex.join([sys.executable, "-m", "tools.mutants.judge", *core.questions])
     config = ConfigDict({"test-command": command, "timeout": SECONDS, "distributor": {"name": "local"}})
-    if mutate_and_test((), command, SECONDS).test_outcome is not TestOutcome.SURVIVED:
-        raise RuntimeError(f"{core.path}: a test fails without a mutant, see {copy}/output")
     with use_db(FOLDER / f"{name}.sqlite") as session:
         before = {mutant: result for mutant, result in session.results if again and _is_killed(result)}
         items = work_items(core.path)
@@ -88,7 +90,10 @@ def _fates(core: Core, again: bool) -> Fates:
         for item in items:
             if item.job_id in before:
                 session.set_result(item.job_id, before[item.job_id])
-        execute(session, config)
+        if session.pending_work_items:
+            if mutate_and_test((), command, SECONDS).test_outcome is not TestOutcome.SURVIVED:
+                raise RuntimeError(f"{core.path}: a test fails without a mutant, see {copy}/output")
+            execute(session, config)
         return {(str(core.path), mutant): _is_killed(result) for mutant, result in session.results}
 
 
