@@ -601,9 +601,12 @@ class FetchTest(BreakerTest):
     def test_no_further_page(self) -> None:
         """A fetch under way asks for no further page after another one was told to wait."""
 
+        answer = self.event
+
         def page(url: str) -> Answer:
             if "offset=0" in url and "tea" in url:
-                self.event = self.limit
+                # Both calls are made at once: the one for the tea itself may be still to come.
+                self.event = lambda event_id: answer(event_id) if event_id == "tea" else self.limit(event_id)
                 self.assertEqual(503, self.status(self.events.reply("coffee")))
                 return self.full_page("tea")
             return self.full_page("coffee")
