@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import unittest
 from collections.abc import Callable
 from typing import TypeVar
@@ -23,3 +24,12 @@ def needs(program: str) -> Callable[[TestClass], TestClass]:
 def one_platform_is_enough(test_class: TestClass) -> TestClass:
     """Skip a test class on the platforms beside the machine itself: what it tries is the same on all of them."""
     return unittest.skipIf(os.environ.get(PLATFORM), "one platform is enough")(test_class)
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has an IPv6 address to listen at."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import time
 from typing import ClassVar
 from unittest.mock import patch
@@ -11,6 +10,7 @@ from click.testing import Result
 
 from c42_proxy.commands.healthcheck import HEALTH_SECONDS
 from harness import wire
+from harness.needs import has_ipv6
 from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, run
 from harness.wire import Wire
 
@@ -22,14 +22,6 @@ NOTHING_LISTENS = "127.0.0.1:1"
 
 def healthcheck(bind: str, **variables: str) -> Result:
     return c42_proxy("healthcheck", C42_BIND=bind, **variables)
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 class HealthTest(ProcessTestCase):

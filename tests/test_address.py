@@ -1,0 +1,40 @@
+"""`host:port`: what is read, and where it listens."""
+
+import socket
+import unittest
+
+from c42_proxy.address import Address
+from harness.needs import has_ipv6
+
+
+class AddressTest(unittest.TestCase):
+    def test_parsed(self) -> None:
+        """A name, an IPv4 address or an IPv6 address in brackets, and a port up to 65535."""
+        for text, host, port in (
+            ("localhost:1", "localhost", 1),
+            ("127.0.0.1:65535", "127.0.0.1", 65535),
+            ("[::1]:0", "::1", 0),
+        ):
+            self.assertEqual((host, port), Address.parsed(text))
+        for text in (
+            "localhost",
+            "localhost:",
+            ":1",
+            "localhost:65536",
+            "::1:1",
+            "a b:1",
+            "localhost:-1",
+            "localhost:1 ",
+        ):
+            self.assertRaises(ValueError, Address.parsed, text)
+
+    def test_listener(self) -> None:
+        """It listens at an address of either kind, and at no other."""
+        for host in ("127.0.0.1", *(["::1"] if has_ipv6() else [])):
+            with Address(host, 0).listener() as listener:
+                self.assertEqual(host, listener.getsockname()[0])
+                socket.create_connection(listener.getsockname()[:2], timeout=5).close()
+
+
+if __name__ == "__main__":
+    unittest.main()
