@@ -3,7 +3,7 @@
 import time
 import unittest
 
-from c42_proxy.deadline import Deadline
+from c42_proxy.deadline import Deadline, deadline_in_force, ends_at
 
 
 class DeadlineTest(unittest.TestCase):
@@ -16,3 +16,20 @@ class DeadlineTest(unittest.TestCase):
         self.assertTrue(deadline.passed)
         with self.assertRaises(TimeoutError):
             deadline.remaining()
+
+    def test_may_begin(self) -> None:
+        """Nothing is begun after the deadline, nor when the client has its answer."""
+        deadline = Deadline(60)
+        deadline.check_may_begin()
+        deadline.answered = True
+        self.assertRaises(TimeoutError, deadline.check_may_begin)
+        self.assertRaises(TimeoutError, Deadline(0).check_may_begin)
+
+    def test_in_force(self) -> None:
+        """A deadline is in force within its block, and then the one around it, if there is one."""
+        outer, inner = Deadline(60), Deadline(60)
+        with ends_at(outer):
+            with ends_at(inner):
+                self.assertIs(inner, deadline_in_force())
+            self.assertIs(outer, deadline_in_force())
+        self.assertRaises(LookupError, deadline_in_force)

@@ -45,6 +45,19 @@ class TreeTest(unittest.TestCase):
         elsewhere = [kind for _depth, kind in classes() if not kind.__module__.startswith((errors.__name__, "tests"))]
         self.assertEqual([], elsewhere)
 
+    def test_precedence(self) -> None:
+        """Of several failures a wish to wait counts most, then a call not made, the token, the time, the rest."""
+        one_of_each = (
+            errors.RateLimited,
+            errors.NotAsked,
+            errors.TokenRefused,
+            errors.UpstreamTimeout,
+            errors.UpstreamUnavailable,
+        )
+        order = [kind.precedence for kind in one_of_each]
+        self.assertEqual(sorted(set(order)), order)
+        self.assertEqual(errors.UpstreamUnavailable.precedence, errors.InvalidAnswer.precedence)
+
     def test_raised(self) -> None:
         """Each leaf of the tree is made somewhere in the package."""
         source = "".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "errors.py")

@@ -263,7 +263,7 @@ class TimerTest(ThreadsTest):
 
     def test_close(self) -> None:
         """To close it ends its thread, whatever was still to come."""
-        timer = self.timer()
+        timer = self.timer(idle=2 * PATIENCE)
         timer.later(PATIENCE, self.fail)
         timer.close()
         self.wait_until(lambda: count() == 0, "no thread")
