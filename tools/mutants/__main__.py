@@ -15,7 +15,7 @@ from cosmic_ray.commands import execute
 from cosmic_ray.config import ConfigDict
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import use_db
-from cosmic_ray.work_item import TestOutcome
+from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
 from harness.processes import ROOT
 
@@ -29,13 +29,15 @@ FOLDER = ROOT / "build" / "mutants"
 SECONDS = 600
 """cosmic-ray's time-out: longer than all questions about a module take on a busy machine."""
 
+SURVIVED = WorkResult(WorkerOutcome.SKIPPED, test_outcome=TestOutcome.SURVIVED)
+
 Fates = dict[Mutant, bool]
 """Whether each mutant was killed."""
 
 
 @click.command()
 @click.option("--only", multiple=True, help="The modules whose path has this in it alone; may be repeated.")
-@click.option("--again", is_flag=True, help="Try what was not killed the last time alone; the rest counts as killed.")
+@click.option("--again", is_flag=True, help="Do not try what was killed the last time, or is explained in the list.")
 @click.option("--at-once", default=2, help="How many modules are tried at the same time.")
 def main(only: tuple[str, ...], again: bool, at_once: int) -> None:
     """Break the core in each small way that means something. Fails where too many of these mutants survive all tests,
@@ -83,13 +85,14 @@ def _fates(core: Core, again: bool) -> Fates:
     command = shlex.join([sys.executable, "-m", "tools.mutants.judge", *core.questions])
     config = ConfigDict({"test-command": command, "timeout": SECONDS, "distributor": {"name": "local"}})
     with use_db(FOLDER / f"{name}.sqlite") as session:
-        before = {mutant: result for mutant, result in session.results if again and _is_killed(result)}
+        known = {mutant: result for mutant, result in session.results if _is_killed(result)}
+        known |= {mutant: SURVIVED for module, mutant in listed() if module == str(core.path)}
         items = work_items(core.path)
         session.clear()
         session.add_work_items(items)
         for item in items:
-            if item.job_id in before:
-                session.set_result(item.job_id, before[item.job_id])
+            if again and item.job_id in known:
+                session.set_result(item.job_id, known[item.job_id])
         if session.pending_work_items:
             if mutate_and_test((), command, SECONDS).test_outcome is not TestOutcome.SURVIVED:
                 raise RuntimeError(f"{core.path}: a test fails without a mutant, see {copy}/output")
