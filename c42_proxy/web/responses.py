@@ -148,7 +148,7 @@ _http_date = lru_cache(4096)(http_date)
 
 def _problem_body(status: HTTPStatus, detail: str, **members: str) -> bytes:
     body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, **members}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _response(status: HTTPStatus, content_type: str, body: bytes, *headers: Header) -> HttpResponse:
