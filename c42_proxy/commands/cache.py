@@ -39,11 +39,14 @@ class Row:
 
 
 def print_entries(settings: Settings, clock: Callable[[], float], *, as_json: bool) -> None:
-    """Print the entries of the store, and to standard error where it is and how many it has. Raises ClickException."""
+    """Print the entries; write to standard error where the store is and how many entries it has.
+
+    Raises ClickException.
+    """
     name = store_name(settings)
     store = open_shared(settings, clock)
     if store is None:
-        # Not an empty list: an operator must not take "nobody can look" for "there is nothing".
+        # Not an empty list, which would mean that nothing is cached.
         raise click.ClickException(f"{name}: each worker has a memory of its own, and nobody else can look into it.")
     counts: Counter[Age] = Counter()
     rows = _counted(_rows(store.listed(), clock(), settings), counts)
@@ -54,18 +57,18 @@ def print_entries(settings: Settings, clock: Callable[[], float], *, as_json: bo
         raise click.ClickException(str(exc)) from exc
     file = shared_file(settings)
     if file is not None and not file.exists():
-        said = "there is no such file yet"
+        summary = "there is no such file yet"
     else:
         states = ", ".join(f"{count} {state}" for state, count in counts.items())
-        said = f"{counts.total()} answers ({states})" if counts else "no answers of this C42 and token"
-    click.echo(f"{name}: {said}", err=True)
+        summary = f"{counts.total()} answers ({states})" if counts else "no answers of this C42 and token"
+    click.echo(f"{name}: {summary}", err=True)
 
 
 def _rows(listed: Iterable[Listed], now: float, settings: Settings) -> Iterator[Row]:
     freshness = Freshness(settings.cache_ttl, settings.stale_if_error)
     for entry in listed:
         if not re.fullmatch(EVENT_ID, entry.event_id):
-            continue  # no client can ask for it: we did not put it there
+            continue  # no client can ask for it, so it is not ours
         yield Row(
             entry.event_id,
             entry.status,
@@ -84,7 +87,7 @@ def _counted(rows: Iterable[Row], counts: "Counter[Age]") -> Iterator[Row]:
 
 
 def _json(rows: Iterable[Row]) -> Iterator[str]:
-    """A list with an object on each line, written as it is read."""
+    """A list with one object a line, written while the entries are read."""
     last = None
     for row in rows:
         yield "[" if last is None else f"{last},"
@@ -93,7 +96,7 @@ def _json(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:
-    """The event comes last: all other columns have a width that is known before the first row is."""
+    """The event is the last column, because only its width is not known beforehand."""
     form = "{:<7}  {:>6}  {:<20}  {:<20}  {:<20}  {:>8}  {}"
     before = form.format(*HEADINGS) + "\n"
     for row in rows:

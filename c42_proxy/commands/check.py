@@ -1,4 +1,4 @@
-"""`c42-proxy check --online`: whether the store and C42 do what they should."""
+"""`c42-proxy check --online`: whether the store and C42 work."""
 
 import secrets
 import time
@@ -21,16 +21,16 @@ from ..upstream.client import C42Client
 from ..upstream.transport import new_session
 
 GRACE_SECONDS = 0.5
-"""C42's client ends by itself at its deadline, and says more about the failure: it gets a moment longer."""
+"""The client of C42 ends at its own deadline, and then knows more about the failure, so it gets a moment longer."""
 TRACE_SECONDS = 5.0
-"""What a check could leave behind when it is killed is gone after this time."""
+"""After this time, nothing is left of a check that was killed."""
 MADE_UP = "c42-proxy-check"
 """An event that C42 does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check came to, in a line that people read."""
+    """The result of one check, for a line of output."""
 
     what: str
     works: bool
@@ -38,7 +38,7 @@ class CheckResult:
 
 
 def check_store(settings: Settings, clock: Callable[[], float]) -> CheckResult:
-    """Read and write the store, and take a lease in it. It removes what it wrote, and mends nothing that is broken."""
+    """Read and write the store, and take a lease in it. Removes the text that it wrote, and repairs nothing."""
     name = store_name(settings)
     if settings.cache_url == MEMORY_URL:
         return CheckResult("store", True, f"{name}: each worker has its own, nothing to try")
@@ -49,7 +49,7 @@ def check_store(settings: Settings, clock: Callable[[], float]) -> CheckResult:
             return CheckResult("store", True, f"{name}: not there yet, and can be made")
         with closing(_shared(settings, clock)) as store:
             if file is not None:
-                # What follows would set a corrupt file aside, and the new one would belong to the user of this command.
+                # Raises if the file is corrupt. `_check` would set it aside, and this user would own the new one.
                 next(store.listed(), None)
             _check(store, name)
     except StoreError as exc:
@@ -71,7 +71,7 @@ def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStat
         deadline = Deadline(settings.timeout)
         started = time.monotonic()
         try:
-            # An open breaker does not count: it is about what was, and this is to find out what is.
+            # Threshold 0: an open breaker does not matter, because this finds out how C42 is now.
             with suppress(StoreError):
                 breaker.permit()
             result_within(settings.timeout + GRACE_SECONDS, c42.subscriptions, MADE_UP, 0, deadline)
@@ -89,7 +89,7 @@ def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStat
 
 
 def check_online(settings: Settings, clock: Callable[[], float]) -> Iterator[CheckResult]:
-    """Check the store, then C42; each check is made when its result is asked for."""
+    """Check the store, then C42. Each check is made when its result is asked for."""
     store = check_store(settings, clock)
     yield store
     file = shared_file(settings)
@@ -99,7 +99,7 @@ def check_online(settings: Settings, clock: Callable[[], float]) -> Iterator[Che
 
 
 def _check_beside(file: Path, settings: Settings, clock: Callable[[], float]) -> None:
-    """Try another file beside the one that would be made: a worker may be about to make that one."""
+    """Try another file in the same folder: a worker may be about to make the real one."""
     there = next(folder for folder in file.parents if folder.exists())
     with TemporaryDirectory(prefix=".c42-proxy-", dir=there) as folder:
         url = f"{SQLITE}{folder}/{file.name}"
@@ -115,22 +115,22 @@ def _check(store: SharedStore, its_name: str) -> None:
     read = store.read_state(name)
     store.change_state(name, lambda _before: None, TRACE_SECONDS)
     if read != text:
-        raise StoreError(f"{its_name}: what was written is not what is read")
+        raise StoreError(f"{its_name}: a text that was written is not read back")
     lease = store.lease(name)
     if lease is None:
-        raise StoreError(f"{its_name}: a lease that nobody has is not given")
+        raise StoreError(f"{its_name}: it refuses a lease that nobody has")
     with lease:
         pass
 
 
 def _shared(settings: Settings, clock: Callable[[], float]) -> SharedStore:
     store = open_shared(settings, clock)
-    assert store is not None  # noqa: S101  # asked for only where something is shared
+    assert store is not None  # noqa: S101  # called only if something is shared
     return store
 
 
 def _what(error: UpstreamError, settings: Settings) -> str:
-    """What went wrong, in words for the operator: the `detail` for clients would send them to the operator."""
+    """The failure in words for the operator. (The `detail` for clients would refer them to the operator.)"""
     status = error.upstream_status
     if isinstance(error, TokenRefused):
         return f"refuses the token ({status})"

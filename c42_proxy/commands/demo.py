@@ -79,7 +79,7 @@ def run_demo() -> None:
             )
         )
         while all(child.poll() is None for child in children):
-            # There is no waiting for the first of two processes to end. It lasts as long as the demo, until Ctrl-C.
+            # Python cannot wait for the first of two processes, so this polls until one ends or Ctrl-C.
             time.sleep(POLL_SECONDS)
         raise click.ClickException("one of the two ended by itself: see above.")
     except KeyboardInterrupt:

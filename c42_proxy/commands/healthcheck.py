@@ -17,11 +17,11 @@ MAX_PROBLEM_BYTES = 65_536
 
 
 def check_health(environ: Mapping[str, str]) -> str:
-    """Ask the proxy at `C42_BIND` for an address that never reaches C42; returns a line that says where it answers.
+    """Ask the proxy at `C42_BIND` for an address that never reaches C42. Returns a line that says where it answers.
 
     Reads `C42_BIND` and no other variable. Raises SettingsError if it is wrong, and ClickException if nothing answers.
     """
-    # The other settings must not matter: a token that is there, and no second address that could clash with this one.
+    # The other settings must not matter: any token, and no second address that could clash with this one.
     only_bind = {"C42_BIND": environ.get("C42_BIND", ""), "C42_API_TOKEN": "-", "C42_OPS_BIND": ""}
     bind = Settings.from_env(only_bind).bind
     try:
@@ -38,7 +38,7 @@ def check_health(environ: Mapping[str, str]) -> str:
 
 
 def _reachable(bind: str) -> Address:
-    """Host and port to connect to: for the address that means all interfaces, the loopback address."""
+    """Host and port to connect to: the loopback address if `bind` is the address of all interfaces."""
     address = Address.parsed(bind)
     with suppress(ValueError):
         ip = ipaddress.ip_address(address.host)

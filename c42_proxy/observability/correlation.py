@@ -1,4 +1,4 @@
-"""What connects a request with its log lines, its calls to C42, and the client's own records."""
+"""The ids that connect a request with its log lines, its calls to C42, and the client's own records."""
 
 import re
 from contextvars import ContextVar
@@ -21,12 +21,12 @@ _current: ContextVar[Correlation | None] = ContextVar("correlation", default=Non
 
 
 def request_id(header: str | None) -> str:
-    """The id in a client's `X-Request-ID`, where it is short and plain, else a new one."""
+    """The id in a client's `X-Request-ID` if it is short and plain, else a new one."""
     return header if header is not None and _PLAIN_ID.fullmatch(header) else f"{getrandbits(128):032x}"
 
 
 def begin(request_id_: str, traceparent: str | None) -> None:
-    """From now on, this task or thread works for this request."""
+    """Connect this task or thread with a request."""
     known = traceparent is not None and _TRACEPARENT.fullmatch(traceparent)
     _current.set(Correlation(request_id_, traceparent if known else None))
 

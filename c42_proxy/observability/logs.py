@@ -1,4 +1,4 @@
-"""Log lines: one shape for our own, gunicorn's and the libraries', without the token."""
+"""Log lines: one format for our own, gunicorn's and the libraries' lines, without the token."""
 
 import json
 import logging
@@ -64,7 +64,7 @@ def log_request(
     upstream_seconds: float | None = None,
     request_id: str,
 ) -> None:
-    """One line for a request. `path` is as it was sent, percent-encoded. Hits are logged from the level `debug` on."""
+    """Log one line for a request. `path` is the decoded path, encoded again. Hits are logged at the level `debug`."""
     line = {"method": method, "path": path, "status": status, "outcome": outcome, "ms": round(seconds * 1000, 1)}
     if upstream_seconds is not None:
         line["c42_ms"] = round(upstream_seconds * 1000, 1)
@@ -74,7 +74,7 @@ def log_request(
 
 
 def hits_are_logged() -> bool:
-    """Whether it is worth the while to make the line of a hit."""
+    """Whether a line for each hit is needed."""
     return _requests.isEnabledFor(logging.DEBUG)
 
 
@@ -86,10 +86,10 @@ def _add_request_id(_logger: Any, _method: str, line: structlog.typing.EventDict
 
 
 class _Masker:
-    """Blot the token out of the finished line, whoever put it there."""
+    """Masks the token in the finished line, whatever put it there."""
 
     def __init__(self, token: str) -> None:
-        # As it is and as `repr` writes it, and each of them as JSON does.
+        # The token itself and its `repr`, and both as JSON writes them.
         doubled = token.replace("\\", "\\\\")
         spellings = {token, doubled, doubled.replace("'", "\\'")}
         spellings |= {json.dumps(spelling)[1:-1] for spelling in spellings}

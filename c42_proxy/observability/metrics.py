@@ -1,4 +1,4 @@
-"""What the proxy counts and times, by Prometheus' conventions: of one process, or of all workers."""
+"""Metrics by Prometheus' conventions, of one process or of all workers."""
 
 import platform
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from ..version import __version__
 from .multiprocess import SharedValues
 
 CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7.5, 10)
-"""Seconds. C42 takes some hundred milliseconds; the default budget is 4 s."""
+"""Seconds. C42 takes a few hundred milliseconds; the default budget is 4 s."""
 
 RESULTS: dict[type[UpstreamError], str] = {
     RateLimited: "rate_limited",
@@ -36,7 +36,7 @@ Endpoint = Literal["events", "event-subscriptions"]
 
 
 def log_records_dropped(registry: CollectorRegistry) -> Counter:
-    """The one metric that gunicorn's master counts, too."""
+    """The only metric that gunicorn's master counts, too."""
     return Counter(
         "c42_proxy_log_records_dropped",
         "Log lines that were dropped, because nobody read those before them.",
@@ -45,14 +45,14 @@ def log_records_dropped(registry: CollectorRegistry) -> Counter:
 
 
 class Metrics:
-    """One object for each app. No label holds an id: their number has no bound."""
+    """The metrics of one app. No label has an id, because the number of ids has no bound."""
 
-    def __init__(self, shared: SharedValues | None = None, slot: int = 0) -> None:
-        """For one process; with `shared`, for all workers, of which this one has that slot."""
+    def __init__(self, shared: SharedValues | None = None, segment: int = 0) -> None:
+        """For one process; with `shared`, for all workers. This one counts in `segment`."""
         self._shown = registry = CollectorRegistry()
         if shared is not None:
             self._shown.register(shared)
-            registry = shared.count_in(slot)
+            registry = shared.count_in(segment)
         requests = Counter(
             "c42_proxy_requests",
             "Requests answered, by how and with which status.",
@@ -70,13 +70,13 @@ class Metrics:
         )
         self.open_until = Gauge(
             "c42_proxy_upstream_paused_until_timestamp_seconds",
-            "Until when C42 is left alone because it is down; 0 when it is well.",
+            "Until when the circuit breaker is open; 0 when it is closed.",
             multiprocess_mode="mostrecent",
             registry=registry,
         )
         self.back_off_until = Gauge(
             "c42_proxy_upstream_wait_until_timestamp_seconds",
-            "Until when C42 has told us to wait.",
+            "Until when the back-off lasts that C42 asked for.",
             multiprocess_mode="mostrecent",
             registry=registry,
         )
@@ -85,7 +85,7 @@ class Metrics:
         )
         self.fetches_waiting = Gauge(
             "c42_proxy_fetches_waiting",
-            "Events waiting for their turn to be fetched.",
+            "Events waiting for a slot to be fetched.",
             multiprocess_mode="livesum",
             registry=registry,
         )
@@ -107,7 +107,7 @@ class Metrics:
         )
         self.memory_bytes = Gauge(
             "c42_proxy_memory_bytes",
-            "Bytes that they are counted as, against C42_CACHE_MAX_BYTES for each worker.",
+            "Size of the answers in the memory of the workers, as counted against C42_CACHE_MAX_BYTES (per worker).",
             multiprocess_mode="livesum",
             registry=registry,
         )
@@ -123,7 +123,7 @@ class Metrics:
 
     @contextmanager
     def call(self, endpoint: Endpoint) -> Iterator[None]:
-        """Count and time one call to C42, unless nothing became of it for a reason of our own."""
+        """Count and time one call to C42, unless it failed at our own limits (NotAsked)."""
         start = perf_counter()
         result = "ok"
         try:
@@ -139,5 +139,5 @@ class Metrics:
                 self._calls.labels(endpoint, result).observe(perf_counter() - start)
 
     def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format: of all workers, where there are several."""
+        """All metrics, of all workers, in Prometheus' text format."""
         return generate_latest(self._shown)

@@ -1,8 +1,8 @@
-"""The only module that uses a name of prometheus_client which it does not document: `values.ValueClass`.
+"""The only module that uses an undocumented name of prometheus_client: `values.ValueClass`.
 
-It is what holds the value of each metric: by default one for the process, or one in a file, in a folder that another
-process can read. We want neither file nor folder (ADR 0013): they can be full, read-only, removed by the system, or
-belong to somebody else. The workers count in memory that they share from their master on.
+An object of this class holds the value of a metric, in the process or in a file that other processes read. We want no
+files (ADR 0013): their folder can be full, read-only, removed by the system, or belong to somebody else. Our workers
+count in memory that the master shares with them.
 
 The name is checked at the start (`can_count_together`). Without it, each worker counts for itself.
 """
@@ -25,11 +25,11 @@ from ..private_names import private_or_public
 
 log = logging.getLogger(__name__)
 
-SLOTS = 128
-"""So many processes at a time may count together."""
-MASTERS_SLOT = 0
-SLOT_BYTES = 262_144
-"""Four times what all our metrics take. Memory that is not used takes none of the machine's."""
+SEGMENTS = 128
+"""How many processes can share the memory."""
+MASTERS_SEGMENT = 0
+SEGMENT_BYTES = 262_144
+"""Four times the size of all our metrics. Unused memory costs nothing."""
 
 _WORD = 8
 _MOST_RECENT = "mostrecent"
@@ -39,7 +39,7 @@ _COMBINED: Mapping[str, Callable[[Iterable[float]], float]] = {
     "livemin": min,
     "max": max,
 }
-"""How the values of all workers become one: for counters and histograms, and for each mode of a gauge that we use."""
+"""How the values of all workers are combined: for counters and histograms, and for each mode of our gauges."""
 
 
 @cache
@@ -51,63 +51,63 @@ def can_count_together() -> bool:
         return True
 
     return private_or_public(
-        "prometheus-client", private, public=False, lost="/metrics tells what one worker has counted, any of them."
+        "prometheus-client", private, public=False, lost="/metrics shows only the worker that happens to answer."
     )
 
 
 def check() -> None:
-    """Make a metric with a value of our own. Raises where the library has changed."""
+    """Make a metric with a value of our own. Raises if the library has changed."""
     values = prometheus_client.values
     usual = values.ValueClass
-    slot = _Slot(memoryview(bytearray(SLOT_BYTES)))
-    values.ValueClass = _value_class(slot)
+    segment = _Segment(memoryview(bytearray(SEGMENT_BYTES)))
+    values.ValueClass = _value_class(segment)
     try:
         Counter("c42_proxy_check", "Counted once.", registry=CollectorRegistry()).inc()
     finally:
         values.ValueClass = usual
-    if [slot.words[place] for key, place in slot if json.loads(key)[1] == "c42_proxy_check_total"] != [1]:
+    if [segment.words[place] for key, place in segment if json.loads(key)[1] == "c42_proxy_check_total"] != [1]:
         raise LookupError("metrics have values of their own")
 
 
 class SharedValues(Collector):
-    """The values of all workers and their master, which makes it before it forks.
+    """The values of all workers and their master, which makes this object before it forks.
 
-    Raises OSError where there is no memory.
+    Raises OSError if there is no memory.
     """
 
     def __init__(self) -> None:
-        memory = memoryview(mmap.mmap(-1, SLOTS * SLOT_BYTES))
-        starts = range(0, SLOTS * SLOT_BYTES, SLOT_BYTES)
-        self._slots = [_Slot(memory[start : start + SLOT_BYTES]) for start in starts]
+        memory = memoryview(mmap.mmap(-1, SEGMENTS * SEGMENT_BYTES))
+        starts = range(0, SEGMENTS * SEGMENT_BYTES, SEGMENT_BYTES)
+        self._segments = [_Segment(memory[start : start + SEGMENT_BYTES]) for start in starts]
         self._own = CollectorRegistry()
 
-    def count_in(self, slot: int) -> CollectorRegistry:
-        """From here on, metrics of this process are counted in this slot. They belong into the registry returned."""
-        if slot < SLOTS:
-            prometheus_client.values.ValueClass = _value_class(self._slots[slot])
+    def count_in(self, segment: int) -> CollectorRegistry:
+        """From now on, this process counts in a segment. Register its metrics in the registry that is returned."""
+        if segment < SEGMENTS:
+            prometheus_client.values.ValueClass = _value_class(self._segments[segment])
         else:
-            log.warning("more than %s workers: what the others count is not in /metrics", SLOTS - 1)
+            log.warning("more than %s workers: /metrics is without the others", SEGMENTS - 1)
         self._own = CollectorRegistry()
         return self._own
 
-    def forget_what_goes_on(self, slot: int) -> None:
-        """A worker has ended: what it was doing, it no longer does. What it has counted stays."""
-        if slot < SLOTS:
-            self._slots[slot].forget_what_goes_on()
+    def clear_live_gauges(self, segment: int) -> None:
+        """Clear the gauges of a worker that has ended. Its counters stay."""
+        if segment < SEGMENTS:
+            self._segments[segment].clear_live_gauges()
 
     def collect(self) -> Iterator[Metric]:
-        """Called by prometheus_client: each metric that this worker knows, with the values of all workers."""
+        """Called by prometheus_client: each metric of this worker, with the values of all workers."""
         found: dict[str, dict[_Sample, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-        for slot in self._slots:
-            for key, place in slot:
+        for segment in self._segments:
+            for key, place in segment:
                 metric, name, labels, mode = json.loads(key)
-                value, told_at = slot.words[place], slot.words[place + 1]
+                value, timestamp = segment.words[place], segment.words[place + 1]
                 if not math.isnan(value):
-                    found[metric][name, tuple(sorted(labels.items())), mode].append((told_at, value))
+                    found[metric][name, tuple(sorted(labels.items())), mode].append((timestamp, value))
         for family in self._own.collect():
             samples = {
-                (name, labels): max(told)[1] if mode == _MOST_RECENT else _COMBINED[mode](value for _, value in told)
-                for (name, labels, mode), told in found[family.name].items()
+                (name, labels): max(each)[1] if mode == _MOST_RECENT else _COMBINED[mode](value for _, value in each)
+                for (name, labels, mode), each in found[family.name].items()
             }
             combined = Metric(family.name, family.documentation, family.type)
             for name, labels, value in _cumulated(samples) if family.type == "histogram" else _plain(samples):
@@ -126,7 +126,7 @@ def _plain(samples: Mapping[tuple[str, _Labels], float]) -> _Samples:
 
 
 def _cumulated(samples: Mapping[tuple[str, _Labels], float]) -> _Samples:
-    """A histogram as Prometheus wants it: each bucket with all that is in the smaller ones, and their number."""
+    """A histogram for Prometheus: each bucket includes the smaller ones, and a sample has their total."""
     buckets: dict[tuple[str, _Labels], list[tuple[float, str, float]]] = defaultdict(list)
     for name, labels, value in _plain(samples):
         bound = labels.pop("le", None)
@@ -142,10 +142,10 @@ def _cumulated(samples: Mapping[tuple[str, _Labels], float]) -> _Samples:
         yield name.removesuffix("_bucket") + "_count", dict(rest), total
 
 
-class _Slot:
-    """One worker's values, of which others read: how many words are in use, then the entries, one behind the other.
+class _Segment:
+    """One worker's values, which others read: the number of words in use, then the entries, one after another.
 
-    An entry is the length of its key, the key, the value, and when it was told. One worker at a time writes.
+    An entry is the length of its key, the key, the value, and its timestamp. One worker at a time writes.
     """
 
     def __init__(self, memory: memoryview) -> None:
@@ -162,7 +162,7 @@ class _Slot:
             at = place + 2
 
     def place(self, key: str) -> int | None:
-        """Where a new entry's value is; None where there is no room."""
+        """Add an entry. Returns the place of its value; None if there is no room."""
         encoded = key.encode()
         at = max(1, int(self.words[0]))
         start = (at + 1) * _WORD
@@ -172,19 +172,19 @@ class _Slot:
         self.words[at] = len(encoded)
         self._text[start : start + len(encoded)] = encoded
         self.words[place] = self.words[place + 1] = 0.0
-        # Last: whoever reads meanwhile sees nothing of it.
+        # Last, so that a process that reads meanwhile does not see half an entry.
         self.words[0] = place + 2
         return place
 
-    def forget_what_goes_on(self) -> None:
+    def clear_live_gauges(self) -> None:
         for key, place in self:
             if json.loads(key)[3].startswith("live"):
                 self.words[place] = math.nan
 
 
-def _value_class(slot: _Slot) -> Any:
-    """A class as prometheus_client makes its values of, all in one slot."""
-    places = dict(slot)
+def _value_class(segment: _Segment) -> Any:
+    """A value class for prometheus_client whose values are all in this segment."""
+    places = dict(segment)
     lock = Lock()
 
     class SharedValue:
@@ -201,9 +201,9 @@ def _value_class(slot: _Slot) -> Any:
         ) -> None:
             labels = dict(zip(labelnames, labelvalues, strict=True))
             key = json.dumps([metric, name, labels, multiprocess_mode], sort_keys=True)
-            self._words = slot.words
+            self._words = segment.words
             with lock:
-                place = places.get(key) or slot.place(key)
+                place = places.get(key) or segment.place(key)
             if place is None:
                 log.warning("there is no room for %s: it is not in /metrics", key)
                 self._words, place = memoryview(bytearray(2 * _WORD)).cast("d"), 0

@@ -1,6 +1,6 @@
-"""Log lines that nobody waits for: a thread of their own writes them, and what is too much is dropped and counted.
+"""Log lines that no request waits for: a thread writes them; what does not fit into its queue is dropped and counted.
 
-A pipe that nobody reads is full after 64 KiB. Whoever writes to it then stands still, with all requests behind it.
+A pipe that nobody reads is full after 64 KiB. A thread that writes to it then blocks, and so do the requests behind it.
 """
 
 import logging
@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 
 MAX_QUEUED = 4096
 FLUSH_SECONDS = 1.0
-"""How long the end of a process waits for its last lines to be read."""
+"""How long a process that exits waits until its last lines are read."""
 
 
 class QueuedLines(logging.Handler):
-    """Writes to `stream`. Thread-safe; in a process that is forked, it begins anew with a thread of that process."""
+    """Writes to `stream`. Thread-safe. In a forked process it starts again, with an empty queue and a new thread."""
 
     count_dropped: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
     """Called for each line that is dropped, by all handlers of a process."""
@@ -41,12 +41,12 @@ class QueuedLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Called by `logging`, one thread at a time."""
         if self._pid != os.getpid():
-            # What is in the queue is the parent's, and so is its thread, which may have held the lock.
+            # The queue and its thread, which may have held the lock, are the parent's.
             self._begin()
         try:
-            # Here, and not in the other thread: the line may tell of the request that this thread works for.
+            # Not in the other thread: only this one knows the request that it works for.
             line = self.format(record) + "\n"
-        except Exception:  # noqa: BLE001  # a line that cannot be written must not end what it tells of
+        except Exception:  # noqa: BLE001  # a bad log line must not fail the request
             line = f"a line of {record.name} cannot be written: {record.pathname}:{record.lineno}\n"
         with self._changed:
             if len(self._queue) >= self._max_queued and current_thread() is not self._writer:
@@ -60,17 +60,17 @@ class QueuedLines(logging.Handler):
             try:
                 self._writer.start()
             except RuntimeError:
-                # Where the system gives no thread, the lines wait, and the next one tries again.
+                # If the system gives no thread, the lines wait, and the next line tries again.
                 self._writer = None
 
     def flush(self) -> None:
-        """Wait until all is written, FLUSH_SECONDS at most. `logging` calls this at the end of the process."""
+        """Wait until all lines are written, FLUSH_SECONDS at most. `logging` calls this when the process exits."""
         if self._pid == os.getpid():
             with self._changed:
                 self._changed.wait_for(lambda: not self._queue or self._writer is None, FLUSH_SECONDS)
 
     def close(self) -> None:
-        """End the thread, once all is written. Where nobody reads, it ends with the process."""
+        """End the thread when all lines are written. If nobody reads them, it ends with the process."""
         self.flush()
         if self._pid == os.getpid():
             with self._changed:
@@ -90,23 +90,23 @@ class QueuedLines(logging.Handler):
             with self._changed:
                 dropped, self._dropped = (0, self._dropped) if len(self._queue) > 1 else (self._dropped, 0)
             if dropped:
-                # While this line is still in the queue: whoever waits for an empty one waits for that, too.
-                log.warning("log lines were dropped, for nobody read them", extra={"lines": dropped})
+                # Before this line leaves the queue: `flush` waits for an empty queue, so it waits for the warning, too.
+                log.warning("log lines were dropped, because nobody read them", extra={"lines": dropped})
             with self._changed:
                 self._queue.popleft()
                 self._changed.notify_all()
 
     def _write_line(self, line: str) -> None:
-        """Each line alone: so those of several processes do not mix."""
+        """Write one line at a time, so that lines of several processes do not mix."""
         try:
             descriptor = self._stream.fileno()
         except (OSError, ValueError):
-            # No file, but an object that stands for one.
+            # An object that is no real file.
             with suppress(ValueError):
                 self._stream.write(line)
                 self._stream.flush()
             return
-        # Not by the stream: the end of the process waits for the lock that it holds while it writes.
+        # Not through the stream: it holds a lock while it writes, and the exit of the process would wait for that lock.
         unwritten = line.encode(errors="backslashreplace")
         while unwritten:
             try:

@@ -1,6 +1,6 @@
-"""The C42 API as a function from requests to replies: no socket, no clock and no thread is needed to ask it.
+"""The C42 API as a function from requests to replies, without socket, clock and thread.
 
-The sandbox's server asks it, and so do the tests that have C42 in their own process.
+It is called by the sandbox's server, and by tests that run C42 in their own process.
 """
 
 import re
@@ -31,7 +31,7 @@ _ALLOWED = (
 
 @dataclass(frozen=True)
 class Reply:
-    """What is answered, as JSON, and after how many seconds."""
+    """An answer in JSON, and after how many seconds it is sent."""
 
     body: bytes
     status: int = 200
@@ -48,9 +48,9 @@ class _RefusedError(Exception):
 
 
 class Sandbox:
-    """A C42 that knows these events and this token; each API call takes `latency` seconds.
+    """A C42 with these events and this token; each API call takes `latency` seconds.
 
-    The API is under `/api/v2/`. `/sandbox/` tells (GET) and changes (PUT) how it behaves, without a token.
+    The API is under `/api/v2/`. `/sandbox/` shows (GET) and changes (PUT) how it behaves, without a token.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Sandbox:
         self._token = token
 
     def receive(self, method: str, target: str, authorization: str | None = None, body: bytes = b"") -> Reply:
-        """Answer a request from any thread. `target` is the path with its query, as it stands in the request."""
+        """Answer a request from any thread. `target` is the path with its query, as in the request."""
         path, _, query = target.partition("?")
         try:
             if path == _CONTROL:
@@ -93,12 +93,12 @@ class Sandbox:
         return shapes.encoded(shapes.page(some, count=len(everyone), offset=offset, sync_token=self._state.sync_token))
 
     def _called(self, event_id: str | None, query: str, authorization: str | None) -> Reply:
-        """Every call counts and takes its time, also one that goes wrong or is refused."""
+        """Every call is counted and takes its time, also one that fails or is refused."""
         asked = (
             {} if event_id else {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
         )
         listed = asked.get("event_ids", "")
-        # The events that the call is about, before anybody has checked them: a fault comes first.
+        # The events that the call is about, not yet checked: a fault comes first.
         about = frozenset([event_id] if event_id else listed.strip("[]").split(","))
         latency, fault = self._state.receive("events" if event_id else "subscriptions", about)
         try:
@@ -140,7 +140,7 @@ def _event_ids(listed: str) -> list[str]:
 
 def _number(asked: Mapping[str, str], name: str, *, default: int, least: int, most: int = 10**9) -> int:
     given = asked.get(name, str(default))
-    # int() alone would take signs, blanks, underscores and the digits of other scripts.
+    # int() alone would accept signs, blanks, underscores and the digits of other scripts.
     if not re.fullmatch("[0-9]{1,10}", given) or not least <= int(given) <= most:
         raise _RefusedError(400, f"{name} is a whole number from {least} to {most}.")
     return int(given)

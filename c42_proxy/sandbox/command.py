@@ -31,7 +31,7 @@ Events to ask for:
   {DELETED}  deleted
 
 \b
-While it runs, see what it was asked, and change how it behaves:
+While it runs, see which calls it got, and change how it behaves:
   curl http://{SANDBOX_BIND}/sandbox/
   curl -X PUT http://{SANDBOX_BIND}/sandbox/ -d '{{"latency": 2, "calls": "reset"}}'
   curl -X PUT http://{SANDBOX_BIND}/sandbox/ -d '{{"fault": {{"status": 500, "call": "events"}}}}'

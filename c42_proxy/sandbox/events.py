@@ -1,4 +1,4 @@
-"""The sample events: what the sandbox knows when it starts."""
+"""The sample events that the sandbox has when it starts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: one process, and no thread for each call, so that thousands of slow calls can wait at once."""
+"""The sandbox over HTTP: one process, without a thread for each call, so that thousands of slow calls can wait."""
 
 import asyncio
 import os
@@ -56,7 +56,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(sandbox: Sandbox, address: Address) -> None:
-    """Say where it is, also where port 0 leaves the choice to the system, and answer until told to end."""
+    """Print the address (port 0 lets the system choose one), and answer until the process is ended."""
     host = address.host
     try:
         listener = address.listener(BACKLOG)

@@ -1,6 +1,6 @@
-"""The JSON of the C42 API v2: what it says of an event, of a subscription, of a page of them, and of an error.
+"""The JSON of the C42 API v2: an event, a subscription, a page of them, and an error.
 
-Every stand-in for C42 in this repository takes its answers from here.
+Every stand-in for C42 in this repository makes its answers here.
 """
 
 import json
@@ -13,7 +13,7 @@ _CREATED = "2016-09-30T12:09:47.671346Z"
 
 
 class Person(NamedTuple):
-    """A subscriber. C42 knows people without a name: it is null or empty then."""
+    """A subscriber. C42 has people without a name: it is then null or empty."""
 
     first_name: str | None
     last_name: str | None = None
@@ -61,18 +61,18 @@ def subscription(event_id: str, number: int, person: Person | None) -> Mapping[s
         "is_invitation": False,
         "created": _CREATED,
         "subscriber": _user(user_id, person),
-        # Who invited them: a second person in the same object, whose name is not to be mixed up.
+        # Who invited them: a second person in the same object, whose name must not be mixed up.
         "actor": _user(_id_of(event_id, "creator"), Person("Michel", "de Vries")),
     }
 
 
 def removed(identifier: str) -> Mapping[str, object]:
-    """All that C42 still tells about a removed event or subscription."""
+    """All that C42 still has about a removed event or subscription."""
     return {"id": identifier, "permission": "removed"}
 
 
 def page(data: Sequence[object], **meta_data: object) -> Mapping[str, object]:
-    """An answer, to either call: a list, and what there is to know of it, such as the `count` of all on all pages."""
+    """An answer to either call: a list, and data about it, such as the `count` over all pages."""
     return {"data": data, "meta_data": meta_data}
 
 

@@ -1,4 +1,4 @@
-"""What can be changed while the sandbox runs: its events, latency and fault, and the count of calls."""
+"""The state that can be changed while the sandbox runs: its events, latency, fault and count of calls."""
 
 import threading
 from collections import Counter
@@ -20,13 +20,13 @@ class _Model(BaseModel):
 
 
 class Fault(_Model):
-    """What the calls are answered with instead of the truth.
+    """The answer to calls instead of the right one.
 
     status: 300 to 599, or 200 to 299 with a body
     retry_after: the header, as seconds or as any text
-    body: sent as it is, as JSON whether it is or not; C42's error format if left out
-    call: the calls that go wrong
-    event_id: only those about this event
+    body: sent unchanged, with Content-Type application/json even if it is not JSON; default: C42's error format
+    call: the calls that fail
+    event_id: only calls about this event fail
     """
 
     status: Annotated[int, Field(ge=200, le=599)] = 200
@@ -42,19 +42,19 @@ class Fault(_Model):
         return self
 
     def hits(self, call: Call, event_ids: frozenset[str]) -> bool:
-        """Whether a call about these events goes wrong."""
+        """Whether a call about these events fails."""
         return self.call in {"both", call} and (self.event_id is None or self.event_id in event_ids)
 
 
 class NewEvent(_Model):
-    """An event as short as can be: its title and the first names of its subscribers."""
+    """An event in short form: its title and the first names of its subscribers."""
 
     title: str | None
     names: tuple[str | None, ...]
 
 
 class Change(_Model):
-    """What to change. What is not given stays: the defaults are never applied (see `State.change`)."""
+    """A change. Fields that are not given stay: the defaults are never applied (see `State.change`)."""
 
     latency: Seconds = 0.0
     fault: Fault | None = None
@@ -63,7 +63,10 @@ class Change(_Model):
 
 
 class State:
-    """The sandbox's memory, for any number of threads. `events` may change meanwhile; what is put is kept apart."""
+    """The sandbox's state. Thread-safe.
+
+    The caller may change `events` at any time; events added by PUT are stored separately.
+    """
 
     def __init__(self, *, events: Mapping[str, Sample], latency: float, fault: Fault | None) -> None:
         self._lock = threading.Lock()
@@ -75,14 +78,14 @@ class State:
         self._sync_token = 9187399
 
     def receive(self, call: Call, event_ids: frozenset[str]) -> tuple[float, Fault | None]:
-        """Count a call; say how many seconds it takes and what goes wrong with it."""
+        """Count a call. Returns how many seconds it takes, and its fault."""
         with self._lock:
             self._calls[call] += 1
             fault = self._fault if self._fault and self._fault.hits(call, event_ids) else None
             return self._latency, fault
 
     def find(self, event_id: str) -> Sample | None:
-        """The event with its subscriptions, or None where there is no such event."""
+        """The event with its subscriptions, or None if there is no such event."""
         with self._lock:
             return self._new.get(event_id) or self._events.get(event_id)
 

@@ -1,4 +1,4 @@
-"""The proxy under gunicorn: our defaults, each with its reason. `GUNICORN_CMD_ARGS` and `WEB_CONCURRENCY` win."""
+"""The proxy under gunicorn: our defaults, each with its reason. `GUNICORN_CMD_ARGS` and `WEB_CONCURRENCY` override."""
 
 import argparse
 import logging
@@ -28,7 +28,7 @@ from ..app import build
 from ..errors import SettingsError
 from ..observability.logs import configure_logs
 from ..observability.metrics import Metrics, log_records_dropped
-from ..observability.multiprocess import MASTERS_SLOT, SharedValues, can_count_together
+from ..observability.multiprocess import MASTERS_SEGMENT, SharedValues, can_count_together
 from ..observability.queued_lines import QueuedLines
 from ..settings import Settings
 from ..stores.opening import open_shared
@@ -41,49 +41,49 @@ from .worker import Worker, http_and_server
 log = logging.getLogger(__name__)
 
 THREADS = 1344
-"""For `--worker-class gthread` alone: 256 requests may wait for C42 and 1,000 for a turn; the others are for hits."""
+"""For `--worker-class gthread` alone: 256 requests may wait for C42 and 1,000 for a slot; the others are for hits."""
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # what is put there has names of its own
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # gunicorn's files there have unique names
 OPS_THREADS = 2
 
 ON_ASGI = (UvicornWorker, ASGIWorker)
 ON_WSGI = (SyncWorker, ThreadWorker)
-"""The worker classes that tell an app by which socket a request came in, and under which our threads run."""
+"""The worker classes that tell an app on which socket a request arrived, and that let our threads run."""
 
 
 class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn, with the settings already checked: a wrong one must stop the start, not a worker.
+    """gunicorn, with settings that are already checked: a wrong one must stop the start, not a worker.
 
-    With `ops`, the workers listen on the ops port as well, and count for it in memory that they share.
+    With `ops`, the workers also listen on the ops port, and count in shared memory.
     """
 
     def __init__(self, settings: Settings, *, ops: bool) -> None:
         self._settings = settings
         self._ops_bind = settings.ops_bind if ops else None
         self._values: SharedValues | None = None
-        self._slots: dict[AnyWorker, int] = {}
-        self._slot = 0
+        self._segments: dict[AnyWorker, int] = {}
+        self._segment = 0
         self._heartbeats: str | None = None
         super().__init__("%(prog)s serve", prog="c42-proxy")
 
     def init(self, _parser: argparse.ArgumentParser, _options: argparse.Namespace, _args: list[str]) -> dict[str, Any]:
-        """What gunicorn starts from; its own configuration file and environment come on top."""
+        """Our defaults. gunicorn's configuration file and environment override them."""
         self._heartbeats = _folder_of_heartbeats()
         return {
             "bind": self._settings.bind,
             "worker_class": Worker,
             "threads": THREADS,
-            # For other worker classes, which stop accepting beyond this.
+            # For other worker classes: they accept no more connections than this.
             "worker_connections": 4096,
-            # A storm comes at once: what does not fit here is refused, or tried again by its client a second later.
+            # Many clients may come at once: a connection that does not fit is refused, or tried again a second later.
             "backlog": 4096,
-            # Longer than nginx's 60 s towards us, so that it is never the proxy that closes a connection in use.
+            # Longer than nginx's 60 s, so that it is never the proxy that closes a connection in use.
             "keepalive": 75,
-            # A worker that does not even say so for this long is hung. It is no bound on requests.
+            # A worker that sends no heartbeat for this long is hung. It does not limit requests.
             "timeout": 30,
-            # Time for the requests under way at a stop: nobody waits longer than twice the budget, and a moment.
+            # For the requests under way at a stop: none waits longer than twice the budget, and a moment.
             "graceful_timeout": int(2 * self._settings.timeout) + 5,
-            # Headers of clients say nothing about where we are: no prefix, no scheme is taken from them.
+            # No prefix and no scheme is taken from clients' headers.
             "forwarded_allow_ips": "",
             "forwarder_headers": "",
             "secure_scheme_headers": {},
@@ -95,10 +95,10 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
             "loglevel": self._settings.log_level,
             "proc_name": "c42-proxy",
             "on_starting": self._share_values,
-            "pre_fork": self._give_slot,
-            "post_fork": self._take_slot,
-            "child_exit": self._free_slot,
-            "pre_exec": _start_again_as_it_was_started,
+            "pre_fork": self._give_segment,
+            "post_fork": self._take_segment,
+            "child_exit": self._worker_ended,
+            "pre_exec": _fix_restart_command,
             "worker_int": lambda _worker: end_at_once(),
         }
 
@@ -107,16 +107,16 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         return None if self._ops_bind is None else Address.parsed(self._ops_bind).port
 
     def load_config(self) -> None:
-        """As gunicorn does, and the ops port besides wherever that made it listen."""
+        """Load gunicorn's configuration, then listen on the ops port in addition."""
         super().load_config()
         if self._ops_bind is not None:
             self.cfg.set("bind", [*self.cfg.bind, self._ops_bind])
-        # It would make the app in the master, whose threads, connections and metrics are of no use to a worker. The
-        # modules are loaded there anyway.
+        # `--preload` would build the app in the master, whose threads, connections and metrics are of no use to a
+        # worker. The modules are loaded in the master anyway.
         self.cfg.set("preload_app", False)
 
-    def refuse_what_cannot_work(self) -> None:
-        """Raises SettingsError for a worker class that does not fit, and where the public would get the ops port."""
+    def check_config(self) -> None:
+        """Raises SettingsError for a worker class that does not fit, or if `--bind` has the ops port."""
         if not issubclass(self.cfg.worker_class, (*ON_ASGI, *ON_WSGI)):
             name = self.cfg.worker_class_str
             raise SettingsError([f"--worker-class {name}: allowed are gthread, sync, asgi, and to leave it out."])
@@ -124,8 +124,8 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
             raise SettingsError([f"--bind: port {self._ops_port} is that of C42_OPS_BIND. Choose another one."])
 
     def load(self) -> Callable[..., Any]:
-        """The app, made in each worker after the fork: threads and connections do not survive one."""
-        proxy = build(self._settings, metrics=Metrics(self._values, self._slot))
+        """The app, built in each worker after the fork, which threads and connections do not survive."""
+        proxy = build(self._settings, metrics=Metrics(self._values, self._segment))
         proxy.start()
         if issubclass(self.cfg.worker_class, ON_ASGI):
             return _asgi_by_port(proxy.asgi, WsgiAsAsgi(proxy.ops, OPS_THREADS), self._ops_port)
@@ -137,24 +137,30 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         try:
             self._values = SharedValues()
         except OSError as exc:
-            log.warning("no memory for the metrics of all workers (%s): /metrics has those of one worker", exc.strerror)
+            log.warning("no memory for the metrics of all workers (%s): /metrics shows one worker", exc.strerror)
             return
-        QueuedLines.count_dropped = log_records_dropped(self._values.count_in(MASTERS_SLOT)).inc
+        QueuedLines.count_dropped = log_records_dropped(self._values.count_in(MASTERS_SEGMENT)).inc
 
-    def _give_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
-        """A worker counts in the lowest free slot: what one that has ended counted there goes on."""
-        taken = set(self._slots.values())
-        self._slots[worker] = next(number for number in count(MASTERS_SLOT + 1) if number not in taken)
+    def _give_segment(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
+        """Let a worker count in the lowest free segment, on top of the counts of earlier workers."""
+        taken = set(self._segments.values())
+        self._segments[worker] = next(number for number in count(MASTERS_SEGMENT + 1) if number not in taken)
 
-    def _take_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
-        self._slot = self._slots[worker]
+    def _take_segment(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
+        self._segment = self._segments[worker]
 
-    def _free_slot(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
-        slot = self._slots.pop(worker, None)
-        if self._values is not None and slot is not None:
-            self._values.forget_what_goes_on(slot)
+    def _worker_ended(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
+        self._free_segment(worker)
+        self._repair_heartbeats()
+
+    def _free_segment(self, worker: AnyWorker) -> None:
+        segment = self._segments.pop(worker, None)
+        if self._values is not None and segment is not None:
+            self._values.clear_live_gauges(segment)
+
+    def _repair_heartbeats(self) -> None:
+        """If the folder has been lost, the next worker needs another one."""
         if self.cfg.worker_tmp_dir == self._heartbeats:
-            # Where the folder has been lost, the worker to come needs another one.
             self._heartbeats = _folder_of_heartbeats()
             self.cfg.set("worker_tmp_dir", self._heartbeats)
 
@@ -165,31 +171,31 @@ def serve(settings: Settings) -> None:
     settings.log_warnings()
     _check_libraries(settings)
     _allow_many_connections()
-    server = Server(settings, ops=settings.ops_bind is not None and _can_be_had(settings.ops_bind))
-    server.refuse_what_cannot_work()
+    server = Server(settings, ops=settings.ops_bind is not None and _can_listen(settings.ops_bind))
+    server.check_config()
     server.run()
 
 
 def _check_libraries(settings: Settings) -> None:
-    """Look here whether libraries have changed inside: it is told once, and not by each worker."""
+    """Check in the master whether libraries have changed, so that the warning comes once, not once per worker."""
     http_and_server()
     adapter_class()
     open_shared(settings, time.time)
 
 
 def _allow_many_connections() -> None:
-    """Each client that waits takes a descriptor: what the system allows by default, 1,024, is soon too few."""
+    """Raise the limit of descriptors: each waiting client takes one, and the default of 1,024 is soon too low."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _start_again_as_it_was_started(arbiter: Arbiter) -> None:
-    """USR2: gunicorn would take the path of a module for that of a program."""
+def _fix_restart_command(arbiter: Arbiter) -> None:
+    """At a USR2, gunicorn would run the module's path as a program (under `python -m c42_proxy`)."""
     arbiter.START_CTX["args"] = [sys.executable, *sys.orig_argv[1:]]
 
 
 def _folder_of_heartbeats() -> str | None:
-    """In memory, where that can be had: a heartbeat must not wait for a disk."""
+    """A folder in memory, if there is one: a heartbeat must not wait for a disk."""
     try:
         tempfile.NamedTemporaryFile(dir=SHARED_MEMORY).close()
     except OSError:
@@ -197,14 +203,14 @@ def _folder_of_heartbeats() -> str | None:
     return str(SHARED_MEMORY)
 
 
-def _can_be_had(bind: str) -> bool:
-    """Whether the ops port can be had. It is no reason not to answer: another proxy of this machine may have it."""
+def _can_listen(bind: str) -> bool:
+    """Whether the ops port is free (another proxy may have it). If not, the proxy starts without it."""
     inherited = _inherited()
     address = Address.parsed(bind)
     if inherited is not None:
         if address.port in _ports(inherited):
             return True
-        log.warning("C42_OPS_BIND: %s is not among the sockets that were handed over: there are no metrics", bind)
+        log.warning("C42_OPS_BIND: %s is not among the sockets that were passed: there are no metrics", bind)
         return False
     try:
         address.listener().close()
@@ -215,7 +221,7 @@ def _can_be_had(bind: str) -> bool:
 
 
 def _inherited() -> Iterable[int] | None:
-    """The sockets that gunicorn takes instead of its own: systemd's, or those of an old master (USR2)."""
+    """The sockets that gunicorn inherits instead of opening its own: systemd's, or an old master's (USR2)."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         return range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + int(os.environ.get("LISTEN_FDS", "0")))
     descriptors = os.environ.get("GUNICORN_FD")
@@ -237,7 +243,7 @@ def _asgi_by_port(app: AsgiApp, ops: Asgi, ops_port: int | None) -> Asgi:
         return app
 
     def by_port(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # Where the connection came in, by its socket: no header has a say.
+        # By the socket of the connection: headers are not used.
         server = scope.get("server")
         return (ops if server is not None and server[1] == ops_port else app)(scope, receive, send)
 
@@ -249,7 +255,7 @@ def _wsgi_by_port(app: Flask, ops: Flask, ops_port: int | None) -> Callable[...,
         return app
 
     def by_port(environ: dict[str, Any], start_response: Any) -> Any:
-        # As above: where the socket has no port, SERVER_PORT is what the client's Host says.
+        # As above: without a port of the socket, SERVER_PORT would come from the client's Host.
         connection = environ.get("gunicorn.socket") or environ.get("gunicorn.sock")
         name = None if connection is None else connection.getsockname()
         return (ops if isinstance(name, tuple) and name[1] == ops_port else app)(environ, start_response)

@@ -9,12 +9,12 @@ from ..observability.queued_lines import QueuedLines
 
 
 class GunicornLines(Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's own lines, through our handler."""
+    """Sends gunicorn's own lines through our handler."""
 
     def setup(self, cfg: Any) -> None:
-        """Leave the handlers to the root logger, unless the operator asked gunicorn for files of its own.
+        """Use the root logger's handlers, unless the operator has asked gunicorn for log files.
 
-        The access log, where the operator asked for it on standard output, keeps its format.
+        An access log on standard output keeps its format.
         """
         super().setup(cfg)
         if cfg.errorlog == "-":

@@ -1,7 +1,7 @@
-"""The only module that uses names of uvicorn which it does not promise to keep.
+"""The only module that uses private names of uvicorn.
 
 They are checked at the start (`check`). Without them, the worker runs uvicorn's own protocol and server: the answers
-are the same, but hits are much slower, a client that half-closes may get none, and a graceful stop cuts idle
+are the same, but hits are much slower, a client that half-closes may get no answer, and a graceful stop closes idle
 connections at once (`worker.http_and_server`).
 """
 
@@ -24,7 +24,7 @@ from ..web.responses import problem
 
 LAST_REQUEST_SECONDS = 0.5
 LINGER_SECONDS = 1.0
-"""For a client that still sends what nobody reads: it can read its answer, which a reset would take away."""
+"""How long a client may go on sending after its answer: a reset would take away an answer that it has not read."""
 
 MAX_HEAD_BYTES = 65_536
 _END_OF_HEAD = b"\r\n\r\n"
@@ -34,30 +34,30 @@ _STAND_IN = b"POST"
 
 
 class ClientConnection(HttpToolsProtocol):
-    """uvicorn's connection, with what a client may do to it bounded and answered. It gets one head at a time.
+    """uvicorn's connection with limits on what a client may send. The parser is given one head at a time.
 
     - A head of more than `MAX_HEAD_BYTES` is refused before it is read to its end.
-    - A body is not read. The connection ends with the answer: what comes behind might be a body, or a request.
-    - Any method is passed on: the parser knows some of them only.
+    - A body is not read. The connection ends with the answer, because the next bytes might be a body, or a request.
+    - Any method is passed on, although the parser knows only some of them.
     - A client that closes its side after the request gets the answer.
-    - At a graceful stop, an idle connection is not cut at once: a request may be on its way on it. One that comes
-      within `LAST_REQUEST_SECONDS` is answered, and its client told that the connection ends with it.
+    - At a graceful stop, an idle connection is not closed at once, because a request may be on its way. A request that
+      arrives within `LAST_REQUEST_SECONDS` is answered, with `Connection: close`.
     """
 
-    # Private are: `shutdown`, `send_400_response` and `on_headers_complete`, for being called; `transport`, `flow`,
-    # `scope`, `server_state` and `cycle`, the request that came last, with all that is asked of it below.
+    # Private names used here: `shutdown`, `send_400_response` and `on_headers_complete`, which uvicorn must call;
+    # `transport`, `flow`, `scope`, `server_state`, and `cycle`, the latest request, with its attributes used below.
 
     _ends = False
     _default_headers: list[tuple[bytes, bytes]] | None = None
     _default_lines = b""
 
     _head_bytes = 0
-    """Of an unfinished head, what the parser has got already."""
+    """Number of bytes of an unfinished head given to the parser."""
     _last = b""
-    """The end of that, which may be the start of the head's end."""
+    """Its last bytes, which may begin the blank line that ends the head."""
     _unfinished_method = b""
     _method: str | None = None
-    """The one for which the parser gets a stand-in."""
+    """The real method, while the parser sees POST."""
     _is_between_heads = True
     _is_over = False
     """Whether nothing more is read from this client."""
@@ -65,24 +65,24 @@ class ClientConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop first."""
-        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn has only what can be read and written
+        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn's type is narrower
         self._extensions: dict[Any, Any] = {SEND_WHOLE: self._send_whole}
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop last."""
         super().connection_lost(exc)
-        # A cycle of references would leave the connection to the garbage collector.
+        # The cycle of references would leave the connection to the garbage collector.
         self._extensions = {}
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop for whatever the client sends."""
+        """Called by the loop for all bytes of the client."""
         if (
             self._is_between_heads
             and data.startswith(_METHODS)
             and data.find(_END_OF_HEAD) == len(data) - len(_END_OF_HEAD)
             and len(data) <= MAX_HEAD_BYTES
         ):
-            # As nearly all requests come, so in as few steps as it takes.
+            # Fast path: nearly all requests look like this.
             earlier = self.cycle
             HttpToolsProtocol.data_received(self, data)
             if self._is_over or self.cycle.more_body:
@@ -92,7 +92,7 @@ class ClientConnection(HttpToolsProtocol):
             self._is_between_heads = not (self._head_bytes or self._unfinished_method or self._is_over)
 
     def _cut(self, data: bytes) -> None:
-        """Give the parser whatever has come, up to the end of a head at a time."""
+        """Give `data` to the parser, one head at a time."""
         self._unfinished_method = b""
         while data and not self._is_over:
             if not self._head_bytes:
@@ -118,7 +118,10 @@ class ClientConnection(HttpToolsProtocol):
             data = data[length:]
 
     def _end_after(self, earlier: Any) -> None:
-        """Take no more requests: the last one has a body, or is none, `earlier` being the one before it."""
+        """Take no more requests, because the last request has a body or is not HTTP.
+
+        `earlier` is the request before it.
+        """
         if self._is_over:
             self._refuse(earlier, HTTPStatus.BAD_REQUEST, "This is not HTTP/1.1.")
         else:
@@ -133,7 +136,7 @@ class ClientConnection(HttpToolsProtocol):
         return True
 
     def shutdown(self) -> None:
-        """Called once by uvicorn for each connection; if it were not, a request on its way would be cut off."""
+        """Called by uvicorn for each connection at a graceful stop, which would else cut off a request on its way."""
         if self._is_idle():
             self._ends = True
             asyncio.get_running_loop().call_later(LAST_REQUEST_SECONDS, self._end)
@@ -143,20 +146,20 @@ class ClientConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser for each request."""
         super().on_headers_complete()
-        # Without `scope`, nobody learns that an answer can be sent whole, and ASGI's slower messages are used.
+        # Without `scope`, the app does not learn that an answer can be sent whole, and uses ASGI's slower messages.
         self.scope["extensions"] = self._extensions
         if self._method is not None:
             self.scope["method"], self._method = self._method, None
         if self._ends:
-            # Else the client would send its next request on a connection that is about to be closed.
+            # Else the client would send another request on a connection that is about to be closed.
             self.cycle.keep_alive = False
 
     def send_400_response(self, _msg: str) -> None:
-        """Called by uvicorn for what the parser refuses; `_give` answers, which knows whose turn it is."""
+        """Called by uvicorn if the parser fails. `_end_after` sends the answer; it knows whose turn it is."""
         self._is_over = True
 
     def _with_known_method(self, data: bytes) -> bytes:
-        """The same request with a method that the parser knows; nothing, as long as the method may go on."""
+        """The same request with a method that the parser knows; b'' while the method may be incomplete."""
         token = _TOKEN.match(data)
         if token is not None and data[token.end() : token.end() + 1] == b" ":
             self._method = token[0].decode()
@@ -164,15 +167,15 @@ class ClientConnection(HttpToolsProtocol):
         if token is not None and token.end() == len(data) <= MAX_HEAD_BYTES:
             self._unfinished_method = data
             return b""
-        return data  # it is refused
+        return data  # the parser will refuse it
 
     def _send_whole(self, scope: Any, head: bytes, body: bytes) -> bool:
-        """Send an answer as it is but for the server's own headers; False where it takes more than that."""
-        # Not bound to the request: a cycle of references would leave all its objects to the garbage collector.
+        """Write the answer plus the server's headers in one go; False if uvicorn must send it."""
+        # Not bound to the request: the cycle of references would leave its objects to the garbage collector.
         cycle = self.cycle
-        # Without one of these names, we would not know whether the bytes may be sent now, and as they are.
+        # Without one of these names, we would not know whether the bytes may be sent now, unchanged.
         if (
-            cycle.scope is not scope  # a pipelined one is waiting behind it
+            cycle.scope is not scope  # a pipelined request waits behind this one
             or cycle.disconnected
             or cycle.response_started
             or not cycle.keep_alive
@@ -183,21 +186,21 @@ class ClientConnection(HttpToolsProtocol):
         if self._default_headers is not self.server_state.default_headers:
             self._make_default_lines()
         self.transport.write(b"".join((head, self._default_lines, b"\r\n", body)))
-        # Without these, uvicorn would answer a second time, with a 500, or never take the next request.
+        # Without these, uvicorn would answer again with a 500, or never take the next request.
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
         return True
 
     def _make_default_lines(self) -> None:
-        # uvicorn makes new headers each second: without them, answers would have no date.
+        # uvicorn makes new headers each second. Without them, answers would have no date.
         self._default_headers = self.server_state.default_headers
         self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
 
     def _refuse(self, earlier: Any, status: HTTPStatus, detail: str) -> None:
-        """Answer what is no request, after the `earlier` one."""
+        """Answer bytes that are no request, after the answer to the `earlier` request."""
         if self.cycle is not earlier:
-            # It looked like a request at first: no answer to that.
+            # It looked like a request at first; that gets no other answer.
             self.cycle.disconnected = True
         if earlier is None or earlier.response_complete:
             self._is_over, self._is_between_heads = True, False
@@ -206,17 +209,17 @@ class ClientConnection(HttpToolsProtocol):
             self.transport.write(b"".join((head, b"connection: close\r\n", self._default_lines, b"\r\n", body)))
             self._close_gently()
         else:
-            # Its client would take this answer for its own.
+            # The client would read this error as the answer to its earlier request.
             self._end_with(earlier)
 
     def _end_with(self, cycle: Any) -> None:
-        """Let the connection end with the answer to this request, and not by a reset. Nothing more is read from it."""
+        """Let the connection end with the answer to this request, without a reset. Nothing more is read from it."""
         self._is_over, self._is_between_heads = True, False
         cycle.keep_alive = False
         cycle.transport = _ClosedGently(self.transport, self._close_gently)
 
     def _close_gently(self) -> None:
-        """Say that nothing more comes. To close while the client still sends would take back what it has not read."""
+        """Close our side first. A full close while the client still sends would reset what it has not read yet."""
         if self._is_half_closed or not self.transport.can_write_eof():
             self.transport.close()
         elif not self.transport.is_closing():
@@ -225,7 +228,7 @@ class ClientConnection(HttpToolsProtocol):
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
 
     def _is_idle(self) -> bool:
-        # uvicorn sets the attribute to None in its constructor, without saying so to mypy.
+        # uvicorn sets the attribute to None in its constructor, which its types do not say.
         cycle: Any = self.cycle
         return cycle is None or cycle.response_complete
 
@@ -235,7 +238,7 @@ class ClientConnection(HttpToolsProtocol):
 
 
 class _ClosedGently:
-    """What uvicorn asks of a transport when it answers a request."""
+    """The part of a transport that uvicorn uses when it answers a request."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self.write = transport.write
@@ -246,15 +249,15 @@ class _ClosedGently:
 class SignalledServer(Server):
     """Obeys gunicorn's signals: TERM ends it when all requests are answered, QUIT at once.
 
-    uvicorn's own handlers pay no heed to QUIT, and let TERM kill the process in the end.
+    uvicorn's own handlers ignore QUIT, and let TERM kill the process in the end.
     """
 
-    # Private are: `capture_signals`, for being called, without which uvicorn's own handlers are in force; and the
-    # attribute that ends uvicorn's main loop, without which no signal would.
+    # Private names used here: `capture_signals`, which uvicorn must call, or else its own handlers are in force; and
+    # `should_exit`, which ends uvicorn's main loop, or else no signal does.
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Called by uvicorn around all that it does."""
+        """Called by uvicorn around its whole run."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._finish)
@@ -269,9 +272,9 @@ class SignalledServer(Server):
 
 
 def check() -> None:
-    """Answer requests on a connection in memory, and start a server that ends at once. Raises where uvicorn changed."""
+    """Answer requests on a connection in memory, and start a server that ends at once. Raises if uvicorn changed."""
     log = logging.getLogger("uvicorn.error")
-    # What goes wrong here is told once, by whoever has asked.
+    # The caller logs a failure, once.
     log.disabled = True
     try:
         with asyncio.Runner() as runner:
@@ -302,7 +305,7 @@ async def _check_protocol() -> None:
 
     async def answer(request: bytes = b"GET / HTTP/1.1\r\nhost: c42.invalid\r\n\r\n") -> bytes:
         connection.data_received(request)
-        # uvicorn has made a task for the request: it runs before this one goes on.
+        # uvicorn has made a task for the request, which runs before this one continues.
         await asyncio.sleep(0)
         for error in errors:
             raise error
@@ -319,7 +322,7 @@ async def _check_protocol() -> None:
     _expect(hasattr(HttpToolsProtocol, "shutdown"), "connections are told in another way that the server ends")
     connection.shutdown()
     _expect(not transport.is_closing(), "an idle connection is closed at once")
-    # This one is sent by uvicorn: it knows the same headers.
+    # This answer is sent by uvicorn, with the same headers.
     lines = (await answer()).split(b"\r\n")
     _expect(b"date: today" in lines, "an answer has other headers of the server when it is sent whole")
     _expect(b"connection: close" in lines, "a client does not learn that its connection ends")

@@ -1,4 +1,4 @@
-"""The gunicorn worker that serves the ASGI app: uvicorn's, with what a busy proxy needs on top."""
+"""The gunicorn worker that serves the ASGI app: uvicorn's, with additions for a busy proxy."""
 
 import asyncio
 import logging
@@ -16,21 +16,21 @@ from ..private_names import private_or_public
 
 HEARTBEAT_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
-"""A tenth of Python's own, for which one thread may keep all others from running."""
+"""How long one thread may run before others get a turn: a tenth of Python's default."""
 
 
 @cache
 def http_and_server() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
-    """uvicorn's HTTP protocol and server with what we add to them, or as they are."""
+    """uvicorn's HTTP protocol and server with our additions, or without if uvicorn has changed."""
 
     def private() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
-        # Only here: the import itself fails where uvicorn has moved what we use.
+        # Only here: the import itself fails if uvicorn has moved the names.
         from .uvicorn_protocol import ClientConnection, SignalledServer, check  # noqa: PLC0415  # it may fail
 
         check()
         return ClientConnection, SignalledServer
 
-    # The one whose heads uvicorn bounds by itself.
+    # h11: uvicorn itself limits the size of request heads there.
     public: tuple[type[asyncio.Protocol] | str, type[Server]] = ("h11", Server)
     return private_or_public(
         "uvicorn",
@@ -41,7 +41,7 @@ def http_and_server() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no types
-    """uvicorn with its loop and parser written in C, and nothing that a client's headers could switch on."""
+    """uvicorn with uvloop and httptools, and without anything that a client's headers could switch on."""
 
     CONFIG_KWARGS = {  # noqa: RUF012  # as in uvicorn's class
         "ws": "none",
@@ -50,7 +50,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         "server_header": False,
         "callback_notify": None,
         "interface": "asgi3",
-        # Where the protocol is not ours.
+        # Used only with uvicorn's own h11 protocol.
         "h11_max_incomplete_event_size": 65_536,
     }
 
@@ -58,25 +58,25 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         http, self._server_class = http_and_server()
         self.CONFIG_KWARGS = {**self.CONFIG_KWARGS, "http": http}
         super().__init__(*args, **kwargs)
-        # uvicorn gives its logger gunicorn's handlers, of which there are none. Its warnings are about what strangers
-        # send, one for each request.
+        # uvicorn gives its logger gunicorn's handlers, but there are none. Its warnings are about bad requests of
+        # strangers, one for each request.
         logger = logging.getLogger("uvicorn.error")
         logger.propagate = True
         logger.setLevel(logging.ERROR)
 
     def init_process(self) -> None:
         """Called by gunicorn after the fork."""
-        # Hundreds of threads may begin to fetch at once; the loop that answers hits must get its turn between them.
+        # Hundreds of threads may begin to fetch at once; the event loop that answers hits must run between them.
         sys.setswitchinterval(SWITCH_SECONDS)
         super().init_process()
 
     def run(self) -> None:
-        """Called by gunicorn: all that a worker does until it ends."""
+        """Called by gunicorn. Returns when the worker ends."""
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve_until_told())
 
     async def _serve_until_told(self) -> None:
-        # uvicorn's own heartbeat goes by the wall clock: set back, it would stop, and gunicorn end the worker.
+        # uvicorn's own heartbeat uses the wall clock: if that is set back, the heartbeat stops, and gunicorn kills us.
         heartbeat = asyncio.create_task(self._beat())
         self.config.app = self.wsgi
         try:
@@ -90,5 +90,5 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             self.notify()
             await asyncio.sleep(HEARTBEAT_SECONDS)
             if os.getppid() != self.ppid:
-                # gunicorn's master was killed: nobody would ever end us.
+                # gunicorn's master was killed, so nobody else would end this worker.
                 os.kill(os.getpid(), signal.SIGTERM)

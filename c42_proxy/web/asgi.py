@@ -1,6 +1,7 @@
-"""The ASGI app for gunicorn: events without a thread for each request; everything else is left to the Flask app.
+"""The ASGI entry point, for gunicorn: answers events without a thread for each request.
 
-Its responses are those of the Flask app, made by the same functions. The head of a hit is made once for each entry.
+All other requests go to the Flask app. Both make responses with the same functions; the head of a hit is made once for
+each entry.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from .responses import cache_status, failure_response, response_to
 from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host, known_hosts
 
 FLASK_THREADS = 16
-"""For requests that are refused or redirected: none that is left to the Flask app waits for C42."""
+"""For requests that are refused or redirected: no request of the Flask app waits for C42 here."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -48,10 +49,10 @@ class WsgiAsAsgi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            # Its own types for ASGI are narrower than ours.
+            # The middleware's types for ASGI are narrower than ours.
             await cast("Asgi", self._middleware)(scope, receive, send)
         except Overloaded as overloaded:
-            request_id, *_ = _sent(scope) or (correlation.request_id(None),)
+            request_id, *_ = _request_headers(scope) or (correlation.request_id(None),)
             correlation.begin(request_id, None)
             response = failure_response(overloaded).having(("X-Request-ID", request_id))
             head, body = response.as_bytes()
@@ -64,7 +65,7 @@ class WsgiAsAsgi:
 
 
 class AsgiApp:
-    """An ASGI application (asgi.readthedocs.io, HTTP 2.3 and newer) in front of the Flask app and its events."""
+    """The ASGI application (asgi.readthedocs.io, HTTP 2.3 and newer) in front of the Flask app."""
 
     def __init__(self, flask: Flask, events: Events, metrics: Metrics) -> None:
         self._events = events
@@ -73,7 +74,7 @@ class AsgiApp:
         self._logs_hits = hits_are_logged()
 
     def close(self) -> None:
-        """End the threads that the Flask app has here."""
+        """End the threads of the Flask app."""
         self._flask.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +82,7 @@ class AsgiApp:
             return
         began = time.perf_counter()
         event = _EVENT.fullmatch(scope["path"])
-        sent = _sent(scope)
+        sent = _request_headers(scope)
         if (
             event is None
             or sent is None
@@ -99,7 +100,7 @@ class AsgiApp:
                 reply = await self._wait(event_id)
             status, head, body = _status_head_body(event_id, reply, if_none_match)
             outcome, upstream_seconds = reply.outcome, reply.upstream_seconds
-        except Exception as error:  # noqa: BLE001  # as Flask's handler for all that is not foreseen
+        except Exception as error:  # noqa: BLE001  # as Flask's handler for bugs
             correlation.begin(request_id, traceparent)
             response = internal_error(error)
             status, (head, body) = response.status.value, response.as_bytes()
@@ -124,7 +125,7 @@ class AsgiApp:
             )
 
     async def _wait(self, event_id: str) -> Reply:
-        """The reply of `Events.reply`, awaited without a thread."""
+        """As `Events.reply`, but waiting needs no thread."""
         pending = self._events.join(event_id)
         loop = asyncio.get_running_loop()
         landed = loop.create_future()
@@ -134,7 +135,7 @@ class AsgiApp:
                 landed.set_result(None)
 
         def land(_flight: object) -> None:
-            # RuntimeError: the loop has ended, and no request waits any more.
+            # RuntimeError: the loop has ended, so no request waits any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(wake)
 
@@ -148,7 +149,7 @@ class AsgiApp:
 
 
 def _status_head_body(event_id: str, reply: Reply, if_none_match: str | None) -> tuple[int, bytes, bytes]:
-    """A response as it is sent, but for the request's id. For a fresh entry it is prepared already."""
+    """A response without the request id. For a fresh entry it is already prepared."""
     if if_none_match is None and isinstance(reply, Hit | Fetched) and reply.expiry is not None:
         entry = reply.entry
         if entry.prepared is not None:
@@ -165,12 +166,12 @@ def _start(status: int, head: bytes) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def _sent(scope: Scope) -> tuple[str, str | None, str | None] | None:
-    """The request's id, and its `If-None-Match` and `traceparent`; None where the `Host` is wrong."""
+def _request_headers(scope: Scope) -> tuple[str, str | None, str | None] | None:
+    """The request's id, `If-None-Match` and `traceparent`; None if `Host` is wrong."""
     request_id = if_none_match = traceparent = host = None
     for name, value in scope["headers"]:
         if name == b"host":
-            # Two hosts are joined to what is none.
+            # Two Host headers are joined with a comma, which is no valid host.
             host = value if host is None else b"%b,%b" % (host, value)
         elif name == b"x-request-id":
             request_id = value.decode("latin-1")

@@ -21,12 +21,12 @@ def create_ops(metrics: Metrics, store: TieredStore, breaker: CircuitBreaker) ->
 
     @ops.get("/healthz")
     def alive() -> Response:
-        """Any answer says that a worker runs. It asks neither the store nor C42."""
+        """Any answer means that a worker runs. It asks neither the store nor C42."""
         return _json({"status": "alive"})
 
     @ops.get("/readyz")
     def ready() -> Response:
-        """A worker takes requests. It names what is degraded, and is ready all the same: answers go on."""
+        """A worker takes requests. Degraded parts are named; the worker is ready all the same, because it answers."""
         degraded = [*(["store"] if store.failed else []), *breaker.degraded()]
         return _json({"status": "degraded" if degraded else "ready", "degraded": degraded})
 

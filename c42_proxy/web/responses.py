@@ -1,4 +1,4 @@
-"""What a reply is in HTTP: status, headers and body, for both ways in. No decisions on what to answer."""
+"""Turns a reply into HTTP: status, headers and body, for both entry points. It decides nothing."""
 
 import hashlib
 import json
@@ -37,15 +37,15 @@ class HttpResponse:
         return HttpResponse(self.status, self.headers + headers, self.body)
 
     def unless_known(self, if_none_match: str | None) -> "HttpResponse":
-        """The 304 instead, where the client has this response already, by weak comparison (RFC 9110, 13.1.2)."""
+        """A 304 if the client has this response already, by weak comparison (RFC 9110, 13.1.2); else the response."""
         etag = dict(self.headers).get("ETag")
         if if_none_match is None or etag is None or not parse_etags(if_none_match).contains_weak(etag.strip('"')):
             return self
-        about_no_body = tuple(header for header in self.headers if not header[0].startswith("Content-"))
-        return HttpResponse(HTTPStatus.NOT_MODIFIED, about_no_body, b"")
+        bodyless_headers = tuple(header for header in self.headers if not header[0].startswith("Content-"))
+        return HttpResponse(HTTPStatus.NOT_MODIFIED, bodyless_headers, b"")
 
     def as_bytes(self) -> tuple[bytes, bytes]:
-        """The head as HTTP/1.1 writes it, without the empty line at its end, and the body."""
+        """The head in HTTP/1.1, without the empty line at its end, and the body."""
         lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in self.headers)
         return f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{lines}".encode("latin-1"), self.body
 
@@ -60,7 +60,7 @@ def response_to(event_id: str, reply: Reply) -> HttpResponse:
 
 
 def expiry_of(reply: Reply) -> float | None:
-    """The instant until which every cache may reuse the response; None where none may."""
+    """The instant until which every cache may reuse the response; None if none may."""
     return reply.expiry if isinstance(reply, Hit | Fetched) else None
 
 
@@ -70,35 +70,35 @@ def prepared(freshness: Freshness, event_id: str, entry: Entry) -> tuple[bytes, 
 
 
 def cache_status(reply: Reply) -> str:
-    """The value of `Cache-Status` (RFC 9211): how the reply came about."""
+    """The value of `Cache-Status` (RFC 9211): where the reply comes from."""
     match reply:
         case Hit():
             return f"c42-proxy; hit; ttl={reply.ttl}"
         case Fetched():
             late = None if reply.expiry is not None else "detail=past-expiry"
-            return _joined(*_of_asking(reply.asked, stored=reply.stored), late)
+            return _joined(*_forward_parameters(reply.asked, stored=reply.stored), late)
         case StaleIfError() if reply.asked.forward is None:
             return _joined("hit", f"ttl={reply.ttl}", "detail=stale-if-error")
         case StaleIfError():
             return _joined("fwd=stale", _forward_status(reply.asked), "detail=stale-if-error")
         case Failed():
-            return _joined(*_of_asking(reply.asked), _why_not_asked(reply.problem, reply.asked))
+            return _joined(*_forward_parameters(reply.asked), _detail(reply.problem, reply.asked))
 
 
 def problem(status: HTTPStatus, detail: str) -> HttpResponse:
-    """RFC 9457, section 3; `request_id` is what the operator finds in the log."""
+    """A problem (RFC 9457, section 3). The operator finds its `request_id` in the log."""
     origin = correlation.current()
     members = {} if origin is None else {"request_id": origin.request_id}
     return _response(status, PROBLEM_JSON, _problem_body(status, detail, **members), ("Cache-Control", NO_STORE))
 
 
 def failure_response(failure: Problem) -> HttpResponse:
-    """The response that tells a failure."""
+    """The response for a failure."""
     retry_after = () if failure.retry_after is None else (("Retry-After", str(failure.retry_after)),)
     return problem(HTTPStatus(failure.status), failure.detail).having(*retry_after)
 
 
-def _of_asking(asked: Asked, *, stored: bool = False) -> tuple[str | None, ...]:
+def _forward_parameters(asked: Asked, *, stored: bool = False) -> tuple[str | None, ...]:
     return (
         None if asked.forward is None else f"fwd={asked.forward.value}",
         "stored" if stored else None,
@@ -111,7 +111,7 @@ def _forward_status(asked: Asked) -> str | None:
     return None if asked.upstream_status is None else f"fwd-status={asked.upstream_status}"
 
 
-def _why_not_asked(failure: Problem, asked: Asked) -> str | None:
+def _detail(failure: Problem, asked: Asked) -> str | None:
     return f"detail={failure.reason}" if isinstance(failure, NotAsked) and asked.forward is None else None
 
 
@@ -120,7 +120,7 @@ def _joined(*parameters: str | None) -> str:
 
 
 def _entry_response(event_id: str, entry: Entry, expiry: float | None) -> HttpResponse:
-    """An entry that may be reused until `expiry` (None: not at all): all but `Cache-Status`."""
+    """The response for an entry, without `Cache-Status`; reusable until `expiry` (None: not at all)."""
     until = _until(expiry)
     if entry.status == 404:
         # No request id: this response is cached, and answers many requests.
@@ -131,7 +131,7 @@ def _entry_response(event_id: str, entry: Entry, expiry: float | None) -> HttpRe
 
 
 def _until(expiry: float | None) -> tuple[Header, ...]:
-    """The one instant until which every cache may reuse the response, if there is one."""
+    """The headers that say until when caches may reuse the response (None: not at all)."""
     if expiry is None:
         return (("Cache-Control", NO_STORE),)
     instant = math.floor(expiry)

@@ -1,4 +1,4 @@
-"""The WSGI app: the one address, and what is refused. No decisions on what to answer."""
+"""The Flask entry point. Events' answers are decided in `events.py`; here only refusals."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "/events-with-subscriptions/"
 EVENT_ID = "[A-Za-z0-9_-]{1,128}"
-"""An event's id, after percent-decoding. Nothing else may reach C42: it would change the query there."""
+"""An event's id, after percent-decoding. Anything else would change the query at C42, so it never gets there."""
 MAX_KNOWN_HOSTS = 64
 METHODS = ["GET"]  # and HEAD, which Flask adds
 
@@ -31,11 +31,14 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?
 
 
 known_hosts: set[bytes] = set()
-"""Some that are hosts: nearly all requests have one of a few, and hits are too fast to look at it each time."""
+"""`Host` values already found valid.
+
+Nearly all requests use one of a few; matching the pattern each time would slow down hits.
+"""
 
 
 def is_host(value: bytes | None) -> bool:
-    """Whether a `Host` is one (RFC 9112, section 3.2). Two of them count as one with a comma: they are none."""
+    """Whether a `Host` is valid (RFC 9112, section 3.2). Two of them arrive joined by a comma, which is invalid."""
     if value is None or not _HOST.fullmatch(value):
         return False
     if len(known_hosts) < MAX_KNOWN_HOSTS:
@@ -44,7 +47,7 @@ def is_host(value: bytes | None) -> bool:
 
 
 def has_encoded_slash(raw_path: bytes) -> bool:
-    """Whether a path, as it was sent, has a slash that is none: it separates nothing, and closes nothing."""
+    """Whether a path, as it was sent, contains an encoded slash (%2F), which is data, not a separator."""
     return b"%2f" in raw_path.lower()
 
 
@@ -55,7 +58,7 @@ class EventIdConverter(BaseConverter):
 
 
 def create_flask(events: Events, metrics: Metrics) -> Flask:
-    """The proxy as a Flask app: its one address, answered by `events`, and what is done for every request."""
+    """The proxy as a Flask app: its one address, which `events` answers, and the hooks for every request."""
     app = _App("c42_proxy", static_folder=None)
     app.url_map.converters["event_id"] = EventIdConverter
     app.url_map.merge_slashes = False
@@ -66,22 +69,22 @@ def create_flask(events: Events, metrics: Metrics) -> Flask:
 
 class _App(Flask):
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Route by path and method alone: left to Flask, Host, Upgrade and SCRIPT_NAME would have a say."""
+        """Route by path and method alone: Flask would also use Host, Upgrade and SCRIPT_NAME."""
         if request is None:
             return super().create_url_adapter(request)
         environ = request.environ
         path = environ.get("PATH_INFO", "")
         return self.url_map.bind(
             "c42-proxy",
-            # Werkzeug takes doubled slashes at the start for one, and WSGI has encoded ones decoded.
+            # Werkzeug merges leading slashes, and WSGI servers decode encoded slashes.
             path_info="/" if path.startswith("//") or has_encoded_slash(_raw_path(environ)) else path,
-            # Werkzeug takes a method in small letters for another one.
+            # Werkzeug upper-cases the method, so `get` would count as GET.
             default_method=request.method if environ["REQUEST_METHOD"] == request.method else "OTHER",
         )
 
 
 def _raw_path(environ: dict[str, Any]) -> bytes:
-    """The path as it was sent, where the server tells: ours, gunicorn's others and Werkzeug do, each in its way."""
+    """The path as it was sent. Our worker, gunicorn's others and Werkzeug each have another variable for it."""
     scope = environ.get("asgi.scope")
     if scope is not None:
         return scope.get("raw_path") or b""
@@ -113,7 +116,8 @@ def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
     @blueprint.after_app_request
     def end(response: Response) -> Response:
         reply: Reply | None = g.get("reply")
-        outcome = "refused" if reply is None else reply.outcome
+        is_bug = response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+        outcome = "error" if is_bug else "refused" if reply is None else reply.outcome
         metrics.request(outcome, response.status_code).inc()
         response.headers["X-Request-ID"] = g.request_id
         log_request(
@@ -156,11 +160,11 @@ def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
 
 
 def internal_error(error: Exception) -> HttpResponse:
-    """The response where the proxy itself is at fault; the traceback is for the log alone."""
+    """The response for a bug of the proxy. The traceback goes to the log only."""
     log.error("a bug of the proxy", exc_info=error)
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The proxy made a mistake. Its operator finds it in the log.")
 
 
 def flask_response(sent: HttpResponse) -> Response:
-    """A response as Flask sends it."""
+    """The response as an object of Flask."""
     return Response(sent.body, sent.status, sent.headers)

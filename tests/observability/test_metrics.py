@@ -71,6 +71,14 @@ class MetricsTest(unittest.TestCase):
                 name = f"c42_proxy_requests_total {sample}"
                 self.assertEqual(after[name] - before.get(name, 0), count, name)
 
+    def test_bug(self) -> None:
+        """A bug of the proxy counts as an error, whichever way the request came."""
+        del self.now  # its clock fails
+        for number, client in enumerate(self.clients.values(), start=1):
+            with self.assertLogs("c42_proxy", "ERROR"):
+                client.get(PATH)
+            self.assertEqual(number, self.samples()["c42_proxy_requests_total error 500"])
+
     def test_calls(self) -> None:
         """Calls to C42 are timed by endpoint and result."""
         self.c42_answers()

@@ -9,7 +9,7 @@ import prometheus_client
 from prometheus_client.parser import text_string_to_metric_families
 
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.observability.multiprocess import SLOT_BYTES, SLOTS, SharedValues
+from c42_proxy.observability.multiprocess import SEGMENT_BYTES, SEGMENTS, SharedValues
 
 CALLS = "c42_proxy_upstream_call_duration_seconds"
 
@@ -69,7 +69,7 @@ class SharedValuesTest(unittest.TestCase):
         gauges = [f"c42_proxy_{name}" for name in ("fetches_in_flight", "store_up")]
         self.assertEqual([found[name] for name in gauges], [4, 0])
         self.assertEqual(found["c42_proxy_upstream_wait_until_timestamp_seconds"], 50)
-        self.shared.forget_what_goes_on(1)
+        self.shared.clear_live_gauges(1)
         found = self.samples(metrics)
         self.assertEqual([found[name] for name in gauges], [1, 1])
         self.in_worker(1, lambda metrics: metrics.fetches_in_flight.inc())
@@ -78,12 +78,12 @@ class SharedValuesTest(unittest.TestCase):
     def test_no_room(self) -> None:
         """More workers than slots, and more metrics than a slot has room for, cost a warning and no answer."""
         with self.assertLogs("c42_proxy.observability.multiprocess", logging.WARNING) as logs:
-            self.in_worker(SLOTS - 1, lambda metrics: metrics.request("hit", 200).inc())
-            Metrics(SharedValues(), SLOTS).request("hit", 200).inc()
-        self.assertIn(f"more than {SLOTS - 1} workers", logs.output[0])
+            self.in_worker(SEGMENTS - 1, lambda metrics: metrics.request("hit", 200).inc())
+            Metrics(SharedValues(), SEGMENTS).request("hit", 200).inc()
+        self.assertIn(f"more than {SEGMENTS - 1} workers", logs.output[0])
         metrics = Metrics(self.shared, 0)
         with self.assertLogs("c42_proxy.observability.multiprocess", logging.WARNING) as logs:
-            for number in range(SLOT_BYTES // 50):
+            for number in range(SEGMENT_BYTES // 50):
                 metrics.request("hit", number).inc()
         self.assertIn("there is no room", logs.output[0])
         self.assertEqual(self.samples(metrics)["c42_proxy_requests_total hit 200"], 2)
