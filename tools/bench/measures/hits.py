@@ -42,7 +42,7 @@ def measure(bench: Bench) -> Section:
         "Hits",
         "One event that is cached, asked for on 32 connections. One worker on one core, wrk on the other; the servers "
         "take turns, and each figure is the median of its runs. All answer the same body; the bare functions and nginx "
-        "the very headers of the proxy, too. `CPU` is what the server uses for an answer.",
+        "also send the same headers. `CPU` is the server's CPU time for an answer.",
         tables=[
             Table(
                 ["server", "requests/s", "c42_proxy is", "CPU, µs", "p50 ms", "p99 ms", "p99.9 ms"],
@@ -59,20 +59,20 @@ def measure(bench: Bench) -> Section:
             )
         ],
         goals=[
-            Goal("hits, of a bare ASGI function under the same worker", ours / rates[BARE_ASGI], 0.85),
+            Goal("hits/s relative to a bare ASGI function under the same worker", ours / rates[BARE_ASGI], 0.85),
             Goal(
-                "hits, of a bare WSGI function",
+                "hits/s relative to a bare WSGI function",
                 ours / max(rates[BARE_WSGI], rates[BARE_WSGI_GEVENT]),
                 2.5,
                 unit=" times",
             ),
             Goal(
-                "hits, of an empty Flask view",
+                "hits/s relative to an empty Flask view",
                 ours / max(rates[EMPTY_FLASK], rates[EMPTY_FLASK_GEVENT]),
                 5,
                 unit=" times",
             ),
-            Goal("hits, of nginx from its cache", ours / rates[NGINX], 0.5),
+            Goal("hits/s relative to nginx from its cache", ours / rates[NGINX], 0.5),
         ],
         pictures=[
             Bars(

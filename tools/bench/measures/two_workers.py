@@ -52,5 +52,5 @@ def measure(bench: Bench) -> Section:
                 ],
             )
         ],
-        goals=[Goal("two workers, of what a bare function gains", gains["ours"] / gains["bare"], 0.95)],
+        goals=[Goal("gain of a second worker, relative to a bare function", gains["ours"] / gains["bare"], 0.95)],
     )

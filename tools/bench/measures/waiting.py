@@ -88,8 +88,8 @@ def _beside_waiting(bench: Bench, section: Section) -> None:
     rates = [middle(loads, lambda load: load.rate) for loads in runs.values()]
     waiting = runs[f"{WAITING} wait"]
     section.goals += [
-        Goal(f"hits beside {WAITING} waiting clients, of their unloaded rate", rates[1] / rates[0], 0.7),
-        Goal("their p99", middle(waiting, lambda load: load.p99), 25, at_least=False, unit=" ms"),
+        Goal(f"hits/s while {WAITING} clients wait, relative to none waiting", rates[1] / rates[0], 0.7),
+        Goal("p99 of hits meanwhile", middle(waiting, lambda load: load.p99), 25, at_least=False, unit=" ms"),
         Goal(f"of the {WAITING} waiting clients answered, at worst", min(answered), WAITING),
     ]
 
