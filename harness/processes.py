@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -34,10 +35,20 @@ def clean_environ(**variables: str) -> dict[str, str]:
     return {**environ, "NO_PROXY": "*", "PYTHONPATH": str(ROOT), **variables}
 
 
+_given_ports: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 at which nobody listened a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A TCP port of 127.0.0.1 at which nobody listened a moment ago; each is given once.
+
+    It is below those that the system gives to connections (from 32,768 on, ip(7)): none of them takes it meanwhile.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)
+        if port not in _given_ports:
+            _given_ports.add(port)
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                return port
 
 
 def until(found: Callable[[], T | None], what: str, seconds: float = START_SECONDS) -> T:
