@@ -16,7 +16,7 @@ help:
 run: .venv/installed ## set up, then start a stand-in C42 and the proxy, and print requests to try
 	@$(BIN)/c42-proxy demo
 
-test: check live unit planted ## set up, then check and run everything
+test: check live unit ## set up, then check and run everything
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
