@@ -9,9 +9,10 @@ from .commands.cache import print_entries
 from .commands.check import check_online
 from .commands.demo import run_demo
 from .commands.healthcheck import check_health
+from .errors import SettingsError
 from .sandbox.command import sandbox
 from .settings import Settings
-from .stores.opening import store_name
+from .stores.opening import SQLITE, default_file
 from .version import __version__
 
 HELP = """\b
@@ -54,7 +55,7 @@ def serve() -> None:
 @main.command(short_help="Check the settings; with --online store and C42, too.")
 @click.option("--online", is_flag=True, help="Try the store and C42 as well.")
 def check(online: bool) -> None:
-    """Check the settings: everything that is wrong, or each setting with its value and where it comes from.
+    """List each setting with its value and where it comes from, and everything that is wrong.
 
     \b
     Examples:
@@ -65,12 +66,12 @@ def check(online: bool) -> None:
     nothing behind except a back-off that C42 has asked for. Run it as the user that the proxy runs as. The exit status
     is 2 if a setting is wrong, and 1 if something does not work.
     """
-    settings = Settings.from_env()
-    rows = settings.explained()
-    values = [store_name(settings) if variable == "C42_CACHE_URL" else value for variable, value, _source in rows]
-    width = max(40, *map(len, values))
-    for (variable, _value, source), value in zip(rows, values, strict=True):
-        click.echo(f"{variable:<22} {value:<{width}} {source}")
+    try:
+        settings = Settings.from_env()
+    except SettingsError as error:
+        _print_settings(error.rows)
+        raise
+    _print_settings(settings.explained())
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     if online:
@@ -80,6 +81,14 @@ def check(online: bool) -> None:
             failures += not result.works
         if failures:
             raise click.exceptions.Exit(1)
+
+
+def _print_settings(rows: list[tuple[str, str, str]]) -> None:
+    default = {("C42_CACHE_URL", "default"): f"{SQLITE}{default_file()}"}
+    values = [default.get((variable, source), value) for variable, value, source in rows]
+    width = max(40, *map(len, values))
+    for (variable, _value, source), value in zip(rows, values, strict=True):
+        click.echo(f"{variable:<22} {value:<{width}} {source}")
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """`host:port`, the form of settings and options."""
 
+import errno
 import re
 import socket
 from typing import NamedTuple
@@ -13,13 +14,25 @@ class Address(NamedTuple):
 
     @classmethod
     def parsed(cls, text: str) -> "Address":
-        """The address in `host:port` or `[ipv6]:port`, with a port up to 65535. Raises ValueError."""
-        match = re.fullmatch(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", text)
+        """The address in `host:port` or `[ipv6]:port`, with a port up to 65535. Raises ValueError.
+
+        Without a host, it is every IPv4 address of this machine, as with gunicorn's `--bind`.
+        """
+        match = re.fullmatch(r"([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", text)
         if match is None or int(match[2]) > 65535:
             raise ValueError
-        return cls(match[1].strip("[]"), int(match[2]))
+        return cls(match[1].strip("[]") or "0.0.0.0", int(match[2]))  # noqa: S104  # the caller has asked for it
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def listener(self, backlog: int | None = None) -> socket.socket:
         """A socket that listens on this address. Raises OSError."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        return socket.create_server(self, family=family, backlog=backlog)
+        try:
+            return socket.create_server(self, family=family, backlog=backlog)
+        except UnicodeError as exc:
+            raise OSError(errno.EINVAL, "this is no name of a host") from exc
+        except OSError as exc:
+            # Python appends the address to the text.
+            raise OSError(exc.errno, (exc.strerror or f"{exc}").partition(" (")[0]) from exc

@@ -18,6 +18,7 @@ C42ProxyError
 """
 
 import math
+from collections.abc import Iterable
 from typing import ClassVar
 
 import click
@@ -28,16 +29,17 @@ class C42ProxyError(Exception):
 
 
 class SettingsError(C42ProxyError, click.ClickException):
-    """One or more settings are wrong; `lines` has one sentence for each.
+    """One or more settings are wrong; `lines` has one sentence for each, `rows` all settings as far as they are right.
 
     A click exception, so that every click command line (ours and Flask's) prints the lines and exits with 2.
     """
 
     exit_code = 2
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines: list[str], rows: Iterable[tuple[str, str, str]] = ()) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
+        self.rows = list(rows)
 
     def format_message(self) -> str:
         return "the settings are wrong:\n" + "\n".join(f"  {line}" for line in self.lines)

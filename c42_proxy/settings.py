@@ -4,7 +4,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -41,25 +41,26 @@ def _api_url(value: str) -> str:
 
 
 def _token(value: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
+    if not re.fullmatch(r"[\x21-\x7e]{4,}", value.get_secret_value()):
         raise ValueError
     return value
 
 
 def _bind(value: str) -> str:
-    Address.parsed(value)
-    return value
+    return str(Address.parsed(value))
 
 
 def _ops_bind(value: str) -> str:
-    if Address.parsed(value).port == 0:
+    address = Address.parsed(value)
+    if address.port == 0:
         raise ValueError
-    return value
+    return str(address)
 
 
 def _cache_url(value: str) -> str:
     url = urlsplit(value)
-    is_file = re.fullmatch(r"sqlite:///.*[^/]", value)
+    # SQLite would take `:memory:` for a file, and nobody replaces `~`.
+    is_file = re.fullmatch(r"sqlite:///(?!~).*[^/]", value) and not value.endswith(":memory:")
     is_redis = (
         url.scheme in {"redis", "rediss"}
         and url.hostname
@@ -87,18 +88,18 @@ class Settings(BaseModel):
         description="an http:// or https:// address without user, query and fragment",
     )
     api_token: Annotated[SecretStr, AfterValidator(_token)] = Field(
-        description="your C42 API token: one word of visible ASCII characters"
+        description="your C42 API token: one word of 4 or more visible ASCII characters"
     )
     bind: Annotated[str, AfterValidator(_bind)] = Field(
-        "127.0.0.1:4242", description="host:port, with a port up to 65535"
+        "127.0.0.1:4242", description="host:port, or :port for all addresses, with a port up to 65535"
     )
     ops_bind: Annotated[str, AfterValidator(_ops_bind)] | None = Field(
         "127.0.0.1:4243",
-        description="host:port, with a port up to 65535, but not 0 and not C42_BIND's; empty to switch it off",
+        description="host:port or :port, with a port up to 65535, but not 0 and not C42_BIND's; empty to switch it off",
     )
     cache_url: Annotated[str, AfterValidator(_cache_url)] | None = Field(
         None,
-        description="memory://, sqlite:///file, redis://host:port/db or rediss://host:port/db",
+        description="memory://, sqlite:///file without ~ at its start, redis://host:port/db or rediss://host:port/db",
         repr=False,
     )
     cache_ttl: float = Field(252, gt=0, le=YEAR, description="a number of seconds, more than 0 and at most a year")
@@ -114,6 +115,11 @@ class Settings(BaseModel):
     warnings: tuple[str, ...] = Field((), exclude=True, repr=False)
     """One sentence for each likely mistake that does not stop the start."""
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_small_letters(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
     @field_validator("ops_bind")
     @classmethod
     def _has_a_port_of_its_own(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -125,7 +131,7 @@ class Settings(BaseModel):
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read the `C42_…` variables of `environ` (default: the process's own); an empty one counts as unset.
 
-        Raises SettingsError with one line for each wrong variable.
+        Raises SettingsError with one line for each wrong variable, and for each that nobody knows.
         """
         environ = os.environ if environ is None else environ
         given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
@@ -133,26 +139,43 @@ class Settings(BaseModel):
         if environ.get("C42_OPS_BIND") == "":
             values["ops_bind"] = None
         token_line = _read_token(values, given.get(FILE_VARIABLE))
-        values["warnings"] = tuple(_unknown(name) for name in sorted(given.keys() - FIELDS.keys() - {FILE_VARIABLE}))
-        try:
-            settings = cls.model_validate(values)
-        except ValidationError as exc:
-            wrong = [str(error["loc"][0]) for error in exc.errors() if error["loc"] != ("api_token",) or not token_line]
-            lines = [f"{_variable(field)}: allowed is {_allowed(field)}." for field in wrong]
-            raise SettingsError([*filter(None, [token_line]), *lines]) from exc
+        unknown = tuple(_unknown(name) for name in sorted(given.keys() - FIELDS.keys() - {FILE_VARIABLE}))
+        values["warnings"] = unknown
         if token_line:
-            raise SettingsError([token_line])
-        return settings
+            # Where there are two tokens, neither of them is taken.
+            values.pop("api_token", None)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as exc:
+            wrong = [str(error["loc"][0]) for error in exc.errors()]
+            lines = [
+                f"{_variable(field)}: allowed is {_allowed(field)}."
+                for field in wrong
+                if field != "api_token" or not token_line
+            ]
+            lines = [*filter(None, [token_line]), *lines, *unknown]
+            # What stands in for the wrong ones is not shown, and clashes with none of the others.
+            stand_in = {"api_token": "stand-in", "bind": "127.0.0.1:0", "ops_bind": None}
+            values = {name: value for name, value in values.items() if name not in wrong}
+            right = cls.model_validate(values | {name: stand_in[name] for name in wrong if name in stand_in})
+            raise SettingsError(lines, right.explained(environ, wrong)) from exc
 
     def log_warnings(self) -> None:
         for sentence in self.warnings:
             log.warning(sentence)
 
-    def explained(self, environ: Mapping[str, str] | None = None) -> list[tuple[str, str, str]]:
-        """(variable, effective value with secrets masked, source) for each setting."""
+    def explained(
+        self, environ: Mapping[str, str] | None = None, wrong: Collection[str] = ()
+    ) -> list[tuple[str, str, str]]:
+        """(variable, effective value with secrets masked, source) for each setting; no value for those in `wrong`."""
         environ = os.environ if environ is None else environ
         rows = []
         for variable, field in FIELDS.items():
+            if field in wrong:
+                given = environ.get(variable) or (field == "api_token" and environ.get(FILE_VARIABLE))
+                shown = "missing" if field == "api_token" and not given else "wrong"
+                rows.append((variable, shown, "environment" if given else "default"))
+                continue
             value = getattr(self, field)
             shown = "none" if value is None else f"{value}".removesuffix(".0")
             if field == "cache_url":
@@ -199,5 +222,7 @@ def _read_token(values: dict[str, object], name: str | None) -> str | None:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, [*FIELDS, FILE_VARIABLE], n=1, cutoff=0.0)
-    return f"{name} is not a setting of the proxy. Did you mean {near[0]}?"
+    # Without the prefix, which makes all of them alike.
+    known = [each.removeprefix(PREFIX) for each in (*FIELDS, FILE_VARIABLE)]
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
+    return f"{name} is not a setting of the proxy." + "".join(f" Did you mean {PREFIX}{each}?" for each in near)

@@ -69,9 +69,9 @@ class HelpTest(unittest.TestCase):
 
 
 class CheckTest(unittest.TestCase):
-    def rows(self, result: Result) -> dict[str, tuple[str, str]]:
+    def rows(self, result: Result, status: int = 0) -> dict[str, tuple[str, str]]:
         """(effective value, source) of each variable."""
-        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertEqual(result.exit_code, status, result.output)
         rows = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
         values = {name: rest.rsplit(maxsplit=1) for name, rest in rows}
         return {name: (value.strip(), source) for name, (value, source) in values.items()}
@@ -129,14 +129,29 @@ class CheckTest(unittest.TestCase):
         self.assertNotIn("TIMEOUTS", result.stdout)
 
     def test_mistakes(self) -> None:
-        """All mistakes are listed at once on standard error, a line for each; nothing else is, and the status is 2."""
+        """All mistakes are listed at once on standard error, a line for each, and the status is 2."""
         result = c42_proxy("check", C42_TIMEOUT="x", C42_BIND="y")
         self.assertEqual(result.exit_code, 2)
-        self.assertEqual(result.stdout, "")
         self.assertRegex(
             result.stderr,
             r"^Error: the settings are wrong:\n  C42_API_TOKEN: .*\n  C42_BIND: .*\n  C42_TIMEOUT: .*\n$",
         )
+
+    def test_settings_beside_mistakes(self) -> None:
+        """All settings are listed then, too, and of the wrong ones that they are wrong, or missing."""
+        rows = self.rows(c42_proxy("check", C42_BIND="0.0.0.0:4243", C42_CACHE_TTL="5", C42_TIMEOUT="s3kr3t"), 2)
+        self.assertEqual(VARIABLES, list(rows))
+        self.assertEqual(("missing", "default"), rows["C42_API_TOKEN"])
+        self.assertEqual(("0.0.0.0:4243", "environment"), rows["C42_BIND"])
+        self.assertEqual(("wrong", "default"), rows["C42_OPS_BIND"])
+        self.assertRegex(rows["C42_CACHE_URL"][0], "^sqlite:////.*/cache.sqlite3$")
+        self.assertEqual(("5", "environment"), rows["C42_CACHE_TTL"])
+        self.assertEqual(("wrong", "environment"), rows["C42_TIMEOUT"])
+        self.assertEqual(("4", "default"), self.rows(c42_proxy("check"), 2)["C42_TIMEOUT"])
+        port = self.rows(c42_proxy("check", C42_BIND="x", C42_OPS_BIND=":4242"), 2)["C42_OPS_BIND"]
+        self.assertEqual(("0.0.0.0:4242", "environment"), port)
+        both = self.rows(c42_proxy("check", C42_API_TOKEN=TOKEN, C42_API_TOKEN_FILE="/none"), 2)
+        self.assertEqual(("wrong", "environment"), both["C42_API_TOKEN"])
 
 
 class ProgramTest(unittest.TestCase):

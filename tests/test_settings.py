@@ -19,8 +19,8 @@ TOKEN = "s3kr3t-t0k3n"
 PASSWORD = "s3kr3t-p4ssw0rd"
 
 SECONDS = "a number of seconds"
-ADDRESS = "host:port, with a port up to 65535"
-CACHES = "memory://, sqlite:///file, redis://host:port/db or rediss://host:port/db"
+ADDRESS = "with a port up to 65535"
+CACHES = "memory://, sqlite:///file without ~ at its start, redis://host:port/db or rediss://host:port/db"
 
 
 def settings(**variables: str) -> Settings:
@@ -129,6 +129,7 @@ class ValuesTest(unittest.TestCase):
         for variable in ("C42_BIND", "C42_OPS_BIND"):
             for written in ("127.0.0.1:1", "0.0.0.0:65535", "localhost:8080", "[::1]:4244", "[::]:80", "host-1.x:5"):
                 self.assert_accepted(variable, **{written: written})
+            self.assert_accepted(variable, **{":4244": "0.0.0.0:4244"})
 
     def test_ops_port_of_its_own(self) -> None:
         """The ops port is told from the public one by its number, so it must have one, and another one."""
@@ -146,7 +147,7 @@ class ValuesTest(unittest.TestCase):
             self.assert_refused(
                 variable,
                 ADDRESS,
-                *("localhost", ":4242", "localhost:", "localhost:65536", "localhost:123456", "localhost:-1", "4242"),
+                *("localhost", ":", "localhost:", "localhost:65536", "localhost:123456", "localhost:-1", "4242"),
                 *("::1:4242", "[::1]", "http://localhost:80", "localhost:80/", "localhost:80\n", "local host:80"),
                 *("unix:/run/c42.sock", "localhost:٤٢", "a:80,b:81"),
             )
@@ -176,6 +177,7 @@ class ValuesTest(unittest.TestCase):
                 "file:///cache.db",
             ),
             *("sqlite:", "sqlite://", "sqlite:///", "sqlite:////", "sqlite:cache.db", "sqlite:/cache.db"),
+            *("sqlite:///:memory:", "sqlite:////:memory:", "sqlite:///~/cache.db", "sqlite:///~user/cache.db"),
             *("sqlite://cache.db", "sqlite:///folder/", "http://localhost:6379/0", "memcached://localhost"),
             *("redis:", "redis://", "redis:///0", "redis://:6379/0", "redis:localhost", "redis://localhost:0"),
             *("redis://localhost:65536", "redis://localhost:port", "redis://localhost/zero", "redis://localhost/-1"),
@@ -212,16 +214,16 @@ class ValuesTest(unittest.TestCase):
         """The log's format and level are one of a few words."""
         self.assert_accepted("C42_LOG_FORMAT", text="text", json="json")
         levels = ("debug", "info", "warning", "error", "critical")
-        self.assert_accepted("C42_LOG_LEVEL", **{level: level for level in levels})
+        self.assert_accepted("C42_LOG_LEVEL", **{level: level for level in levels}, INFO="info", Warning="warning")
         self.assert_refused("C42_LOG_FORMAT", "text or json", "xml", "JSON", "json ", "\udcff")
-        self.assert_refused("C42_LOG_LEVEL", "debug, info, warning, error or critical", "INFO", "warn", "trace", "20")
+        self.assert_refused("C42_LOG_LEVEL", "debug, info, warning, error or critical", "warn", "trace", "20")
 
     def test_token(self) -> None:
-        """A token is one word of visible ASCII."""
-        allowed = "one word of visible ASCII characters"
-        for token in ("a", "~!$%&/()=?\\'\"", "f" * 4096):
+        """A token is one word of visible ASCII, of 4 characters or more: the log masks it wherever it stands."""
+        allowed = "one word of 4 or more visible ASCII characters"
+        for token in ("abcd", "~!$%&/()=?\\'\"", "f" * 4096):
             self.assertEqual(settings(C42_API_TOKEN=token).api_token.get_secret_value(), token)
-        for token in ("two words", " a", "a\n", "a\tb", "tøken", "\x7f", "a\x00"):
+        for token in ("two words", " abc", "abc\n", "ab\tcd", "tøken", "\x7fabc", "abc\x00", "abc"):
             self.assert_refused("C42_API_TOKEN", allowed, token)
 
     def test_all_at_once(self) -> None:
@@ -310,9 +312,17 @@ class WarningsTest(unittest.TestCase):
             self.assertTrue(warning.endswith(f"Did you mean {near}?"), warning)
 
     def test_several(self) -> None:
-        """Each unknown variable has its own warning, however far it is from any name."""
+        """Each unknown variable has its own warning; where no name is near, none is suggested."""
         warnings = settings(C42_B="1", C42_A="1", C42_="1").warnings
         self.assertEqual([warning.split()[0] for warning in warnings], ["C42_", "C42_A", "C42_B"])
+        for name in ("C42_FOO", "C42_A", "C42_"):
+            self.assertEqual((f"{name} is not a setting of the proxy.",), settings(**{name: "1"}).warnings)
+
+    def test_beside_what_is_wrong(self) -> None:
+        """An unknown variable is told beside what is wrong: it may be the missing one, misspelt."""
+        lines = refused({"C42_API_TOKN": TOKEN, "C42_TIMEOUT": "x"}).lines
+        self.assertEqual(["C42_API_TOKEN:", "C42_TIMEOUT:", "C42_API_TOKN"], [line.split()[0] for line in lines])
+        self.assertTrue(lines[-1].endswith("Did you mean C42_API_TOKEN?"), lines)
 
     def test_logged(self) -> None:
         """The warnings go to the log when the proxy starts."""
@@ -355,7 +365,10 @@ class SecretsTest(unittest.TestCase):
         bad = check({"C42_API_TOKEN": f"{TOKEN} x", "C42_CACHE_URL": f"{self.REDIS}x"})
         self.assertEqual(bad.exit_code, 2)
         self.assertIn("C42_CACHE_URL", bad.output)
-        for shown in (good.output, bad.output):
+        others = check({"C42_API_TOKEN": TOKEN, "C42_CACHE_URL": self.REDIS, "C42_TIMEOUT": "x"})
+        self.assertEqual(others.exit_code, 2)
+        self.assertIn("redis://***@localhost:6379/0", others.output)
+        for shown in (good.output, bad.output, others.output):
             self.assertNotIn(TOKEN, shown)
             self.assertNotIn(PASSWORD, shown)
 

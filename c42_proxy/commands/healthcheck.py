@@ -22,7 +22,7 @@ def check_health(environ: Mapping[str, str]) -> str:
     Reads `C42_BIND` and no other variable. Raises SettingsError if it is wrong, and ClickException if nothing answers.
     """
     # The other settings must not matter: any token, and no second address that could clash with this one.
-    only_bind = {"C42_BIND": environ.get("C42_BIND", ""), "C42_API_TOKEN": "-", "C42_OPS_BIND": ""}
+    only_bind = {"C42_BIND": environ.get("C42_BIND", ""), "C42_API_TOKEN": "none", "C42_OPS_BIND": ""}
     bind = Settings.from_env(only_bind).bind
     try:
         status, content_type, body = result_within(HEALTH_SECONDS, _ask_for_nothing, *_reachable(bind))

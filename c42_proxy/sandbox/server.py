@@ -57,11 +57,10 @@ class _Server(uvicorn.Server):
 
 def serve(sandbox: Sandbox, address: Address) -> None:
     """Print the address (port 0 lets the system choose one), and answer until the process is ended."""
-    host = address.host
     try:
         listener = address.listener(BACKLOG)
     except OSError as exc:
-        raise click.ClickException(f"cannot listen on {host}:{address.port} ({exc.strerror}).") from exc
+        raise click.ClickException(f"cannot listen on {address} ({exc.strerror}).") from exc
     with listener:
         config = uvicorn.Config(
             App(sandbox),
@@ -72,6 +71,6 @@ def serve(sandbox: Sandbox, address: Address) -> None:
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
-        where = f"[{host}]" if ":" in host else host
-        click.echo(f"sandbox C42 on http://{where}:{listener.getsockname()[1]}/api/v2/")
+        where = address._replace(port=listener.getsockname()[1])
+        click.echo(f"sandbox C42 on http://{where}/api/v2/")
         _Server(config).run(sockets=[listener])

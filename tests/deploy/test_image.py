@@ -96,7 +96,7 @@ class Containers(unittest.TestCase):
             self.assertEqual(given, {name: environment[name] for name in given})
             # The file is in the container alone.
             checked = {name: value for name, value in environment.items() if value and name != FILE_VARIABLE}
-            self.assertEqual((), Settings.from_env({**checked, "C42_API_TOKEN": "t"}).warnings)
+            self.assertEqual((), Settings.from_env({**checked, "C42_API_TOKEN": "s3kr3t"}).warnings)
 
     def test_each_waits_until_the_other_is_well(self) -> None:
         """Everything has a health check, and nothing starts before what it needs is healthy."""

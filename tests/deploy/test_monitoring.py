@@ -65,7 +65,7 @@ class MonitoringTest(unittest.TestCase):
     def test_down_all_the_time(self) -> None:
         """While C42 is down, the rule for that holds at every moment, between scrapes and while a trial goes on."""
         (slack,) = map(float, re.findall(r"> time\(\) - ([0-9]+)$", self.alerts["C42Down"]["expr"]))
-        scrape, trial, until_somebody_asks = 15.0, Settings(api_token=SecretStr("x")).timeout, 2.0
+        scrape, trial, until_somebody_asks = 15.0, Settings(api_token=SecretStr("s3kr3t")).timeout, 2.0
         paused_until = seen = OPEN_SECONDS
         for now in range(600):
             if now >= paused_until + until_somebody_asks + trial:

@@ -22,7 +22,7 @@ class MetricsTest(unittest.TestCase):
     def setUp(self) -> None:
         self.now = 1_475_000_000.0
         self.c42 = self.enterContext(responses.RequestsMock(assert_all_requests_are_fired=False))
-        settings = Settings(api_token=SecretStr("x"), api_url=API_URL, cache_url="memory://", breaker_threshold=1)
+        settings = Settings(api_token=SecretStr("s3kr3t"), api_url=API_URL, cache_url="memory://", breaker_threshold=1)
         self.proxy = self.enterContext(closing(build(settings, clock=lambda: self.now)))
         self.ops = self.proxy.ops.test_client()
         asgi = self.enterContext(closing(AsWsgi(self.proxy.asgi)))

@@ -153,7 +153,7 @@ class UnreadTest(QueuedLinesTest):
 
     def test_metric(self) -> None:
         """The proxy counts what was dropped."""
-        proxy = self.enterContext(closing(build(Settings(api_token=SecretStr("x"), cache_url="memory://"))))
+        proxy = self.enterContext(closing(build(Settings(api_token=SecretStr("s3kr3t"), cache_url="memory://"))))
         handler = self.handler(max_queued=1)
         self.fill(handler)
         self.assertRegex(proxy.metrics.exposition().decode(), r"c42_proxy_log_records_dropped_total [1-9]")

@@ -104,7 +104,7 @@ class StartTest(OpsTestCase):
 
     def test_other_worker_classes(self) -> None:
         """Other classes are refused in a sentence: in some, threads stand still, in others, the ops port is open."""
-        environ = clean_environ(C42_API_TOKEN="x", C42_CACHE_URL="memory://")
+        environ = clean_environ(C42_API_TOKEN="s3kr3t", C42_CACHE_URL="memory://")
         for worker_class in ("gunicorn.workers.base.Worker", "gunicorn.workers.base_async.AsyncWorker"):
             environ["GUNICORN_CMD_ARGS"] = f"--worker-class {worker_class}"
             ended = run(*C42_PROXY, "serve", environ=environ)

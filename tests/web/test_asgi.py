@@ -101,7 +101,7 @@ class Clock:
 
 
 def new_proxy(clock: Clock, **options: Any) -> Proxy:
-    settings_ = Settings(api_token=SecretStr("x"), api_url=API_URL, cache_url="memory://", **options)
+    settings_ = Settings(api_token=SecretStr("s3kr3t"), api_url=API_URL, cache_url="memory://", **options)
     return build(settings_, clock=clock)
 
 

@@ -127,7 +127,7 @@ class DescriptionTest(unittest.TestCase):
     def test_problems(self) -> None:
         """The problems among the examples are the proxy's own, word for word."""
         client = self.enterContext(
-            closing(build(Settings(api_token=SecretStr("-"), cache_url="memory://")))
+            closing(build(Settings(api_token=SecretStr("s3kr3t"), cache_url="memory://")))
         ).flask.test_client()
         not_found = Hit(Entry(404, b"", 0.0), 0.0, 0)
         gone = json.loads(response_to("d6e6_14752373875438", not_found).body)

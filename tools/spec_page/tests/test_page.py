@@ -478,7 +478,7 @@ def real_features() -> list[str]:
 
 class TestLifetime(unittest.TestCase):
     def figure(self, **settings: float) -> Element:
-        lifetime = Lifetime.of(Settings(api_token=SecretStr("x"), **settings))
+        lifetime = Lifetime.of(Settings(api_token=SecretStr("s3kr3t"), **settings))
         return parsed(render(specification([]), lifetime, "1", BEGAN)).find("figure")
 
     def test_it_is_drawn_from_the_defaults(self) -> None:
