@@ -56,9 +56,9 @@ class Proxy:
         self._eraser.start()
 
     def close(self) -> None:
-        """Wait for what is under way, end the threads, and close the connections that were opened here.
+        """Wait for the fetches under way, end the threads, and close the connections that were opened here.
 
-        The session and the store that `build` was given are their owner's. Nothing may be asked any more.
+        The session and the store passed to `build` stay the caller's to close. Nothing may be asked any more.
         """
         self._opened.close()
 

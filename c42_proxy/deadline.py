@@ -27,7 +27,6 @@ class Deadline:
 
     @property
     def may_begin(self) -> bool:
-        """Whether a call may still be begun."""
         return not (self.answered or self.passed)
 
     def check_may_begin(self) -> None:

@@ -146,7 +146,7 @@ class NotAsked(Problem):
 
 
 class BackingOff(NotAsked):
-    """C42 has asked somebody who shares store, C42 and token to wait, for `seconds` more."""
+    """C42 has asked this process, or another with the same store, C42 and token, to wait for `seconds` more."""
 
     reason = "told-to-wait"
 

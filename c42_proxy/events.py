@@ -32,7 +32,7 @@ a slot, so a fresh entry is found in the shared tier however many fetches run an
 
 
 class Upstream(Protocol):
-    """Where answers come from: `upstream.combine.Combiner`."""
+    """The source of answers: `upstream.combine.Combiner`."""
 
     def combined(self, event_id: str) -> Combined:
         """Ask C42. Raises UpstreamError or NotAsked."""

@@ -23,7 +23,7 @@ def private_or_public(package: str, private: Callable[[], T], public: T, *, lost
     """
     try:
         return private()
-    except Exception as exc:  # noqa: BLE001  # whatever a name that is gone, moved or changed leads to
+    except Exception as exc:  # noqa: BLE001  # a name that is gone, moved or changed may raise anything
         log.warning(
             "%s %s (Python %s) no longer has the private names that we use (%s: %s); "
             "using its public API instead. The effect: %s",

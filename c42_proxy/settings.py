@@ -167,7 +167,7 @@ class Settings(BaseModel):
     def explained(
         self, environ: Mapping[str, str] | None = None, wrong: Collection[str] = ()
     ) -> list[tuple[str, str, str]]:
-        """(variable, effective value with secrets masked, source) for each setting; no value for those in `wrong`."""
+        """Each setting as (variable, effective value with secrets masked, source); without a value for those in `wrong`."""
         environ = os.environ if environ is None else environ
         rows = []
         for variable, field in FIELDS.items():

@@ -96,7 +96,6 @@ class Threads(Executor):
             self._changed.wait_for(lambda: self._count == 0)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  # as in the base class
-        """As `close`."""
         self.close()
 
     def _make_idle(self, needed: int) -> None:

@@ -1,10 +1,10 @@
 """The circuit breaker and the back-off: whether C42 may be asked.
 
-Closed: C42 may be asked. Open: it failed too often in a row, and is not asked for `OPEN_SECONDS`. Half-open: that time
-is over, and one fetch at a time probes; a success closes the breaker, a failure that counts opens it again. A back-off
-is what C42 itself asks for (429, or 503 with `Retry-After`): until then it is not asked, whatever the breaker says.
+Closed: C42 may be asked. Open: it failed too often in a row, and is not asked for `OPEN_SECONDS`. Half-open: after
+that, one fetch at a time probes; a success closes the breaker, a failure that counts opens it again. Back-off: C42
+itself has asked to wait (429, or 503 with `Retry-After`), and is not asked until then, even if the breaker is closed.
 
-Both are one state in the store, so all who share store, C42 and token keep to it.
+Both are one state in the store, so all processes with the same store, C42 and token keep to it.
 """
 
 from collections.abc import Callable

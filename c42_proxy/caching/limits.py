@@ -38,7 +38,6 @@ class ConcurrencyLimit:
             raise Overloaded
 
     def leave(self) -> None:
-        """An admitted miss has ended."""
         self._misses.release()
 
     def begin(self, work: Work, too_late: Work, *, patience: float) -> None:

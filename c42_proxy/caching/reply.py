@@ -65,7 +65,6 @@ class Hit:
 
     @classmethod
     def of(cls, entry: Entry, freshness: Freshness, now: float) -> "Hit":
-        """The hit for a fresh entry at the instant `now`."""
         expiry = freshness.expiry(entry.fetched_at)
         return cls(entry, expiry, math.floor(expiry - now))
 

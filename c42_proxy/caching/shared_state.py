@@ -48,7 +48,6 @@ class FetchOutcomes:
         self._clock = clock
 
     def leave_failure(self, event_id: str, error: UpstreamError) -> None:
-        """Let other processes repeat a failure for `LEFT_SECONDS`."""
         if isinstance(error, RateLimited) and error.seconds >= LEFT_SECONDS:
             return  # the back-off says it, for all events
         failure = _Failure(

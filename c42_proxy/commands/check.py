@@ -45,7 +45,7 @@ def check_store(settings: Settings, clock: Callable[[], float]) -> CheckResult:
     file = shared_file(settings)
     try:
         if file is not None and not file.exists():
-            _check_beside(file.absolute(), settings, clock)
+            _check_other_file(file.absolute(), settings, clock)
             return CheckResult("store", True, f"{name}: not there yet, and can be made")
         with closing(_shared(settings, clock)) as store:
             if file is not None:
@@ -98,7 +98,7 @@ def check_online(settings: Settings, clock: Callable[[], float]) -> Iterator[Che
         yield check_c42(settings, clock, states)
 
 
-def _check_beside(file: Path, settings: Settings, clock: Callable[[], float]) -> None:
+def _check_other_file(file: Path, settings: Settings, clock: Callable[[], float]) -> None:
     """Try another file in the same folder: a worker may be about to make the real one."""
     there = next(folder for folder in file.parents if folder.exists())
     with TemporaryDirectory(prefix=".c42-proxy-", dir=there) as folder:
@@ -108,7 +108,6 @@ def _check_beside(file: Path, settings: Settings, clock: Callable[[], float]) ->
 
 
 def _check(store: SharedStore, its_name: str) -> None:
-    """Raises StoreError."""
     name, text = f"check-{secrets.token_hex(8)}", secrets.token_hex(8)
     store.get(name)
     store.change_state(name, lambda _before: text, TRACE_SECONDS)
@@ -140,5 +139,5 @@ def _what(error: UpstreamError, settings: Settings) -> str:
         return f"no complete answer within {settings.timeout:g} s (C42_TIMEOUT)"
     if isinstance(error, InvalidAnswer):
         shown = "" if status is None else f" ({status})"
-        return f"what answers there does not answer as C42 does{shown}: is C42_API_URL right?"
+        return f"the answer is not C42's{shown}: is C42_API_URL right?"
     return "cannot be reached, or breaks off" if status is None else f"is broken ({status})"

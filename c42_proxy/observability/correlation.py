@@ -32,7 +32,6 @@ def begin(request_id_: str, traceparent: str | None) -> None:
 
 
 def end() -> None:
-    """This task or thread no longer works for a request."""
     _current.set(None)
 
 

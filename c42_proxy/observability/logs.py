@@ -35,7 +35,7 @@ def configure_logs(settings: Settings) -> None:
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 pad_event_to=0,
-                # The default shows local variables where `rich` is installed: the token may be one of them.
+                # The default shows local variables if `rich` is installed: the token may be one of them.
                 exception_formatter=structlog.dev.plain_traceback,
             )
         ]
@@ -74,7 +74,6 @@ def log_request(
 
 
 def hits_are_logged() -> bool:
-    """Whether a line for each hit is needed."""
     return _requests.isEnabledFor(logging.DEBUG)
 
 

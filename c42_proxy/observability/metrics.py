@@ -39,7 +39,7 @@ def log_records_dropped(registry: CollectorRegistry) -> Counter:
     """The only metric that gunicorn's master counts, too."""
     return Counter(
         "c42_proxy_log_records_dropped",
-        "Log lines that were dropped, because nobody read those before them.",
+        "Log lines that were dropped, because nobody read the earlier ones.",
         registry=registry,
     )
 

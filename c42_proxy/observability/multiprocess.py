@@ -66,7 +66,7 @@ def check() -> None:
     finally:
         values.ValueClass = usual
     if [segment.words[place] for key, place in segment if json.loads(key)[1] == "c42_proxy_check_total"] != [1]:
-        raise LookupError("metrics have values of their own")
+        raise LookupError("metrics have other values")
 
 
 class SharedValues(Collector):

@@ -79,14 +79,12 @@ class Sandbox:
             return refused.reply
 
     def event(self, event_id: str) -> bytes:
-        """The answer to a call for an event."""
         found = self._state.find(event_id)
         if found is None:
             raise _RefusedError(404, "No such event, or it is not for you to see.")
         return shapes.encoded(shapes.page([found.event], count=1))
 
     def page(self, event_ids: Sequence[str], limit: int, offset: int) -> bytes:
-        """The answer to a call for subscriptions."""
         found = [self._state.find(event_id) for event_id in event_ids]
         everyone = [subscription for one in found if one for subscription in one.subscriptions]
         some = everyone[offset : offset + limit]

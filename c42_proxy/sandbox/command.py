@@ -1,4 +1,4 @@
-"""The command `sandbox`: the stand-in C42, served until it is told to stop."""
+"""The command `sandbox`: serves the stand-in C42 until it is stopped."""
 
 import click
 

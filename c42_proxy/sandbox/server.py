@@ -18,8 +18,6 @@ KEEP_ALIVE_SECONDS = 600
 
 
 class App:
-    """The sandbox as an ASGI app."""
-
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 

@@ -77,7 +77,6 @@ def page(data: Sequence[object], **meta_data: object) -> Mapping[str, object]:
 
 
 def error(status: int, message: str) -> Mapping[str, object]:
-    """The answer to a call that fails."""
     code = HTTPStatus(status).name.lower() if status in HTTPStatus.__members__.values() else "unknown"
     return {"error": {"status_code": status, "message": message, "code": code}}
 

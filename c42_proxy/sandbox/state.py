@@ -42,7 +42,6 @@ class Fault(_Model):
         return self
 
     def hits(self, call: Call, event_ids: frozenset[str]) -> bool:
-        """Whether a call about these events fails."""
         return self.call in {"both", call} and (self.event_id is None or self.event_id in event_ids)
 
 

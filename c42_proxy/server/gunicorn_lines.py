@@ -9,8 +9,6 @@ from ..observability.queued_lines import QueuedLines
 
 
 class GunicornLines(Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """Sends gunicorn's own lines through our handler."""
-
     def setup(self, cfg: Any) -> None:
         """Use the root logger's handlers, unless the operator has asked gunicorn for log files.
 

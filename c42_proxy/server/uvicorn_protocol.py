@@ -319,25 +319,25 @@ async def _check_protocol() -> None:
     whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ndate: today\r\n\r\nOK"
     _expect(await answer() == whole, "an answer is not sent whole")
     _expect(await answer() == whole, "the next request is not taken")
-    _expect(hasattr(HttpToolsProtocol, "shutdown"), "connections are told in another way that the server ends")
+    _expect(hasattr(HttpToolsProtocol, "shutdown"), "a connection has no shutdown")
     connection.shutdown()
     _expect(not transport.is_closing(), "an idle connection is closed at once")
     # This answer is sent by uvicorn, with the same headers.
     lines = (await answer()).split(b"\r\n")
-    _expect(b"date: today" in lines, "an answer has other headers of the server when it is sent whole")
-    _expect(b"connection: close" in lines, "a client does not learn that its connection ends")
+    _expect(b"date: today" in lines, "an answer of uvicorn has other headers")
+    _expect(b"connection: close" in lines, "a last answer is without Connection: close")
     _expect(transport.is_closing(), "a connection goes on after its last request")
     connection.connection_lost(None)
 
     connection, transport = connect()
     body_is_missing = await answer(b"BREW / HTTP/1.1\r\nhost: c42.invalid\r\ncontent-length: 9\r\n\r\n")
     _expect(methods[-1] == "BREW", "a method is not passed on")
-    _expect(b"connection: close" in body_is_missing, "a client does not learn that its body is not read")
+    _expect(b"connection: close" in body_is_missing, "an answer to a body is without Connection: close")
     _expect(transport.is_closing(), "a connection goes on with a body")
     connection.connection_lost(None)
 
     connection, transport = connect()
-    _expect(b"application/problem+json" in await answer(b"?\r\n\r\n"), "what is no request is refused in another way")
+    _expect(b"application/problem+json" in await answer(b"?\r\n\r\n"), "a bad request is refused in another way")
     connection.connection_lost(None)
 
 
@@ -353,7 +353,7 @@ async def _check_server() -> None:
     server.should_exit = True
     with suppress(_ReachedError):
         await server.serve(sockets=[])
-        raise LookupError("the signals are captured in another way")
+        raise LookupError("capture_signals is not called")
 
 
 class _ReachedError(Exception):

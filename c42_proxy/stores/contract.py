@@ -73,7 +73,7 @@ class SharedStates(Protocol):
 class Store(SharedStates, Protocol):
     """A place that several threads, processes or hosts may share.
 
-    It may forget anything at any time, and what it returns may have been written by anybody: each reader checks it. A
+    It may forget anything at any time. Values that it returns may have been written by anybody: readers check them. A
     method that fails raises StoreError within a bounded time (`STORE_SECONDS` for each wait on the network; a store on
     disk has its own bound).
     """

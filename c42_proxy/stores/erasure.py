@@ -47,7 +47,6 @@ class Eraser:
                 self._thread = thread
 
     def close(self) -> None:
-        """End the thread."""
         with self._lock:
             self._closing.set()
             if self._thread is not None:

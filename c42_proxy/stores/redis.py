@@ -42,7 +42,7 @@ MAX_PAUSE_MICROSECONDS = 2000
 """A random pause of up to this long before another attempt: else the fastest process would win each time."""
 
 DEMOTED = (redis.ReadOnlyError, redis.exceptions.MasterDownError)
-"""What a server that is a replica answers. In scripts, Redis 6 has READONLY in the middle of another error."""
+"""The errors of a server that is a replica. In scripts, Redis 6 has READONLY in the middle of another error."""
 
 REPLACE = """
     local held = ''

@@ -52,7 +52,7 @@ def check(base: type[redis.Connection]) -> None:
         raise LookupError("it has no _connect")
     with suppress(Reached):
         Connection(**NOBODY).connect()
-        raise LookupError("_connect is not what connects")
+        raise LookupError("it connects without _connect")
 
 
 def _in_time(base: type[redis.Connection]) -> type[redis.Connection]:

@@ -97,7 +97,6 @@ class TieredStore:
         return Kept(kept, in_memory, in_memory)
 
     def read_state(self, name: str) -> str | None:
-        """As in the contract of a store."""
         # While the shared tier cannot be written, the texts in memory are the newer ones.
         if self._shared is None or "writing" in self._retry_at:
             return self._memory.read_state(name)
@@ -108,7 +107,6 @@ class TieredStore:
         return self._memory.read_state(name)
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
-        """As in the contract of a store."""
         if self._shared is None:
             return self._memory.change_state(name, change, lifetime)
         with suppress(StoreError), self._using("writing") as shared:
@@ -117,7 +115,6 @@ class TieredStore:
         return self._memory.change_state(name, change, lifetime)
 
     def lease(self, event_id: str) -> Lease | None:
-        """As in the contract of a store."""
         if self._shared is None:
             return self._memory.lease(event_id)
         with suppress(StoreError), self._using("leasing") as shared:

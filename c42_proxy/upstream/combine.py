@@ -90,7 +90,7 @@ class Combiner:
         """The event with the first names of all its subscribers.
 
         Raises UpstreamError or NotAsked: of all failures, the one with the smallest `precedence`. A failure of the
-        subscriptions waits for the event's call: where there is no such event, that is the answer.
+        subscriptions waits for the event's call: if there is no such event, that is the answer.
         """
         fetched_at = self._clock()
         fetch = _Fetch(event_id, Deadline(self._budget))

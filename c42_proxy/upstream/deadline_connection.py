@@ -267,11 +267,11 @@ class DeadlineAdapter(HTTPAdapter):
 def check() -> None:
     """Read an answer from ourselves, over a pair of sockets. Raises if one of the libraries has changed."""
     manager = DeadlineAdapter().poolmanager
-    _expect(isinstance(manager.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session has pools of its own")
-    _expect(hasattr(HTTPConnectionPool, "ConnectionCls"), "a pool has connections of its own")
+    _expect(isinstance(manager.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session makes other pools")
+    _expect(hasattr(HTTPConnectionPool, "ConnectionCls"), "a pool makes other connections")
     idle = manager.connection_from_url(f"http://{NOBODY}/").pool
-    _expect(isinstance(idle, _IdleConnections), "idle connections are kept elsewhere")
-    _expect({"queue", "mutex"} <= vars(idle).keys(), "a queue keeps what is in it elsewhere")
+    _expect(isinstance(idle, _IdleConnections), "a pool has another queue")
+    _expect({"queue", "mutex"} <= vars(idle).keys(), "a queue has other attributes")
     pool, theirs = _pool_to_ourselves(manager)
     with theirs:
         theirs.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12")
@@ -281,7 +281,7 @@ def check() -> None:
         theirs.sendall(b"34")
         with ends_at(Deadline(0)), suppress(ReadTimeoutError):
             response.read()
-            raise LookupError("a read knows no deadline")
+            raise LookupError("a read does not end at the deadline")
         response.close()
     pool, theirs = _pool_to_ourselves(manager)
     with theirs:
@@ -290,7 +290,7 @@ def check() -> None:
         with suppress(ProtocolError):
             _get(pool)
             raise LookupError("half a head passes for a whole one")
-    _expect("_dns_host" in vars(_HTTPConnection("127.0.0.1")), "a connection keeps the name of its host elsewhere")
+    _expect("_dns_host" in vars(_HTTPConnection("127.0.0.1")), "a connection has no _dns_host")
 
 
 def _pool_to_ourselves(manager: PoolManager) -> tuple[HTTPConnectionPool, socket.socket]:
@@ -307,7 +307,7 @@ def _pool_to_ourselves(manager: PoolManager) -> tuple[HTTPConnectionPool, socket
     manager.pool_classes_by_scheme = {"http": Pool}
     manager.clear()
     pool = manager.connection_from_url(f"http://{NOBODY}/")
-    _expect(isinstance(pool, Pool), "a session has pools of its own")
+    _expect(isinstance(pool, Pool), "a session makes other pools")
     return pool, theirs
 
 

@@ -60,7 +60,6 @@ class WsgiAsAsgi:
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def close(self) -> None:
-        """End the threads."""
         self._threads.close()
 
 
@@ -74,7 +73,6 @@ class AsgiApp:
         self._logs_hits = hits_are_logged()
 
     def close(self) -> None:
-        """End the threads of the Flask app."""
         self._flask.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

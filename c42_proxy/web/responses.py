@@ -33,7 +33,6 @@ class HttpResponse:
     body: bytes
 
     def having(self, *headers: Header) -> "HttpResponse":
-        """The same with more headers."""
         return HttpResponse(self.status, self.headers + headers, self.body)
 
     def unless_known(self, if_none_match: str | None) -> "HttpResponse":
@@ -93,7 +92,6 @@ def problem(status: HTTPStatus, detail: str) -> HttpResponse:
 
 
 def failure_response(failure: Problem) -> HttpResponse:
-    """The response for a failure."""
     retry_after = () if failure.retry_after is None else (("Retry-After", str(failure.retry_after)),)
     return problem(HTTPStatus(failure.status), failure.detail).having(*retry_after)
 

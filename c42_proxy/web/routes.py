@@ -31,10 +31,7 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?
 
 
 known_hosts: set[bytes] = set()
-"""`Host` values already found valid.
-
-Nearly all requests use one of a few; matching the pattern each time would slow down hits.
-"""
+"""`Host` values already found valid: nearly all requests use one of a few, and the pattern would slow down hits."""
 
 
 def is_host(value: bytes | None) -> bool:
@@ -52,8 +49,6 @@ def has_encoded_slash(raw_path: bytes) -> bool:
 
 
 class EventIdConverter(BaseConverter):
-    """An event's id in a path."""
-
     regex = EVENT_ID
 
 
@@ -166,5 +161,4 @@ def internal_error(error: Exception) -> HttpResponse:
 
 
 def flask_response(sent: HttpResponse) -> Response:
-    """The response as an object of Flask."""
     return Response(sent.body, sent.status, sent.headers)

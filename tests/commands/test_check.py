@@ -67,9 +67,9 @@ class AskingC42Test(OnlineTest):
             ("401 Unauthorized", r"refuses the token \(401\)"),
             ("403 Forbidden", r"refuses the token \(403\)"),
             ("500 Oops", r"is broken \(500\)"),
-            ("404 Not Found", r"does not answer as C42 does \(404\): is C42_API_URL right\?"),
-            ("200 OK", r"does not answer as C42 does \(200\): is C42_API_URL right\?"),
-            ("302 Found", r"does not answer as C42 does \(302\): is C42_API_URL right\?"),
+            ("404 Not Found", r"the answer is not C42's \(404\): is C42_API_URL right\?"),
+            ("200 OK", r"the answer is not C42's \(200\): is C42_API_URL right\?"),
+            ("302 Found", r"the answer is not C42's \(302\): is C42_API_URL right\?"),
         ):
             with self.subTest(status):
                 # The body is an echo of the request, with the token in it.
