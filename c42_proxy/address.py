@@ -32,7 +32,7 @@ class Address(NamedTuple):
         try:
             return socket.create_server(self, family=family, backlog=backlog)
         except UnicodeError as exc:
-            raise OSError(errno.EINVAL, "this is no name of a host") from exc
+            raise OSError(errno.EINVAL, "this is not a host name") from exc
         except OSError as exc:
             # Python appends the address to the text.
             raise OSError(exc.errno, (exc.strerror or f"{exc}").partition(" (")[0]) from exc

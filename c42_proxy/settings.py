@@ -59,7 +59,7 @@ def _ops_bind(value: str) -> str:
 
 def _cache_url(value: str) -> str:
     url = urlsplit(value)
-    # SQLite would take `:memory:` for a file, and nobody replaces `~`.
+    # `:memory:` would become a file of that name, and nothing expands `~`.
     is_file = re.fullmatch(r"sqlite:///(?!~).*[^/]", value) and not value.endswith(":memory:")
     is_redis = (
         url.scheme in {"redis", "rediss"}
@@ -131,7 +131,7 @@ class Settings(BaseModel):
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read the `C42_…` variables of `environ` (default: the process's own); an empty one counts as unset.
 
-        Raises SettingsError with one line for each wrong variable, and for each that nobody knows.
+        Raises SettingsError with one line for each wrong variable, and for each unknown one.
         """
         environ = os.environ if environ is None else environ
         given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
@@ -142,7 +142,7 @@ class Settings(BaseModel):
         unknown = tuple(_unknown(name) for name in sorted(given.keys() - FIELDS.keys() - {FILE_VARIABLE}))
         values["warnings"] = unknown
         if token_line:
-            # Where there are two tokens, neither of them is taken.
+            # If there are two tokens, neither is used.
             values.pop("api_token", None)
         try:
             return cls.model_validate(values)
@@ -154,7 +154,7 @@ class Settings(BaseModel):
                 if field != "api_token" or not token_line
             ]
             lines = [*filter(None, [token_line]), *lines, *unknown]
-            # What stands in for the wrong ones is not shown, and clashes with none of the others.
+            # These values replace the wrong ones. They are not shown, and clash with no other.
             stand_in = {"api_token": "stand-in", "bind": "127.0.0.1:0", "ops_bind": None}
             values = {name: value for name, value in values.items() if name not in wrong}
             right = cls.model_validate(values | {name: stand_in[name] for name in wrong if name in stand_in})
@@ -167,7 +167,7 @@ class Settings(BaseModel):
     def explained(
         self, environ: Mapping[str, str] | None = None, wrong: Collection[str] = ()
     ) -> list[tuple[str, str, str]]:
-        """Each setting as (variable, effective value with secrets masked, source); without a value for those in `wrong`."""
+        """Each setting as (variable, effective value with secrets masked, source). Those in `wrong` have no value."""
         environ = os.environ if environ is None else environ
         rows = []
         for variable, field in FIELDS.items():
@@ -222,7 +222,7 @@ def _read_token(values: dict[str, object], name: str | None) -> str | None:
 
 
 def _unknown(name: str) -> str:
-    # Without the prefix, which makes all of them alike.
+    # Without the prefix, which would make all names similar.
     known = [each.removeprefix(PREFIX) for each in (*FIELDS, FILE_VARIABLE)]
     near = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
     return f"{name} is not a setting of the proxy." + "".join(f" Did you mean {PREFIX}{each}?" for each in near)
