@@ -4,11 +4,15 @@ import compileall
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from py_compile import PycInvalidationMode
+from typing import IO, cast
 
 import click
 from cosmic_ray.commands import execute
@@ -81,10 +85,10 @@ def _fates(core: Core, again: bool) -> Fates:
     copy = FOLDER / name
     _copy_project(copy)
     os.chdir(copy)
-    os.environ |= {"C42_REQUIRE_ALL": "1", "PYTHONPATH": str(copy)}
-    command = shlex.join([sys.executable, "-m", "tools.mutants.judge", *core.questions])
+    os.environ |= {"C42_REQUIRE_ALL": "1", "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = shlex.join([sys.executable, "-I", "-S", "tools/mutants/client.py"])
     config = ConfigDict({"test-command": command, "timeout": SECONDS, "distributor": {"name": "local"}})
-    with use_db(FOLDER / f"{name}.sqlite") as session:
+    with use_db(FOLDER / f"{name}.sqlite") as session, _judge(core.questions):
         known = {mutant: result for mutant, result in session.results if _is_killed(result)}
         known |= {mutant: SURVIVED for module, mutant in listed() if module == str(core.path)}
         items = work_items(core.path)
@@ -98,6 +102,18 @@ def _fates(core: Core, again: bool) -> Fates:
                 raise RuntimeError(f"{core.path}: a test fails without a mutant, see {copy}/output")
             execute(session, config)
         return {(str(core.path), mutant): _is_killed(result) for mutant, result in session.results}
+
+
+@contextmanager
+def _judge(questions: Iterable[str]) -> Iterator[None]:
+    command = (sys.executable, "-m", "tools.mutants.judge", *questions)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as judge:  # noqa: S603  # the plan is our own
+        try:
+            # It says when it is ready.
+            cast("IO[bytes]", judge.stdout).readline()
+            yield
+        finally:
+            judge.kill()
 
 
 def _is_killed(result: object) -> bool:

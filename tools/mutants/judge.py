@@ -1,26 +1,42 @@
-"""What cosmic-ray runs for each mutant, in a copy of the project: `python -m tools.mutants.judge QUESTION...`.
+"""Sees whether a test notices a mutant, in a copy of the project: `python -m tools.mutants.judge QUESTION...`.
 
 A question is a module of tests (`tests.test_events`) or a driver of the features (`flask`). They are asked in turn, and
 the first that fails ends it.
+
+This process goes on from mutant to mutant, because it imports once what others have written: that takes most of the
+time. For each mutant, cosmic-ray runs `client.py`, which asks here for a verdict.
 """
 
+import importlib
 import json
 import os
+import select
 import signal
+import socket
 import sys
 import time
 import traceback
 import unittest
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from harness.runner import flat
 
-TIMES = Path("times.json").absolute()
+from .client import SOCKET, SURVIVED
+
+IMPORTED = (
+    "a2wsgi", "behave.__main__", "behave.formatter.progress", "cachetools", "click.testing", "flask", "freezegun",
+    "hypothesis", "prometheus_client", "pydantic", "redis", "requests", "responses", "structlog", "urllib3", "uvicorn",
+    "uvloop", "werkzeug.test",
+)  # fmt: skip
+"""What the tests import of others: each process that is forked from here has it."""
+
+TIMES = Path("times.json")
 """How long each test takes in seconds, as the run without a mutant has measured it: the quickest are asked first."""
-OUTPUT = Path("output").absolute()
+OUTPUT = Path("output")
 
 LEAST_SECONDS = 20
 SLOWER = 10
@@ -33,14 +49,40 @@ Ask = Callable[[], bool]
 
 
 def main() -> None:
-    # What a test has left running is ended with this process group, which cosmic-ray made.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    noticed = any(map(_notices, sys.argv[1:]))
-    os.killpg(0, signal.SIGTERM)
-    sys.exit(noticed)
+    questions = sys.argv[1:]
+    for name in IMPORTED:
+        importlib.import_module(name)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(SOCKET)
+        listener.listen()
+        print("ready", flush=True)
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                _judge(connection, questions)
 
 
-def _notices(question: str) -> bool:
+def _judge(connection: socket.socket, questions: list[str]) -> None:
+    """Send who was asked, and what came of it. Where the client is ended by cosmic-ray's time-out, so is the trial."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            if not any(_notices(question, connection) for question in questions):
+                connection.sendall(SURVIVED)
+        finally:
+            # Not `sys.exit`: a mutant's threads may never end.
+            os._exit(0)
+    ended = os.pidfd_open(child)
+    select.select([connection.fileno(), ended], [], [])
+    os.close(ended)
+    with suppress(ProcessLookupError):
+        # With what the tests have left running.
+        os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def _notices(question: str, connection: socket.socket) -> bool:
     start = time.monotonic()
     # What is imported here, the processes below share. A mutant may hang as soon as it is imported.
     signal.alarm(LEAST_SECONDS)
@@ -50,8 +92,7 @@ def _notices(question: str) -> bool:
     if status > 0:
         # On a busy machine, a test may fail by itself: it has noticed nothing unless it fails again.
         status = _exit_status(ask)
-    # cosmic-ray keeps this with the result.
-    print(f"{question}: status {status} after {time.monotonic() - start:.1f} s", flush=True)
+    connection.sendall(f"{question}: status {status} after {time.monotonic() - start:.1f} s\n".encode())
     return status != 0
 
 
@@ -67,8 +108,6 @@ def _exit_status(ask: Ask) -> int:
 def _answer_and_exit(ask: Ask) -> NoReturn:
     status = 1
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # Not cosmic-ray's pipe: what a test leaves running would keep it open.
         file = os.open(OUTPUT, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         os.dup2(file, 1)
         os.dup2(file, 2)
@@ -78,7 +117,6 @@ def _answer_and_exit(ask: Ask) -> NoReturn:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        # Not `sys.exit`: a mutant's threads may never end.
         os._exit(status)
 
 
