@@ -33,7 +33,7 @@ class Answer:
 
 
 class Host:
-    """A proxy: gunicorn with some workers."""
+    """A proxy that is being started: gunicorn with some workers."""
 
     def __init__(self, stack: ExitStack, sandbox: Sandbox, store: str, workers: int, settings: dict[str, str]) -> None:
         self.port = free_port()
@@ -46,6 +46,8 @@ class Host:
             **settings,
         }
         self.process = stack.enter_context(Process([*C42_PROXY, "serve"], clean_environ(**environ)))
+
+    def wait_until_answers(self) -> None:
         self.process.wait_until_answers(f"http://127.0.0.1:{self.port}/")
 
     def get(self, event_id: str = COFFEE) -> Answer:
@@ -85,9 +87,20 @@ class Cluster:
 
     def add_host(self, store: str, *, workers: int = 1, **settings: str) -> Host:
         """Start one more host."""
-        host = Host(self._stack, self.sandbox, store, workers, settings)
-        self.hosts.append(host)
+        (host,) = self._add_hosts(1, store, workers, settings)
         return host
+
+    def add_two_hosts(self, store: str, *, workers: int = 1, **settings: str) -> tuple[Host, Host]:
+        """Start two more at the same time."""
+        one, other = self._add_hosts(2, store, workers, settings)
+        return one, other
+
+    def _add_hosts(self, number: int, store: str, workers: int, settings: dict[str, str]) -> list[Host]:
+        hosts = [Host(self._stack, self.sandbox, store, workers, settings) for _ in range(number)]
+        for host in hosts:
+            host.wait_until_answers()
+        self.hosts += hosts
+        return hosts
 
     def later(self, host: Host, event_id: str = COFFEE) -> "Future[Answer]":
         """Ask in the background."""

@@ -119,7 +119,7 @@ class StormTest(FaultsTest):
 class DeathTest(FaultsTest):
     def test_kill(self) -> None:
         """Where the one who fetches is killed, one of those who wait takes over at once, with a full budget."""
-        doomed, other = self.cluster.add_host(self.sqlite), self.cluster.add_host(self.sqlite)
+        doomed, other = self.cluster.add_two_hosts(self.sqlite)
         self.c42.set(latency=2)
         lost = self.cluster.later(doomed)
         self.c42.wait_for_call()
@@ -175,7 +175,7 @@ class DeathTest(FaultsTest):
 class SqliteFaultTest(FaultsTest):
     def test_locked_by_a_stranger(self) -> None:
         """A stranger who holds the database costs a miss a second, not each; then it is used."""
-        one, other = self.cluster.add_host(self.sqlite), self.cluster.add_host(self.sqlite)
+        one, other = self.cluster.add_two_hosts(self.sqlite)
         one.get(DINNER)
         stranger = sqlite3.connect(self.file, isolation_level=None)
         self.addCleanup(stranger.close)
@@ -211,8 +211,7 @@ class RedisFaultTest(FaultsTest):
         self.redis = self.enterContext(RedisServer())
 
     def hosts(self, *, workers: int = 1, **settings: str) -> tuple[Host, Host]:
-        one, other = (self.cluster.add_host(self.redis.url, workers=workers, **settings) for _ in range(2))
-        return one, other
+        return self.cluster.add_two_hosts(self.redis.url, workers=workers, **settings)
 
     def test_two_hosts(self) -> None:
         """Two hosts on one Redis make one fetch of a storm."""
