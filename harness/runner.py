@@ -39,6 +39,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("tests", "tools")
 SKIPS = ROOT / "tests" / "skips.toml"
 
+LONGEST = {"tests.server.test_faults", "tests.deploy.test_image"}
+"""They come first: where one of them is the last, one process runs alone for two minutes."""
+
 END_SECONDS = 5.0
 """For a thread that ends by itself."""
 
@@ -219,6 +222,7 @@ def main(arguments: list[str]) -> int:
     else:
         tests = [test for folder in FOLDERS for test in flat(loader.discover(folder, top_level_dir=str(ROOT)))]
     modules = [list(module) for _, module in groupby(shuffled(tests, seed), _module)]
+    modules.sort(key=lambda module: _module(module[0]) not in LONGEST)
     if options.turns is not None:
         outcome = run((modules[index] for index in turns(options.turns)), watch)
         options.outcome.write_text(json.dumps(asdict(outcome)))
