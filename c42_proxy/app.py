@@ -52,7 +52,7 @@ class Proxy:
     _opened: ExitStack
 
     def start(self) -> None:
-        """Start the background thread of this process. Call it after a fork, which no thread survives."""
+        """Start the background thread of this process. Call it after the fork: no thread survives a fork."""
         self._eraser.start()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 
 class Deadline:
-    """The end of a time budget of `seconds`, on the monotonic clock: no clock set back or forth moves it."""
+    """The end of a time budget of `seconds`, on the monotonic clock, so that setting a clock does not move it."""
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds

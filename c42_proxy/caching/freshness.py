@@ -40,7 +40,7 @@ class Freshness:
         return self.expiry(fetched_at) + self.stale_if_error
 
     def is_fresh(self, entry: Entry, now: float) -> bool:
-        """Whether an entry is served without asking C42. Reading does not prolong that."""
+        """Whether an entry is served without asking C42. Reading an entry does not prolong this."""
         return now < entry.fetched_at + self.ttl and not is_ahead(entry.fetched_at, now)
 
     def may_replace_failure(self, entry: Entry, now: float) -> bool:

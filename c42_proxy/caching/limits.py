@@ -16,7 +16,7 @@ Work = Callable[[], object]
 
 
 class ConcurrencyLimit:
-    """At most `at_once` fetches at a time, each in a thread. At most `waiting` misses wait for a slot, without one.
+    """At most `at_once` fetches run at a time, each in a thread. At most `waiting` misses wait, without a thread.
 
     `timer` calls `too_late` when a wait has lasted too long.
     """

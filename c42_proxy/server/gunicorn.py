@@ -124,7 +124,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
             raise SettingsError([f"--bind: port {self._ops_port} is that of C42_OPS_BIND. Choose another one."])
 
     def load(self) -> Callable[..., Any]:
-        """The app, built in each worker after the fork, which threads and connections do not survive."""
+        """The app, built in each worker after the fork: threads and connections do not survive a fork."""
         proxy = build(self._settings, metrics=Metrics(self._values, self._segment))
         proxy.start()
         if issubclass(self.cfg.worker_class, ON_ASGI):

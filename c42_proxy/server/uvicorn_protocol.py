@@ -200,7 +200,7 @@ class ClientConnection(HttpToolsProtocol):
     def _refuse(self, earlier: Any, status: HTTPStatus, detail: str) -> None:
         """Answer bytes that are no request, after the answer to the `earlier` request."""
         if self.cycle is not earlier:
-            # It looked like a request at first; that gets no other answer.
+            # It looked like a request at first: the app's answer to it must not be sent.
             self.cycle.disconnected = True
         if earlier is None or earlier.response_complete:
             self._is_over, self._is_between_heads = True, False

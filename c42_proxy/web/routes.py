@@ -79,7 +79,7 @@ class _App(Flask):
 
 
 def _raw_path(environ: dict[str, Any]) -> bytes:
-    """The path as it was sent. Our worker, gunicorn's others and Werkzeug each have another variable for it."""
+    """The path as it was sent. Our worker, gunicorn's others and Werkzeug each use a different variable."""
     scope = environ.get("asgi.scope")
     if scope is not None:
         return scope.get("raw_path") or b""
