@@ -47,9 +47,13 @@ def serve() -> None:
 
     GUNICORN_CMD_ARGS and WEB_CONCURRENCY work as gunicorn documents them.
     """
+    settings = Settings.to_serve()
+    if not os.environ.get("WEB_CONCURRENCY"):
+        # gunicorn reads it when it is imported, and an empty one is no number.
+        os.environ.pop("WEB_CONCURRENCY", None)
     from .server.gunicorn import serve as serve_proxy  # noqa: PLC0415  # gunicorn takes a while to import
 
-    serve_proxy(Settings.from_env())
+    serve_proxy(settings)
 
 
 @main.command(short_help="Check the settings; with --online store and C42, too.")
@@ -67,7 +71,7 @@ def check(online: bool) -> None:
     is 2 if a setting is wrong, and 1 if something does not work.
     """
     try:
-        settings = Settings.from_env()
+        settings = Settings.to_serve()
     except SettingsError as error:
         _print_settings(error.rows)
         raise

@@ -160,6 +160,21 @@ class Settings(BaseModel):
             right = cls.model_validate(values | {name: stand_in[name] for name in wrong if name in stand_in})
             raise SettingsError(lines, right.explained(environ, wrong)) from exc
 
+    @classmethod
+    def to_serve(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """As `from_env`, and check WEB_CONCURRENCY, too: gunicorn would end with a traceback, or never answer."""
+        environ = os.environ if environ is None else environ
+        workers = environ.get("WEB_CONCURRENCY") or "1"
+        is_right = re.fullmatch("0*[1-9][0-9]{0,5}", workers)
+        line = [] if is_right else ["WEB_CONCURRENCY: allowed is a whole number, 1 or more."]
+        try:
+            settings = cls.from_env(environ)
+        except SettingsError as error:
+            raise SettingsError([*error.lines, *line], error.rows) from error
+        if line:
+            raise SettingsError(line, settings.explained(environ))
+        return settings
+
     def log_warnings(self) -> None:
         for sentence in self.warnings:
             log.warning(sentence)

@@ -54,7 +54,7 @@ def run_demo() -> None:
         "C42_CACHE_URL": "memory://",
         "C42_LOG_LEVEL": "warning",
     }
-    bind = Settings.from_env(environ).bind
+    bind = Settings.to_serve(environ).bind
     _refuse_if_taken(bind)
 
     def end(_number: int, _frame: FrameType | None) -> NoReturn:

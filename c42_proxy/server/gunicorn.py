@@ -25,7 +25,6 @@ from uvicorn_worker import UvicornWorker
 
 from ..address import Address
 from ..app import build
-from ..errors import SettingsError
 from ..observability.logs import configure_logs
 from ..observability.metrics import Metrics, log_records_dropped
 from ..observability.multiprocess import MASTERS_SEGMENT, SharedValues, can_count_together
@@ -36,6 +35,7 @@ from ..threads import end_at_once
 from ..upstream.transport import adapter_class
 from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
 from .gunicorn_lines import GunicornLines
+from .start_checks import check_ports, check_tls, check_worker_count, configured, wrong_configuration
 from .worker import Worker, http_and_server
 
 log = logging.getLogger(__name__)
@@ -116,12 +116,24 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         self.cfg.set("preload_app", False)
 
     def check_config(self) -> None:
-        """Raises SettingsError for a worker class that does not fit, or if `--bind` has the ops port."""
-        if not issubclass(self.cfg.worker_class, (*ON_ASGI, *ON_WSGI)):
+        """Raises SettingsError for what cannot work, and ClickException for a port that is taken."""
+        if not self._has_known_worker_class():
             name = self.cfg.worker_class_str
-            raise SettingsError([f"--worker-class {name}: allowed are gthread, sync, asgi, and to leave it out."])
+            raise wrong_configuration(f"--worker-class {name}: allowed are gthread, sync, asgi, and to leave it out")
         if [address[1] for address in self.cfg.address if isinstance(address, tuple)].count(self._ops_port) > 1:
-            raise SettingsError([f"--bind: port {self._ops_port} is that of C42_OPS_BIND. Choose another one."])
+            raise wrong_configuration(f"--bind: port {self._ops_port} is that of C42_OPS_BIND. Choose another one")
+        check_worker_count(self.cfg)
+        check_tls(self.cfg)
+        if _inherited() is None:
+            check_ports(self.cfg, self._settings.bind)
+        if self.cfg.is_ssl and self._ops_bind is not None:
+            log.warning("C42_OPS_BIND: %s speaks TLS as well, with the same certificate", self._ops_bind)
+
+    def _has_known_worker_class(self) -> bool:
+        try:
+            return issubclass(self.cfg.worker_class, (*ON_ASGI, *ON_WSGI))
+        except RuntimeError:  # there is no such class
+            return False
 
     def load(self) -> Callable[..., Any]:
         """The app, built in each worker after the fork: threads and connections do not survive a fork."""
@@ -171,7 +183,8 @@ def serve(settings: Settings) -> None:
     settings.log_warnings()
     _check_libraries(settings)
     _allow_many_connections()
-    server = Server(settings, ops=settings.ops_bind is not None and _can_listen(settings.ops_bind))
+    ops = settings.ops_bind is not None and _can_listen(settings.ops_bind)
+    server = configured(lambda: Server(settings, ops=ops))
     server.check_config()
     server.run()
 

@@ -1,0 +1,99 @@
+"""What would stop gunicorn or its workers at the start: found before, and said in a sentence.
+
+gunicorn itself prints a usage or a traceback, tries a taken port for five seconds, or starts workers that end at once.
+"""
+
+import os
+import ssl
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
+from typing import Any, TypeVar
+
+import click
+
+from ..address import Address
+from ..errors import SettingsError
+
+T = TypeVar("T")
+
+
+def configured(make: Callable[[], T]) -> T:
+    """What `make` gives. Raises SettingsError where gunicorn says that it cannot be configured, and ends."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            made = make()
+    except SystemExit as exc:
+        if not exc.code:  # --help or --version, printed to standard output
+            raise
+        raise wrong_configuration(_sentence(said.getvalue())) from None
+    sys.stderr.write(said.getvalue())
+    return made
+
+
+def wrong_configuration(sentence: str) -> SettingsError:
+    """The error for what gunicorn was given, with the place to look at."""
+    return SettingsError([f"{_source()}: {sentence.rstrip('.')}."])
+
+
+def check_worker_count(cfg: Any) -> None:
+    """Raises SettingsError where there would be no worker: a server that never answers."""
+    if cfg.workers < 1:
+        raise wrong_configuration("--workers: allowed is a whole number, 1 or more")
+
+
+def check_tls(cfg: Any) -> None:
+    """Raises SettingsError where a file for TLS is missing or is not what it should be."""
+    for option, name in (("--certfile", cfg.certfile), ("--keyfile", cfg.keyfile), ("--ca-certs", cfg.ca_certs)):
+        try:
+            if name:
+                with open(name, "rb"):
+                    pass
+        except OSError as exc:
+            raise wrong_configuration(f"{option} {name}: {exc.strerror}") from exc
+    if cfg.keyfile and not cfg.certfile:
+        raise wrong_configuration("--keyfile: needs --certfile")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        if cfg.certfile:
+            # A password that is wrong for every key: else OpenSSL would ask at the terminal for one.
+            context.load_cert_chain(cfg.certfile, cfg.keyfile, password="")
+    except ssl.SSLError as exc:
+        raise wrong_configuration(
+            "--certfile: the file must hold a certificate, and it or --keyfile the key, without a password"
+        ) from exc
+    try:
+        if cfg.ca_certs:
+            context.load_verify_locations(cfg.ca_certs)
+    except ssl.SSLError as exc:
+        raise wrong_configuration("--ca-certs: the file must hold certificates") from exc
+
+
+def check_ports(cfg: Any, bind: str) -> None:
+    """Raises ClickException for an address at which nobody can listen now; `bind` is that of C42_BIND."""
+    if cfg.reuse_port:
+        return
+    for each in cfg.address:
+        if not isinstance(each, tuple):  # a Unix socket, or a descriptor
+            continue
+        address = Address(*each[:2])
+        try:
+            address.listener().close()
+        except OSError as exc:
+            source = "C42_BIND" if str(address) == bind else _source()
+            raise click.ClickException(f"{source}: cannot listen on {address} ({exc.strerror}).") from exc
+
+
+def _source() -> str:
+    return "GUNICORN_CMD_ARGS" if os.environ.get("GUNICORN_CMD_ARGS") else "gunicorn.conf.py"
+
+
+def _sentence(said: str) -> str:
+    """The sentence in what gunicorn prints before it ends: a usage, an error, or what failed and a traceback."""
+    lines = [line for line in said.splitlines() if line.strip()] or ["gunicorn refuses it"]
+    first, last = lines[0], lines[-1].removeprefix("Error: ")
+    if first.startswith("usage: "):
+        return last.partition(" error: ")[2]
+    return last if len(lines) == 1 else f"{first} ({last})"

@@ -1,0 +1,133 @@
+"""Wrong starts of real processes: a sentence for each mistake, the right status, no traceback, no silent server."""
+
+import os
+import re
+import socket
+import tempfile
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.processes import C42_PROXY, Process, clean_environ, free_port, run
+
+TOKEN = "s3kr3t-t0k3n"
+AT_ONCE = 2
+SECONDS = 60.0
+"""Each takes less than one, but a machine may be busy. A server that does not end at all is found by this."""
+
+UNPRIVILEGED = ("setpriv", "--bounding-set=-net_bind_service") if os.geteuid() == 0 else ()
+"""root may listen on every port, unless it has given that up."""
+
+
+class Start(NamedTuple):
+    """A command with its variables, and its end: the status, and all that it says, as a regular expression."""
+
+    status: int
+    says: str
+    command: tuple[str, ...]
+    variables: dict[str, str]
+
+
+def serve(status: int, says: str, **variables: str) -> Start:
+    given = {"C42_API_TOKEN": TOKEN, "C42_OPS_BIND": "", "C42_CACHE_URL": "memory://", **variables}
+    return Start(status, says, (*C42_PROXY, "serve"), {"C42_BIND": f"127.0.0.1:{free_port()}", **given})
+
+
+def wrong(says: str, **variables: str) -> Start:
+    """Of `serve` with a wrong setting."""
+    return serve(2, rf"Error: the settings are wrong:\n  {says}\n", **variables)
+
+
+def has_privileged_ports() -> bool:
+    return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) > 81
+
+
+class WrongStartTest(unittest.TestCase):
+    def assert_ends(self, *starts: Start) -> None:
+        """Start all of them, a few at a time, and compare how they end."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            ends = pool.map(
+                lambda each: run(*each.command, environ=clean_environ(**each.variables), seconds=SECONDS), starts
+            )
+            for start, ended in zip(starts, ends, strict=True):
+                with self.subTest(start.command[3:], **start.variables):
+                    self.assertEqual((start.status, ""), (ended.returncode, ended.stdout), ended.stderr)
+                    self.assertIsNotNone(re.fullmatch(start.says, ended.stderr), ended.stderr)
+
+    def test_settings(self) -> None:
+        """What is wrong is said in one sentence that names the variable; the status is 2."""
+        workers = r"WEB_CONCURRENCY: allowed is a whole number, 1 or more\."
+        misspelt = r"C42_API_TOKEN: is not set\. .*\n  C42_API_TOKN is not a .* Did you mean C42_API_TOKEN\?\n"
+        memory = r"C42_CACHE_URL: allowed is memory://, .*\n"
+        self.assert_ends(
+            wrong(workers, WEB_CONCURRENCY="abc"),
+            wrong(f"{misspelt}  {workers}", WEB_CONCURRENCY="2.5", C42_API_TOKEN="", C42_API_TOKN=TOKEN),
+            wrong(f"{memory}  {workers}", WEB_CONCURRENCY="0", C42_CACHE_URL="sqlite:///:memory:"),
+        )
+
+    def test_gunicorn(self) -> None:
+        """So it is with what gunicorn is given."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "no.pem").write_text("no certificate")
+        (folder / "broken.py").write_text("workers = many")
+        starts = {
+            "--nonsense": "unrecognized arguments: --nonsense",
+            "'": "No closing quotation",
+            "--workers 0": "--workers: allowed is a whole number, 1 or more",
+            "--worker-class none": "--worker-class none: allowed are gthread, sync, asgi, and to leave it out",
+            "--config /none.py": "'/none.py' doesn't exist",
+            f"--config {folder}/broken.py": r"Failed to read config file: .*/broken\.py \(NameError: .*\)",
+            "--certfile /none --keyfile /none": r"--certfile /none: No such file or directory",
+            f"--certfile {folder}/no.pem": "--certfile: the file must hold a certificate, .*",
+            f"--keyfile {folder}/no.pem": "--keyfile: needs --certfile",
+        }
+        self.assert_ends(
+            *(wrong(rf"GUNICORN_CMD_ARGS: {says}\.", GUNICORN_CMD_ARGS=words) for words, says in starts.items())
+        )
+
+    def test_taken_ports(self) -> None:
+        """Where it cannot listen on a port, it says so at once, and does not try again; the status is 1."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            bind = f"127.0.0.1:{taken.getsockname()[1]}"
+            says = rf"cannot listen on {bind} \(Address already in use\)\.\n"
+            self.assert_ends(
+                serve(1, f"Error: C42_BIND: {says}", C42_BIND=bind),
+                serve(1, f"Error: GUNICORN_CMD_ARGS: {says}", GUNICORN_CMD_ARGS=f"--bind {bind}"),
+                serve(1, r"Error: C42_BIND: cannot listen on a\.\.b:80 \(.*\)\.\n", C42_BIND="a..b:80"),
+                Start(1, f"Error: {says}", (*C42_PROXY, "sandbox", "--bind", bind), {}),
+            )
+
+    @unittest.skipUnless(has_privileged_ports(), "every port is for everybody")
+    def test_privileged_ports(self) -> None:
+        """So it is with a port that needs privileges."""
+        says = r"cannot listen on 127\.0\.0\.1:81 \(Permission denied\)\.\n"
+        proxy = serve(1, f"Error: C42_BIND: {says}", C42_BIND="127.0.0.1:81")
+        sandbox = Start(1, f"Error: {says}", (*C42_PROXY, "sandbox", "--bind", "127.0.0.1:81"), {})
+        self.assert_ends(*(each._replace(command=(*UNPRIVILEGED, *each.command)) for each in (proxy, sandbox)))
+
+    def test_help_always_works(self) -> None:
+        """--help and --version work whatever the environment is."""
+        environ = clean_environ(WEB_CONCURRENCY="abc", GUNICORN_CMD_ARGS="'", C42_TIMEOUT="x")
+        for words in (["--version"], ["serve", "--help"]):
+            ended = run(*C42_PROXY, *words, environ=environ)
+            self.assertEqual((0, ""), (ended.returncode, ended.stderr))
+
+
+class RightStartTest(unittest.TestCase):
+    def test_what_people_write(self) -> None:
+        """An empty WEB_CONCURRENCY, an address without a host, a level in capitals: it answers.
+
+        An ops port that cannot be had costs a sentence.
+        """
+        port = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            ops = f"127.0.0.1:{taken.getsockname()[1]}"
+            start = serve(0, "", WEB_CONCURRENCY="", C42_BIND=f":{port}", C42_LOG_LEVEL="Info", C42_OPS_BIND=ops)
+            with Process(start.command, clean_environ(**start.variables)) as process:
+                process.wait_until_answers(f"http://127.0.0.1:{port}/")
+                self.assertIn(
+                    f"C42_OPS_BIND: cannot listen on {ops} (Address already in use): there are no metrics",
+                    process.output(),
+                )
+                self.assertNotIn("Traceback", process.output())
