@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.processes import C42_PROXY, Process, clean_environ, free_port, run
+from harness.processes import C42_PROXY, Process, clean_environ, free_port, run, until
+from tests.commands.command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
 AT_ONCE = 2
@@ -131,3 +132,38 @@ class RightStartTest(unittest.TestCase):
                     process.output(),
                 )
                 self.assertNotIn("Traceback", process.output())
+
+
+class TlsTest(unittest.TestCase):
+    def test_healthcheck(self) -> None:
+        """With TLS at gunicorn, `healthcheck` works, and the log says that the ops port speaks TLS as well."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "both.pem").write_text(CERTIFICATE_WITH_KEY)
+        port, ops = free_port(), free_port()
+        tls = {"GUNICORN_CMD_ARGS": f"--certfile {folder}/both.pem", "C42_OPS_BIND": f"127.0.0.1:{ops}"}
+        start = serve(0, "", C42_BIND=f"127.0.0.1:{port}", **tls)
+        with Process(start.command, clean_environ(**start.variables)) as process:
+            process.wait_until_says("Booting worker")
+            until(lambda: c42_proxy("healthcheck", C42_BIND=f"127.0.0.1:{port}").exit_code == 0, "a healthy worker")
+            self.assertIn(f"C42_OPS_BIND: 127.0.0.1:{ops} speaks TLS as well", process.output())
+
+
+CERTIFICATE_WITH_KEY = """\
+-----BEGIN CERTIFICATE-----
+MIIBnDCCAUGgAwIBAgIUARJ/sworqIKM6qWhjqCCjz5UTmYwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNjE1MjY1NFoYDzIxMjYxMTAy
+MTUyNjU0WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAQR7qQqYsvBLR3cUFSZWXZAhKa4hcSHeeffjRIhjeFfzGr3IDhhwAMo
+DZuvW2RjT9WQelC+ZvaNSXW7v6vg0txeo28wbTAdBgNVHQ4EFgQU5NVNNVZ27rAs
+L80c7FoCEIDiCnEwHwYDVR0jBBgwFoAU5NVNNVZ27rAsL80c7FoCEIDiCnEwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSQAwRgIhALzU+ADMez5fLBVcBtPQUD+dBZ5ymeH0gUTWxHFmc7r6AiEA
+mOOHKIj7iYl7U3rKCMOdJFe+cLxRc4LZsLHe7aKSPaM=
+-----END CERTIFICATE-----
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgUWgrbREAUWKD9EES
+9/s3gIM6B3f0C68vWJ+AVVXE4SihRANCAAQR7qQqYsvBLR3cUFSZWXZAhKa4hcSH
+eeffjRIhjeFfzGr3IDhhwAMoDZuvW2RjT9WQelC+ZvaNSXW7v6vg0txe
+-----END PRIVATE KEY-----
+"""
+"""For localhost, made for these tests alone; it is nobody's secret."""

@@ -2,6 +2,7 @@
 
 import http.client
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -48,7 +49,19 @@ def _reachable(bind: str) -> Address:
 
 
 def _ask_for_nothing(host: str, port: int) -> tuple[int, str, bytes]:
-    connection = http.client.HTTPConnection(host, port, timeout=HEALTH_SECONDS)
+    try:
+        return _ask(http.client.HTTPConnection(host, port, timeout=HEALTH_SECONDS))
+    except (ConnectionResetError, http.client.RemoteDisconnected):
+        # So does a server that expects TLS. It is asked whether it answers, not who it is: any certificate will do.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with suppress(ssl.SSLError, ConnectionResetError):
+            return _ask(http.client.HTTPSConnection(host, port, timeout=HEALTH_SECONDS, context=context))
+        raise
+
+
+def _ask(connection: http.client.HTTPConnection) -> tuple[int, str, bytes]:
     try:
         connection.request("GET", "/")
         response = connection.getresponse()
