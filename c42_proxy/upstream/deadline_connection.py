@@ -226,14 +226,11 @@ class _IdleConnections(LifoQueue[Any]):
     def close_old(self, seconds: float) -> None:
         """Close connections that have been idle for `seconds`: the upstream may have closed its end long ago."""
         limit = time.monotonic() - seconds
-        old = []
+        # With the mutex, no call takes one of them meanwhile. A closed connection connects again when it is used.
         with self.mutex:
-            for index, connection in enumerate(self.queue):
+            for connection in self.queue:
                 if connection is not None and connection.idle_since <= limit:
-                    old.append(connection)
-                    self.queue[index] = None
-        for connection in old:
-            connection.close()
+                    connection.close()
 
 
 class _HTTPPool(HTTPConnectionPool):

@@ -4,14 +4,17 @@ import os
 import tempfile
 import time
 import unittest
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest.mock import patch
 
 import requests
 
 from c42_proxy.deadline import Deadline, ends_at
+from c42_proxy.threads import IDLE_SECONDS
 from c42_proxy.upstream.deadline_connection import _HTTPConnection
-from c42_proxy.upstream.transport import new_session
+from c42_proxy.upstream.transport import close_idle, new_session
+from harness.processes import until
 from harness.wire import Behaviour, Connection, Wire, answer, closes, sends, sends_and_resets, sends_without_end
 
 
@@ -130,6 +133,41 @@ class KeptAliveTest(TransportTest):
         with self.assertRaises(requests.Timeout):
             self.get(0.3)
         self.assertLess(time.monotonic() - start, 0.45)
+
+
+class IdleTest(TransportTest):
+    """The session has been used at the instant 0."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.wire.behaviour = sends(answer(b"OK"))
+        with self.at(0):
+            self.get()
+
+    def at(self, seconds: float) -> AbstractContextManager[object]:
+        """The clock stands still so many seconds after the first use."""
+        return patch("time.monotonic", lambda: seconds)
+
+    def test_kept(self) -> None:
+        """A connection that was used a moment ago is kept, however old it is."""
+        for number in range(1, 4):
+            with self.at(0.6 * IDLE_SECONDS * number):
+                close_idle(self.session)
+                self.get()
+        self.assertEqual(1, self.wire.connections)
+
+    def test_closed(self) -> None:
+        """One that no call has used for as long as an idle thread stays is closed, and the next call has a new one."""
+        with self.at(IDLE_SECONDS):
+            close_idle(self.session)
+        until(lambda: self.wire.open_connections == 0, "that the connection is closed")
+        self.assertEqual(b"OK", self.get().content)
+        self.assertEqual(2, self.wire.connections)
+
+    def test_public_way(self) -> None:
+        """Where the session is carried by requests' own adapter, nothing is closed, and nothing fails."""
+        session = self.enterContext(requests.Session())
+        close_idle(session)
 
 
 class AdviceTest(TransportTest):
