@@ -1,7 +1,7 @@
-"""The command line: `c42-proxy`, or `python -m c42_proxy`."""
 
 import os
 import time
+from functools import partial
 
 import click
 
@@ -66,9 +66,9 @@ def check(online: bool) -> None:
       C42_API_TOKEN=... c42-proxy check
       c42-proxy check --online
 
-    With --online, it also reads and writes the store, takes a lease in it, and asks C42 once, with the token. It leaves
-    nothing behind except a back-off that C42 has asked for. Run it as the user that the proxy runs as. The exit status
-    is 2 if a setting is wrong, and 1 if something does not work.
+    With --online, it also says whether C42_BIND is taken, reads and writes the store, takes a lease in it, and asks C42
+    once, with the token. It leaves nothing behind except a back-off that C42 has asked for. Run it as the user that the
+    proxy runs as. The exit status is 2 if a setting is wrong, and 1 if something does not work.
     """
     try:
         settings = Settings.to_serve()
@@ -80,7 +80,7 @@ def check(online: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
     if online:
         failures = 0
-        for result in check_online(settings, time.time):
+        for result in check_online(settings, time.time, partial(check_health, {"C42_BIND": settings.bind})):
             click.echo(f"{result.what:<22} {'works' if result.works else 'FAILS'}  {result.text}")
             failures += not result.works
         if failures:

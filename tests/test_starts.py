@@ -143,8 +143,8 @@ class TlsTest(unittest.TestCase):
         tls = {"GUNICORN_CMD_ARGS": f"--certfile {folder}/both.pem", "C42_OPS_BIND": f"127.0.0.1:{ops}"}
         start = serve(0, "", C42_BIND=f"127.0.0.1:{port}", **tls)
         with Process(start.command, clean_environ(**start.variables)) as process:
-            process.wait_until_says("Booting worker")
-            until(lambda: c42_proxy("healthcheck", C42_BIND=f"127.0.0.1:{port}").exit_code == 0, "a healthy worker")
+            bind = f"127.0.0.1:{port}"
+            until(lambda: c42_proxy("healthcheck", C42_BIND=bind).exit_code == 0, "a healthy worker", SECONDS)
             self.assertIn(f"C42_OPS_BIND: 127.0.0.1:{ops} speaks TLS as well", process.output())
 
 

@@ -1,4 +1,4 @@
-"""`c42-proxy check --online`: whether the store and C42 work."""
+"""`c42-proxy check --online`: whether C42_BIND, the store and C42 work."""
 
 import secrets
 import time
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import click
+
+from ..address import Address
 from ..caching.circuit_breaker import CircuitBreaker
 from ..deadline import Deadline
 from ..errors import InvalidAnswer, NotAsked, RateLimited, StoreError, TokenRefused, UpstreamError, UpstreamTimeout
@@ -88,8 +91,20 @@ def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStat
     return CheckResult("C42", True, f"{settings.api_url}: answers within {milliseconds} ms, and accepts the token")
 
 
-def check_online(settings: Settings, clock: Callable[[], float]) -> Iterator[CheckResult]:
-    """Check the store, then C42. Each check is made when its result is asked for."""
+def check_bind(bind: str, health: Callable[[], str]) -> CheckResult:
+    """Listen there for a moment. Where that cannot be, `health` tells whether the proxy itself runs, or raises."""
+    try:
+        Address.parsed(bind).listener().close()
+    except OSError as exc:
+        with suppress(click.ClickException):
+            return CheckResult("C42_BIND", True, health().removesuffix("."))
+        return CheckResult("C42_BIND", False, f"{bind}: cannot listen ({exc.strerror})")
+    return CheckResult("C42_BIND", True, f"{bind}: is free")
+
+
+def check_online(settings: Settings, clock: Callable[[], float], health: Callable[[], str]) -> Iterator[CheckResult]:
+    """Check C42_BIND, the store, then C42. Each check is made when its result is asked for."""
+    yield check_bind(settings.bind, health)
     store = check_store(settings, clock)
     yield store
     file = shared_file(settings)

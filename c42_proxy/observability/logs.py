@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from typing import Any
 
@@ -33,7 +34,7 @@ def configure_logs(settings: Settings) -> None:
     else:
         rendering = [
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
+                colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
                 pad_event_to=0,
                 # The default shows local variables if `rich` is installed: the token may be one of them.
                 exception_formatter=structlog.dev.plain_traceback,

@@ -33,15 +33,17 @@ class OnlineTest(unittest.TestCase):
         self.url = f"sqlite:///{self.file}"
 
     def check(self, api_url: str, cache_url: str = "memory://", **variables: str) -> Result:
-        given = {"C42_API_TOKEN": TOKEN, "C42_API_URL": api_url, "C42_CACHE_URL": cache_url, **variables}
+        given = {"C42_API_TOKEN": TOKEN, "C42_API_URL": api_url, "C42_CACHE_URL": cache_url, "C42_BIND": "127.0.0.1:0"}
+        given |= variables
         result = c42_proxy("check", "--online", **given)
         self.assertNotIn(given["C42_API_TOKEN"], result.output.replace("sandbox-token", "") + repr(result.exception))
         return result
 
     def assert_found(self, result: Result, *, store: str, c42: str) -> None:
-        """The two lines below the settings match; the status is 1 where one of them tells a failure."""
+        """The lines below the settings match; the status is 1 where one of them tells a failure."""
         lines = result.stdout.splitlines()
-        self.assertTrue(lines[-3].startswith("C42_LOG_LEVEL"), result.output)
+        self.assertTrue(lines[-4].startswith("C42_LOG_LEVEL"), result.output)
+        self.assertRegex(lines[-3], "^C42_BIND +works  127.0.0.1:0: is free$")
         self.assertRegex(lines[-2], f"^store +{store}$")
         self.assertRegex(lines[-1], f"^C42 +{c42}$")
         self.assertEqual("FAILS" in store + c42, bool(result.exit_code), result.output)
@@ -132,6 +134,28 @@ class AskingC42Test(OnlineTest):
         store = open_shared(Settings.model_validate({"api_token": TOKEN, "cache_url": self.url}), time.time)
         assert store is not None
         return self.enterContext(closing(store))
+
+
+class ListeningTest(OnlineTest):
+    def assert_bind(self, bind: str, says: str, status: int) -> None:
+        with Wire(wire.c42()) as c42:
+            result = self.check(c42.url, C42_BIND=bind)
+        self.assertEqual(status, result.exit_code, result.output)
+        self.assertRegex(result.stdout.splitlines()[-3], f"^C42_BIND +{says}$")
+
+    def test_taken(self) -> None:
+        """A C42_BIND that somebody else has is a failure, with its cause."""
+        with Wire(wire.c42()) as other:
+            bind = other.url.split("/")[2]
+            self.assert_bind(bind, rf"FAILS  {bind}: cannot listen \(Address already in use\)", 1)
+        self.assert_bind("192.0.2.1:80", r"FAILS  192.0.2.1:80: cannot listen \(Cannot assign .*\)", 1)
+
+    def test_our_own(self) -> None:
+        """It is none where the proxy itself has it."""
+        problem = "Content-Type: application/problem+json"
+        with Wire(wire.says(b"/events-with-subscriptions/", "404 Not Found", problem)) as proxy:
+            bind = proxy.url.split("/")[2]
+            self.assert_bind(bind, f"works  {bind}: a worker answers", 0)
 
 
 class UsingTheStoreTest(OnlineTest):

@@ -247,6 +247,16 @@ class LifeTest(unittest.TestCase):
             until(lambda: not any(map(is_alive, parts)), "the end of what is left", STOP_SECONDS)
             shutil.rmtree(stack.folder)
 
+    def test_help(self) -> None:
+        """--help says what it is for, needs no setting, and starts nothing; another word is refused."""
+        for word in ("--help", "-h"):
+            ended = run(sys.executable, STACK, word, environ=clean_environ())
+            self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+            self.assertIn("STACK_PORT=8080 scripts/stack", ended.stdout)
+        ended = run(sys.executable, STACK, "--port", environ=clean_environ())
+        self.assertEqual((ended.returncode, ended.stdout), (2, ""))
+        self.assertIn("--port", ended.stderr)
+
     def test_wrong_settings(self) -> None:
         """Without a token, or with a wrong port, it starts nothing, says why, and ends with status 2."""
         for variables, expected in (

@@ -6,6 +6,7 @@ import logging
 import unittest
 from contextlib import redirect_stderr
 from typing import Any, Literal
+from unittest.mock import patch
 
 from pydantic import SecretStr
 
@@ -55,6 +56,11 @@ class LogsTest(unittest.TestCase):
         return found
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 class TextTest(LogsTest):
     def test_line(self) -> None:
         """A line has the time, the level, the message and who says it."""
@@ -64,6 +70,18 @@ class TextTest(LogsTest):
             self.text,
             r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*Z \[warning *\] 3 events and a name +\[c42_proxy.example\]\n$",
         )
+
+    def test_colours(self) -> None:
+        """A terminal gets colours, unless NO_COLOR is set (no-color.org)."""
+        for no_color, is_coloured in (("", True), ("1", False)):
+            with patch.dict("os.environ", NO_COLOR=no_color), redirect_stderr(Terminal()) as terminal:
+                configure_logs(Settings(api_token=SecretStr(TOKEN)))
+            logging.getLogger("c42_proxy").info("said")
+            for handler in logging.getLogger().handlers:
+                self.addCleanup(handler.close)
+                handler.flush()
+            self.assertIn("said", terminal.getvalue())
+            self.assertEqual(is_coloured, "\x1b" in terminal.getvalue())
 
     def test_extra(self) -> None:
         """What is given beside the message is in the line."""
