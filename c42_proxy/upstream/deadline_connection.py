@@ -112,7 +112,7 @@ class _Response(http.client.HTTPResponse):
         except http.client.HTTPException as exc:
             if not (isinstance(exc, LINE_TOO_LONG) or type(exc) is http.client.HTTPException):
                 raise
-        # Python's parser has given up: on a long line, or on the hundred-and-first header.
+        # Python's parser has given up: on a long line, the hundred-and-first header, or too many 100 Continue.
         self._skip_head()
         raise InvalidAnswer("its head is too long")
 
