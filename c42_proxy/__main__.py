@@ -1,3 +1,4 @@
+"""The command line: `c42-proxy`, or `python -m c42_proxy`."""
 
 import os
 import time
