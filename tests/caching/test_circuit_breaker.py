@@ -374,10 +374,11 @@ class DownTest(BreakerTest):
         self.assert_refused(CircuitOpen, 1)
 
     def test_never(self) -> None:
-        """With a threshold of 0 nothing is a sign of being down."""
+        """With a threshold of 0 nothing is a sign of being down, and others on the store hear of no failure."""
         self.breaker = self.new_breaker(threshold=0)
         self.fails(*(f"event {number}" for number in range(100)))
         self.assert_permitted()
+        self.assert_permitted(self.new_breaker())
 
     def test_never_whatever_others_think(self) -> None:
         """With a threshold of 0 a pause that others have noted, or we did before a restart, holds nobody up."""
