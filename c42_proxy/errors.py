@@ -14,7 +14,7 @@ C42ProxyError
         ├── BackingOff           503  C42 has asked somebody to wait, and the time is not over
         ├── CircuitOpen          503  the circuit breaker is open, or half-open and somebody else probes
         ├── Overloaded           503  this process is at its own limits
-        └── RepeatedFailure      5xx  the same event failed a moment ago; status and text are those of the failure
+        └── RepeatedFailure      5xx  the same event failed a moment ago; it keeps status, reason and text
 """
 
 import math
@@ -53,6 +53,8 @@ class Problem(C42ProxyError):
     """A failure that a client sees: a status, and a `detail` that a client's developer can act on."""
 
     status: int
+    reason: str
+    """Which problem it is, in a word for programs. A failure that is repeated keeps its own."""
     precedence: ClassVar[int]
     """If several calls of a fetch fail, the failure with the smallest number becomes the answer."""
     retry_after: int | None = None
@@ -80,6 +82,7 @@ class RateLimited(UpstreamError):
     """C42 asks us to wait: 429, or 503 with `Retry-After`. `seconds` says how long."""
 
     status = 503
+    reason = "c42-asks-to-wait"
     precedence = 0
 
     def __init__(self, seconds: float, upstream_status: int) -> None:
@@ -92,6 +95,7 @@ class TokenRefused(UpstreamError):
     """C42 refuses our token: 401 or 403."""
 
     status = 502
+    reason = "c42-refuses-token"
     precedence = 2
     allows_stale = False
 
@@ -106,6 +110,7 @@ class UpstreamTimeout(UpstreamError):
     """No complete answer within the time budget."""
 
     status = 504
+    reason = "c42-timeout"
     precedence = 3
 
     def __init__(self) -> None:
@@ -116,6 +121,7 @@ class UpstreamUnavailable(UpstreamError):
     """C42 could not be reached, broke off, or answered 5xx."""
 
     status = 502
+    reason = "c42-unavailable"
     precedence = 4
 
     def __init__(self, upstream_status: int | None = None) -> None:
@@ -127,6 +133,7 @@ class InvalidAnswer(UpstreamError):
     """C42 answered, but not as its API promises. `why` is for people; it never quotes the answer."""
 
     status = 502
+    reason = "c42-invalid-answer"
     precedence = 4
 
     def __init__(self, why: str, upstream_status: int | None = None) -> None:
@@ -134,11 +141,11 @@ class InvalidAnswer(UpstreamError):
 
 
 class NotAsked(Problem):
-    """C42 was not asked, or the fetch was broken off. `reason` is a word for the log and for `Cache-Status`."""
+    """C42 was not asked, or the fetch was broken off. `why` is a word for `Cache-Status`."""
 
     status = 503
     precedence: ClassVar[int] = 1
-    reason: ClassVar[str]
+    why: ClassVar[str]
 
     def __init__(self, detail: str, seconds: float | None) -> None:
         self.retry_after = None if seconds is None else max(1, math.ceil(seconds))
@@ -148,7 +155,8 @@ class NotAsked(Problem):
 class BackingOff(NotAsked):
     """C42 has asked this process, or another with the same store, C42 and token, to wait for `seconds` more."""
 
-    reason = "told-to-wait"
+    reason = "c42-asks-to-wait"
+    why = "told-to-wait"
 
     def __init__(self, seconds: float) -> None:
         super().__init__("C42 asks us to wait.", seconds)
@@ -158,6 +166,7 @@ class CircuitOpen(NotAsked):
     """C42 failed too often in a row: the circuit breaker is open for `seconds` more, or somebody else probes."""
 
     reason = "c42-down"
+    why = "c42-down"
 
     def __init__(self, seconds: float) -> None:
         super().__init__("C42 is down, and is not asked for a moment.", seconds)
@@ -166,20 +175,24 @@ class CircuitOpen(NotAsked):
 class Overloaded(NotAsked):
     """This process is at its limits: of fetches and of those that wait, of threads, or of open files."""
 
-    reason = "busy"
+    reason = "overloaded"
+    why = "busy"
 
     def __init__(self) -> None:
         super().__init__("The proxy has too much to do at once.", 1)
 
 
 class RepeatedFailure(NotAsked):
-    """The failure of a moment ago, repeated: `status` and `detail` are those of that failure."""
+    """The failure of a moment ago, repeated: `status`, `reason` and `detail` are those of that failure."""
 
-    reason = "recent-failure"
+    why = "recent-failure"
 
-    def __init__(self, status: int, detail: str, upstream_status: int | None, *, allows_stale: bool) -> None:
+    def __init__(
+        self, status: int, reason: str, detail: str, upstream_status: int | None, *, allows_stale: bool
+    ) -> None:
         super().__init__(detail, None)
         self.status = status
+        self.reason = reason
         self.upstream_status = upstream_status
         self.retry_after = 1 if status == 503 else None
         self.allows_stale = allows_stale

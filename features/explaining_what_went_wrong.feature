@@ -73,6 +73,47 @@ Feature: Explaining what went wrong
         | change the event            | this address can only be read | This address knows GET and HEAD.                                                                                            |
         | read the list of all events | there is no such address      | There is only /events-with-subscriptions/<event_id>/ here, with an event_id of 1 to 128 letters, digits, '-' and '_'. |
 
+    Scenario: a problem as an app is given it
+      Given the event "Tea" with the subscriber Arthur
+      And C42 is broken
+      When it is requested
+      Then the problem is exactly this
+        """
+        {"type":"about:blank","title":"Bad Gateway","status":502,"reason":"c42-unavailable","detail":"C42 answered 500. Try again later.","request_id":"REQUEST"}
+        """
+
+  Rule: Each problem has a word for programs, which stays the same when the problem is repeated
+    What failed less than 1 s ago is not tried again, but told again.
+
+    Scenario Outline: C42 <fails>, and the event is requested again 0.5 s later
+      Given the event "Tea" with the subscriber Arthur
+      And C42 <fails>
+      And C42 answers neither question before it has received both
+      When it is requested
+      Then the word for programs is "<word>"
+      When it is requested again 0.5 s later
+      Then the word for programs is "<word>"
+      And C42 has been asked once
+
+      Examples: in each case
+        | fails                     | word               |
+        | is broken                 | c42-unavailable    |
+        | cannot be reached         | c42-unavailable    |
+        | does not answer           | c42-timeout        |
+        | answers nonsense          | c42-invalid-answer |
+        | refuses the proxy's token | c42-refuses-token  |
+        | asks to wait 7 s          | c42-asks-to-wait   |
+
+    Scenario Outline: an app tries to <what>
+      Given the event "Tea" with the subscriber Arthur
+      When an app tries to <what>
+      Then the word for programs is "<word>"
+
+      Examples: anything but reading the one address
+        | what                        | word               |
+        | change the event            | method-not-allowed |
+        | read the list of all events | address-not-found  |
+
   Rule: Nobody waits for C42 for longer than 4 s
     Whoever has to wait until C42 may be asked at all, because somebody else asks it for the same event or because too many
     ask at once, waits for 4 s more at the most. How long C42 may take, the operator decides.

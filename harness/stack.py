@@ -28,6 +28,7 @@ from harness.processes import (
     until,
 )
 from harness.sandbox import TIMEOUT, Sandbox
+from harness.wire import REASON_OF
 
 STACK = str(ROOT / "scripts" / "stack")
 START = "/events-with-subscriptions"
@@ -185,4 +186,5 @@ class StackTest(ProcessTestCase):
     def assert_problem(self, answer: Answer, status: int) -> None:
         self.assertEqual((answer.status, answer.header("Content-Type")), (status, MADE_BY_US), answer)
         self.assertEqual(answer.header("Cache-Control"), "no-store")
-        self.assertEqual(json.loads(answer.body)["status"], status)
+        problem = json.loads(answer.body)
+        self.assertEqual((problem["status"], problem["reason"]), (status, REASON_OF[status]))

@@ -20,6 +20,14 @@ from urllib.parse import parse_qs, urlsplit
 from c42_proxy.sandbox import shapes
 
 EVENT_ID = "b5ee_14770730026240"
+REASON_OF = {
+    400: "bad-request",
+    404: "address-not-found",
+    405: "method-not-allowed",
+    431: "bad-request",
+    502: "c42-unavailable",
+}
+"""What a problem of these statuses is called, where C42 is broken or the request is wrong."""
 PAGE = 100
 
 

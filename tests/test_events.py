@@ -704,13 +704,18 @@ class RecentFailureTest(EventsTest):
         good = {
             "span": {"since": NOW, "until": NOW + 1},
             "status": 502,
+            "reason": "c42-unavailable",
             "detail": "d",
             "upstream_status": None,
             "may_be_hidden": True,
         }
         forged: list[object] = [
             *({}, [], 7, None, {**good, "status": 499}, {**good, "status": 600}, {**good, "status": "502"}),
-            *({**good, "detail": None}, {**good, "span": {"since": NOW, "until": str(NOW + 1)}}),
+            *(
+                {**good, "detail": None},
+                {**good, "reason": None},
+                {**good, "span": {"since": NOW, "until": str(NOW + 1)}},
+            ),
             {**good, "span": {"since": NOW, "until": NOW + 4000}},
             {**good, "span": {"since": float("nan"), "until": NOW + 1}},
         ]

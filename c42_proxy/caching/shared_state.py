@@ -53,6 +53,7 @@ class FetchOutcomes:
         failure = _Failure(
             span=self._span(),
             status=error.status,
+            reason=error.reason,
             detail=error.detail,
             upstream_status=error.upstream_status,
             allows_stale=error.allows_stale,
@@ -65,7 +66,8 @@ class FetchOutcomes:
         if failure is None or not failure.span.covers(self._clock()):
             return None
         return RepeatedFailure(
-            failure.status, failure.detail, failure.upstream_status, allows_stale=failure.allows_stale
+            *(failure.status, failure.reason, failure.detail, failure.upstream_status),
+            allows_stale=failure.allows_stale,
         )
 
     def leave_answer(self, event_id: str, entry: Entry) -> None:
@@ -91,12 +93,13 @@ class FetchOutcomes:
 
 
 class _Failure(BaseModel):
-    """The names in the store are those of version 0.1."""
+    """The names in the store are those of version 0.1, which leaves no `reason`: its failures are not repeated here."""
 
     model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
 
     span: Span
     status: int = Field(ge=500, le=599)
+    reason: str
     detail: str
     upstream_status: int | None
     allows_stale: bool = Field(alias="may_be_hidden")

@@ -205,7 +205,7 @@ class ClientConnection(HttpToolsProtocol):
         if earlier is None or earlier.response_complete:
             self._is_over, self._is_between_heads = True, False
             self._make_default_lines()
-            head, body = problem(status, detail).as_bytes()
+            head, body = problem(status, "bad-request", detail).as_bytes()
             self.transport.write(b"".join((head, b"connection: close\r\n", self._default_lines, b"\r\n", body)))
             self._close_gently()
         else:

@@ -84,16 +84,18 @@ def cache_status(reply: Reply) -> str:
             return _joined(*_forward_parameters(reply.asked), _detail(reply.problem, reply.asked))
 
 
-def problem(status: HTTPStatus, detail: str) -> HttpResponse:
-    """A problem (RFC 9457, section 3). The operator finds its `request_id` in the log."""
+def problem(status: HTTPStatus, reason: str, detail: str) -> HttpResponse:
+    """A problem (RFC 9457, section 3). `reason` is for programs; the operator finds its `request_id` in the log."""
     origin = correlation.current()
     members = {} if origin is None else {"request_id": origin.request_id}
-    return _response(status, PROBLEM_JSON, _problem_body(status, detail, **members), ("Cache-Control", NO_STORE))
+    return _response(
+        status, PROBLEM_JSON, _problem_body(status, reason, detail, **members), ("Cache-Control", NO_STORE)
+    )
 
 
 def failure_response(failure: Problem) -> HttpResponse:
     retry_after = () if failure.retry_after is None else (("Retry-After", str(failure.retry_after)),)
-    return problem(HTTPStatus(failure.status), failure.detail).having(*retry_after)
+    return problem(HTTPStatus(failure.status), failure.reason, failure.detail).having(*retry_after)
 
 
 def _forward_parameters(asked: Asked, *, stored: bool = False) -> tuple[str | None, ...]:
@@ -110,7 +112,7 @@ def _forward_status(asked: Asked) -> str | None:
 
 
 def _detail(failure: Problem, asked: Asked) -> str | None:
-    return f"detail={failure.reason}" if isinstance(failure, NotAsked) and asked.forward is None else None
+    return f"detail={failure.why}" if isinstance(failure, NotAsked) and asked.forward is None else None
 
 
 def _joined(*parameters: str | None) -> str:
@@ -123,7 +125,8 @@ def _entry_response(event_id: str, entry: Entry, expiry: float | None) -> HttpRe
     if entry.status == 404:
         # No request id: this response is cached, and answers many requests.
         detail = f"C42 has no event {event_id} that this proxy may see, or it was deleted."
-        return _response(HTTPStatus.NOT_FOUND, PROBLEM_JSON, _problem_body(HTTPStatus.NOT_FOUND, detail), *until)
+        body = _problem_body(HTTPStatus.NOT_FOUND, "event-not-found", detail)
+        return _response(HTTPStatus.NOT_FOUND, PROBLEM_JSON, body, *until)
     etag = () if expiry is None else (("ETag", f'"{hashlib.sha256(entry.body).hexdigest()[:32]}"'),)
     return _response(HTTPStatus.OK, JSON, entry.body, *until, *etag)
 
@@ -144,8 +147,15 @@ def _until(expiry: float | None) -> tuple[Header, ...]:
 _http_date = lru_cache(4096)(http_date)
 
 
-def _problem_body(status: HTTPStatus, detail: str, **members: str) -> bytes:
-    body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, **members}
+def _problem_body(status: HTTPStatus, reason: str, detail: str, **members: str) -> bytes:
+    body = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "reason": reason,
+        "detail": detail,
+        **members,
+    }
     return json.dumps(body, separators=(",", ":")).encode()
 
 

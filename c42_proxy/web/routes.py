@@ -102,7 +102,8 @@ def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
             may_go_on = is_host(host.encode("latin-1"))
         if may_go_on:
             return None
-        return flask_response(problem(HTTPStatus.BAD_REQUEST, "The request needs one Host, as host or host:port."))
+        detail = "The request needs one Host, as host or host:port."
+        return flask_response(problem(HTTPStatus.BAD_REQUEST, "bad-request", detail))
 
     @blueprint.teardown_app_request
     def forget(_error: BaseException | None) -> None:
@@ -141,15 +142,16 @@ def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
     @blueprint.app_errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
         if isinstance(error, MethodNotAllowed):
-            not_allowed = problem(HTTPStatus.METHOD_NOT_ALLOWED, "This address knows GET and HEAD.")
+            detail = "This address knows GET and HEAD."
+            not_allowed = problem(HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", detail)
             return flask_response(not_allowed.having(("Allow", "GET, HEAD")))
         if isinstance(error, NotFound):
             detail = (
                 "There is only /events-with-subscriptions/<event_id>/ here, "
                 "with an event_id of 1 to 128 letters, digits, '-' and '_'."
             )
-            return flask_response(problem(HTTPStatus.NOT_FOUND, detail))
-        return flask_response(problem(HTTPStatus(error.code or 500), "This request cannot be answered."))
+            return flask_response(problem(HTTPStatus.NOT_FOUND, "address-not-found", detail))
+        return flask_response(problem(HTTPStatus(error.code or 400), "bad-request", "This request cannot be answered."))
 
     return blueprint
 
@@ -157,7 +159,8 @@ def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
 def internal_error(error: Exception) -> HttpResponse:
     """The response for a bug of the proxy. The traceback goes to the log only."""
     log.error("a bug of the proxy", exc_info=error)
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The proxy made a mistake. Its operator finds it in the log.")
+    detail = "The proxy made a mistake. Its operator finds it in the log."
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
 
 
 def flask_response(sent: HttpResponse) -> Response:

@@ -16,6 +16,7 @@ from features.support.answers import (
     problem_of,
     title_of,
     told,
+    word_of,
 )
 from features.support.expectations import expect, expect_same, lasting
 from features.support.world import PATH, Context
@@ -101,6 +102,17 @@ def answer_is_the_problem(context: Context, problem: Problem) -> None:
 @then('the explanation is "{words:Title}"')
 def problem_is_explained(context: Context, words: str) -> None:
     expect_same(words.replace(" ID ", f" {context.world.event_id} "), explanation(context.world.answer))
+
+
+@then("the problem is exactly this")
+def problem_is_exactly_this(context: Context) -> None:
+    answer = context.world.answer
+    expect_same(context.text.replace("REQUEST", answer.headers["X-Request-ID"]), answer.text)
+
+
+@then('the word for programs is "{word:Title}"')
+def problem_has_a_word(context: Context, word: str) -> None:
+    expect_same(word, word_of(context.world.answer))
 
 
 @then("the app is told that C42 asks to wait, for {wait:Duration}")

@@ -14,30 +14,43 @@ SHOWN_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Problem:
-    """`name` is what the scenarios call it; in its detail, an app's developer finds `words`, which are a pattern."""
+    """`name` is what the scenarios call it, and `reason` what programs do; in its detail, an app's developer finds
+    `words`, which are a pattern.
+    """
 
     name: str
     status: int
+    reason: str
     words: str
 
 
 PROBLEMS = {
     problem.name: problem
     for problem in (
-        Problem("there is no such event", 404, r"C42 has no event"),
-        Problem("there is no such address", 404, r"There is only /events-with-subscriptions/<event_id>/"),
-        Problem("this address can only be read", 405, r"knows GET and HEAD"),
-        Problem("C42 refuses the proxy's token", 502, r"refuses the token of this proxy"),
-        Problem("C42's answer cannot be used", 502, r"gave an answer that cannot be used"),
-        Problem("C42 cannot be reached or is broken", 502, r"C42 (cannot be reached or broke off|answered 5\d\d)"),
-        Problem("C42 did not answer in time", 504, r"no complete answer in time"),
-        Problem("C42 is down", 503, r"C42 is down"),
-        Problem("C42 asks to wait", 503, r"asks us to wait"),
-        Problem("the proxy has too much to do", 503, r"The proxy has too much to do"),
-        Problem("the proxy made a mistake", 500, r"The proxy made a mistake"),
+        Problem("there is no such event", 404, "event-not-found", r"C42 has no event"),
+        Problem(
+            "there is no such address",
+            404,
+            "address-not-found",
+            r"There is only /events-with-subscriptions/<event_id>/",
+        ),
+        Problem("this address can only be read", 405, "method-not-allowed", r"knows GET and HEAD"),
+        Problem("C42 refuses the proxy's token", 502, "c42-refuses-token", r"refuses the token of this proxy"),
+        Problem("C42's answer cannot be used", 502, "c42-invalid-answer", r"gave an answer that cannot be used"),
+        Problem(
+            "C42 cannot be reached or is broken",
+            502,
+            "c42-unavailable",
+            r"C42 (cannot be reached or broke off|answered 5\d\d)",
+        ),
+        Problem("C42 did not answer in time", 504, "c42-timeout", r"no complete answer in time"),
+        Problem("C42 is down", 503, "c42-down", r"C42 is down"),
+        Problem("C42 asks to wait", 503, "c42-asks-to-wait", r"asks us to wait"),
+        Problem("the proxy has too much to do", 503, "overloaded", r"The proxy has too much to do"),
+        Problem("the proxy made a mistake", 500, "internal-error", r"The proxy made a mistake"),
     )
 }
-MEMBERS = {"type", "title", "status", "detail"}
+MEMBERS = {"type", "title", "status", "reason", "detail"}
 """What a problem consists of (RFC 9457). A `request_id` comes with it where it is told to nobody else."""
 
 ORIGINS = {
@@ -72,12 +85,12 @@ def told(answer: TestResponse) -> str:
 
 def problem_of(answer: TestResponse) -> Problem | None:
     """Which of the problems the answer is."""
-    detail = str(_body(answer).get("detail"))
+    detail, reason = str(_body(answer).get("detail")), _body(answer).get("reason")
     return next(
         (
             problem
             for problem in PROBLEMS.values()
-            if answer.status_code == problem.status and re.search(problem.words, detail)
+            if answer.status_code == problem.status and reason == problem.reason and re.search(problem.words, detail)
         ),
         None,
     )
@@ -111,6 +124,11 @@ def expect_names(answer: TestResponse, names: list[str]) -> None:
 def explanation(answer: TestResponse) -> str:
     """What those read who make the app, if the answer is a problem."""
     return str(_body(answer).get("detail", told(answer)))
+
+
+def word_of(answer: TestResponse) -> str:
+    """What programs tell the problem by, if the answer is one."""
+    return str(_body(answer).get("reason", told(answer)))
 
 
 def title_of(answer: TestResponse) -> str:

@@ -358,7 +358,7 @@ class Rules:
             assert parameters == _status(outcome)
             return
         assert isinstance(problem, NotAsked)
-        assert parameters == [f"detail={problem.reason}"]
+        assert parameters == [f"detail={problem.why}"]
         self._check_not_asked(event, view, problem)
 
     def _check_not_asked(self, event: str, view: View, problem: NotAsked) -> None:
@@ -375,7 +375,7 @@ class Rules:
                 assert self.pause is not None
                 assert problem.retry_after == math.ceil(self.pause.until - self.now)
         else:
-            raise AssertionError(f"no reason not to ask: {problem.reason}")
+            raise AssertionError(f"no reason not to ask: {problem.why}")
 
 
 def _status(error: UpstreamError) -> list[str]:

@@ -346,7 +346,8 @@ class LimitsTest(StackTest):
                 self.assertRegex(head, rb"^HTTP/1\.1 %d" % status)
                 self.assertIn(b"\r\nContent-Type: application/problem+json\r\n", head)
                 self.assertIn(b"\r\nCache-Control: no-store\r\n", head)
-                self.assertEqual(json.loads(body)["status"], status)
+                problem = json.loads(body)
+                self.assertEqual((problem["status"], problem["reason"]), (status, "bad-request"))
 
     def test_half_sent(self) -> None:
         """A connection on which no whole request comes is closed after 5 s, also where it drips."""

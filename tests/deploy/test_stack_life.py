@@ -1,6 +1,7 @@
 """`scripts/stack` in the course of time: it begins, is reloaded, loses a part and ends, and no request is lost."""
 
 import http.client
+import json
 import os
 import random
 import shutil
@@ -242,6 +243,7 @@ class LifeTest(unittest.TestCase):
             for answer, status in [(answer, 504) for answer in hung] + [(ask_all(1)[0], 502)]:
                 self.assertEqual((answer.status, answer.header("Content-Type")), (status, MADE_BY_US))
                 self.assertEqual((answer.header("Cache-Control"), answer.header("Cache-Status")), ("no-store", None))
+                self.assertEqual(json.loads(answer.body)["reason"], "proxy-unavailable")
             parts = stack.descendants()
             stack.send(signal.SIGKILL)
             until(lambda: not any(map(is_alive, parts)), "the end of what is left", STOP_SECONDS)

@@ -21,6 +21,7 @@ from c42_proxy.stores.contract import Entry
 from c42_proxy.stores.sqlite import SqliteStore
 from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, is_alive, run, until
 from harness.sandbox import Sandbox
+from harness.wire import REASON_OF
 
 TIMEOUT = 10.0
 PATH = f"/events-with-subscriptions/{COFFEE}/"
@@ -96,7 +97,8 @@ class ServedTest(ProcessTestCase):
     def assert_problem(self, answer: Answer, status: int) -> None:
         self.assertEqual(answer.status, status, answer)
         self.assertEqual(answer.header("Content-Type"), "application/problem+json")
-        self.assertEqual(json.loads(answer.body)["status"], status)
+        problem = json.loads(answer.body)
+        self.assertEqual((problem["status"], problem["reason"]), (status, REASON_OF[status]))
         self.assertEqual(answer.header("Cache-Control"), "no-store")
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, until
-from harness.wire import EVENT_ID, Wire, after, c42, is_silent
+from harness.wire import EVENT_ID, REASON_OF, Wire, after, c42, is_silent
 
 TIMEOUT = 10.0
 PATH = f"/events-with-subscriptions/{EVENT_ID}/"
@@ -97,7 +97,8 @@ class RawServerTest(ProcessTestCase):
     def assert_problem(self, client: Client, status: int) -> None:
         found, headers, body = client.answer()
         self.assertEqual((found, headers["content-type"]), (status, "application/problem+json"))
-        self.assertEqual(json.loads(body)["status"], status)
+        problem = json.loads(body)
+        self.assertEqual((problem["status"], problem["reason"]), (status, REASON_OF[status]))
 
     def test_endless_head(self) -> None:
         """A head of more than 64 KiB is refused before it is at its end, wherever it grows; others are answered."""

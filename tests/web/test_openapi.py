@@ -143,11 +143,11 @@ class DescriptionTest(unittest.TestCase):
             ),
             Overloaded(),
         ]
-        said = {(error.status, error.detail) for error in errors}
-        said |= {(problem["status"], problem["detail"]) for problem in refused}
+        said = {(error.status, error.reason, error.detail) for error in errors}
+        said |= {(problem["status"], problem["reason"], problem["detail"]) for problem in refused}
         for _schema, example in examples():
             if isinstance(example, dict) and "detail" in example and example["status"] != 500:
-                self.assertIn((example["status"], example["detail"]), said)
+                self.assertIn((example["status"], example["reason"], example["detail"]), said)
 
 
 Situation = tuple[Host, dict[str, object]]

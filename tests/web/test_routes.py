@@ -76,7 +76,7 @@ class RoutesTest(unittest.TestCase):
         problem = json.loads(response.data)
         cached = response.headers["Cache-Control"] != "no-store"
         self.assertEqual(problem.pop("request_id", None), None if cached else response.headers["X-Request-ID"])
-        self.assertEqual(list(problem), ["type", "title", "status", "detail"])
+        self.assertEqual(list(problem), ["type", "title", "status", "reason", "detail"])
         self.assertEqual((problem["type"], problem["title"], problem["status"]), ("about:blank", title, status))
         self.assertRegex(problem["detail"], detail)
         self.assertTrue(problem["detail"].endswith("."), "a sentence")
