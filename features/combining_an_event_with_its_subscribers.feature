@@ -107,6 +107,28 @@ Feature: Combining an event with its subscribers
         | a token of its own |
         | a cookie           |
 
+  Rule: A browser shows an answer to no page of another site
+    A browser shows a page what another site has answered only if that answer allows it. The proxy's answers allow it to
+    nobody. Other programs do not look at that.
+
+    Scenario Outline: a page of another site requests <which>
+      Given <which>
+      When it is requested by a page of another site
+      Then the app is told that <outcome>
+      And no browser shows the answer to the page
+
+      Examples: an event, and none
+        | which                                        | outcome                |
+        | the event "Tea" with the subscriber Arthur   | Arthur comes           |
+        | a deleted event                              | there is no such event |
+
+    Scenario: a browser asks whether a page of another site may request an event
+      Given the event "Tea" with the subscriber Arthur
+      When a browser asks whether a page of another site may request it
+      Then the app is told that this address can only be read
+      And no browser shows the answer to the page
+      And C42 has been asked for nothing
+
   Rule: A list that changes while it is read is read once more
     On each page C42 says how many subscribers there are. If two pages differ in that, somebody has joined or left in the
     meantime, and somebody else may have moved to a page that was read before. What the second reading gives is the answer,

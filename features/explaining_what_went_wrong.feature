@@ -126,24 +126,6 @@ Feature: Explaining what went wrong
       Then the app is told that C42 did not answer in time
       And it has waited 4 s
 
-  Rule: When the proxy has too much to do, it says so at once
-    It asks C42 for 256 events at the same time, and 1000 more may wait for their turn. Whoever comes after them is told so
-    at once, unless the answer is remembered. That is no failure of C42, which goes on to be asked.
-
-    @use.with_store=memory @use.with_driver=flask @use.with_driver=live
-    Scenario: many different events are requested at once
-      Given the event "Tea" with the subscriber Arthur
-      And the event "Coffee" with the subscriber Ford
-      And 1300 other events, each with the subscriber Trillian
-      And the proxy is set to give C42 30 s for an answer
-      And "Tea" has been requested
-      When 1256 other events, then 44 more and "Tea", are requested before C42 answers
-      Then it names Arthur
-      And 1256 of them are told that Trillian comes
-      And 44 of them are told that the proxy has too much to do, and to try again in 1 s
-      When "Coffee" is requested
-      Then it names Ford
-
   Rule: An app is told how long C42 asks to wait
     Where C42 does not say how long, or nobody can read it, that is 30 s. Where it says more than 1 hour, that is 1 hour.
 

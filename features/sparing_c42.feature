@@ -186,3 +186,19 @@ Feature: Sparing C42
       And C42 is well again
       When "Tea" is requested
       Then it names Arthur and Ford
+
+  Rule: When the proxy has too much to do, it says so at once
+    It asks C42 for 256 events at the same time, and 1000 more may wait for their turn. Whoever comes after them is told so
+    at once, unless the answer is remembered. That is no failure of C42, which goes on to be asked.
+
+    @use.with_store=memory @use.with_driver=flask @use.with_driver=live
+    Scenario: many different events are requested at once
+      Given 1275 other events, each with the subscriber Trillian
+      And the proxy is set to give C42 30 s for an answer
+      And "Tea" has been requested
+      When 1256 other events, then 44 more and "Tea", are requested before C42 answers
+      Then it names Arthur and Ford
+      And 1256 of them are told that Trillian comes
+      And 44 of them are told that the proxy has too much to do, and to try again in 1 s
+      When "Coffee" is requested
+      Then it names Zaphod

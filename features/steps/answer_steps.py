@@ -208,6 +208,12 @@ def answer_came_too_late_to_be_remembered(context: Context) -> None:
     expect_same("an answer of C42 that came too late to be remembered", origin(context.world.answer))
 
 
+@then("no browser shows the answer to the page")
+def answer_is_for_no_other_site(context: Context) -> None:
+    allowed = {name: value for name, value in context.world.answer.headers if name.startswith("Access-Control-")}
+    expect(not allowed, "nothing that lets a browser show the answer to the page", f"{allowed}")
+
+
 @then("the app is sent to the address with it")
 def app_is_sent_to_the_address_with_the_slash(context: Context) -> None:
     expect_same(f"the app is sent to {PATH}{context.world.event_id}/", told(context.world.answer))

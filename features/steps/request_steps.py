@@ -6,6 +6,8 @@ from behave import given, step, when
 
 from features.support.world import PATH, Context
 
+ANOTHER_SITE = {"Origin": "https://another-site.example"}
+
 
 @given('"{title:Title}" has been requested')
 @when('"{title:Title}" is requested')
@@ -107,6 +109,18 @@ def request_it_with_an_addition(context: Context) -> None:
 @when("it is requested by an app with {headers:Headers}")
 def request_it_with_headers(context: Context, headers: dict[str, str]) -> None:
     context.world.request(headers=headers)
+
+
+@when("it is requested by a page of another site")
+def request_it_from_another_site(context: Context) -> None:
+    context.world.request(headers=ANOTHER_SITE)
+
+
+@when("a browser asks whether a page of another site may request it")
+def ask_for_a_page_of_another_site(context: Context) -> None:
+    """What browsers send beforehand, if the page's request has a header that is not usual."""
+    asked_for = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "if-none-match"}
+    context.world.request(method="OPTIONS", headers={**ANOTHER_SITE, **asked_for})
 
 
 @when("it is requested without the closing slash")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Barrier, Event, Semaphore
@@ -37,6 +38,7 @@ class World:
         self._proxy: WSGIApplication | None = None
         self._answer: TestResponse | None = None
         self._others: deque[str] = deque()
+        self._places = count(1)
         driver.set_clock(START)
         self._said_before = len(driver.output())
         self.c42 = FakeC42(lambda: driver.now)
@@ -214,7 +216,7 @@ class World:
 
     def give_others(self, number: int, people: Sequence[Person]) -> None:
         """C42 has so many more events, for those who request another one."""
-        self._others.extend(self.c42.add(f"Other event {place}", people) for place in range(1, number + 1))
+        self._others.extend(self.c42.add(f"Other event {next(self._places)}", people) for _ in range(number))
 
     def choose(self, title: str) -> None:
         """From now on the event of that title is meant by "it"."""

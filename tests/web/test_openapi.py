@@ -116,7 +116,7 @@ class DescriptionTest(unittest.TestCase):
     def test_reasons(self) -> None:
         """It describes every reason for which C42 is not asked, and no other."""
         (described,) = re.findall(r"\|detail=\((.*?)\)", DOCUMENT["components"]["schemas"]["CacheStatus"]["pattern"])
-        self.assertEqual(set(described.split("|")), {vars(error)["reason"] for error in subclasses(NotAsked)})
+        self.assertEqual(set(described.split("|")), {vars(error)["why"] for error in subclasses(NotAsked)})
 
     def test_examples(self) -> None:
         """Each example is as its schema says."""

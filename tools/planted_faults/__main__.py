@@ -39,7 +39,9 @@ def _tried(jobs: int, only: str) -> Iterator[tuple[str, str | None]]:
             if name not in steps.checks and only in name
         }
         checks = [name for name in sorted(steps.checks) if only in name]
-        gross = [pool.apply_async(with_fault, (fault.name,), {"whole": True}) for fault in GROSS if checks]
+        gross = [
+            pool.apply_async(with_fault, (fault.name, list(fault.places)), {"whole": True}) for fault in GROSS if checks
+        ]
         for name, result in faults.items():
             yield f"The proxy errs: {name}", _first(result.get(RUN_SECONDS))
         for name, result in idle.items():

@@ -37,6 +37,8 @@ class Fault:
     answers: Answers = lambda app, _receive: app
     settings: Mapping[str, str] = field(default_factory=dict)
     """Instead of those of the scenario."""
+    places: tuple[str, ...] = ()
+    """The features in which it is planted; none for all."""
 
 
 def _subscribers(path: str) -> bool:
@@ -234,6 +236,10 @@ def _with_insides(_environ: "WSGIEnvironment", response: Response) -> None:
         response.set_data(response.get_data() + b"Traceback (most recent call last)")
 
 
+def _for_each_page(_environ: "WSGIEnvironment", response: Response) -> None:
+    response.headers["Access-Control-Allow-Origin"] = "*"
+
+
 def _nobody_is_told_of_the_slash(environ: "WSGIEnvironment", response: Response) -> None:
     if response.status_code == 308:
         response.headers["Location"] += "?" + environ["QUERY_STRING"]
@@ -305,6 +311,7 @@ FAULTS = (
         answers=_reused(timedelta(seconds=252.001), 404),
     ),
     Fault("a failure is reused for 6 s", answers=_reused(timedelta(seconds=6), 500, 502, 503, 504)),
+    Fault("each page may read each answer", answers=_changed(_for_each_page)),
     Fault("an app waits for a second longer", settings={"C42_TIMEOUT": "5"}),
     Fault("an expired answer is given for a second longer", settings={"C42_STALE_IF_ERROR": "3601"}),
 )
@@ -318,15 +325,21 @@ def _wrong(_environ: "WSGIEnvironment", response: Response) -> None:
     response.status_code = 299
     response.headers.clear()
     response.headers["Cache-Control"] = "public, max-age=9"
+    response.headers["Access-Control-Allow-Origin"] = "*"
     response.set_data("Traceback: an inner detail")
 
 
 _OTHER_SETTINGS = {"C42_CACHE_URL": "memory://", "C42_TIMEOUT": "5"}
+_OF_SETTINGS = ("features/explaining_what_went_wrong.feature", "features/riding_out_an_outage.feature")
 GROSS = (
     Fault("no answer is right", answers=_changed(_wrong)),
     Fault("C42 is asked at each request", answers=_asked_at_each_request),
     Fault("each page of subscribers is asked for twice", calls=_doubled(_subscribers)),
-    Fault("nothing is remembered in a file, and apps wait for a second longer", settings=_OTHER_SETTINGS),
-    Fault("what is over is kept for a day", settings={"C42_STALE_IF_ERROR": "86400"}),
+    Fault(
+        "nothing is remembered in a file, and apps wait for a second longer",
+        settings=_OTHER_SETTINGS,
+        places=_OF_SETTINGS,
+    ),
+    Fault("what is over is kept for a day", settings={"C42_STALE_IF_ERROR": "86400"}, places=_OF_SETTINGS),
 )
 """Faults in which each check of the features must fail somewhere."""
