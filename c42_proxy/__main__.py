@@ -114,9 +114,11 @@ def cache(as_json: bool) -> None:
       too old  expired; not served any more
       ahead    not served: the clock was set back after it was fetched
 
-    The list has only the entries of this C42 and this token. Times are in UTC, rounded down; BYTES is the size of the
-    answer. Each worker also has a memory tier of its own, which may still have an entry that the store has lost. With
-    memory:// there is no store to list: the exit status is 1. The command disturbs no worker.
+    The list has the entries of this C42 and this token. AGE is the time since C42 was asked. FRESH and STALE say for
+    how long the entry is still fresh, and for how long it may still be served while C42 fails; the instants are in
+    --json. BYTES is the size of the answer, or (404) for an event that C42 does not have. Each worker also has a memory
+    tier of its own, which may still have an entry that the store has lost. With memory:// there is no store to list:
+    the exit status is 1. The command disturbs no worker.
     """
     print_entries(Settings.from_env(), time.time, as_json=as_json)
 

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 import click
@@ -18,7 +17,7 @@ from ..stores.contract import Listed
 from ..stores.opening import open_shared, shared_file, store_name
 from ..web.routes import EVENT_ID
 
-HEADINGS = ("STATE", "STATUS", "FETCHED AT", "FRESH UNTIL", "STALE UNTIL", "BYTES", "EVENT")
+HEADINGS = ("STATE", "AGE", "FRESH", "STALE", "BYTES", "EVENT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,10 @@ def print_entries(settings: Settings, clock: Callable[[], float], *, as_json: bo
         # Not an empty list, which would mean that nothing is cached.
         raise click.ClickException(f"{name}: each worker has a memory of its own, and nobody else can look into it.")
     counts: Counter[Age] = Counter()
-    rows = _counted(_rows(store.listed(), clock(), settings), counts)
+    now = clock()
+    rows = _counted(_rows(store.listed(), now, settings), counts)
     try:
-        for line in _json(rows) if as_json else _table(rows):
+        for line in _json(rows) if as_json else _table(rows, now):
             click.echo(line)
     except StoreError as exc:
         raise click.ClickException(str(exc)) from exc
@@ -95,21 +95,25 @@ def _json(rows: Iterable[Row]) -> Iterator[str]:
     yield "[]" if last is None else f"{last}\n]"
 
 
-def _table(rows: Iterable[Row]) -> Iterator[str]:
-    """The event is the last column, because only its width is not known beforehand."""
-    form = "{:<7}  {:>6}  {:<20}  {:<20}  {:<20}  {:>8}  {}"
+def _table(rows: Iterable[Row], now: float) -> Iterator[str]:
+    """Times as they are from now on: with three instants, a line with an event of C42's would not fit 80 columns.
+
+    The event comes last: all other columns have a width that is known before the first row is.
+    """
+    form = "{:<7} {:>4} {:>5} {:>5} {:>5} {}"
     before = form.format(*HEADINGS) + "\n"
     for row in rows:
-        instants = map(_utc, (row.fetched_at, row.fresh_until, row.stale_until))
-        yield before + form.format(row.state, row.status, *instants, row.bytes, row.event)
+        fresh = _span(row.fresh_until - now) if row.state == "fresh" else "-"
+        is_served = row.state in {"fresh", "stale"}
+        stale = _span(row.stale_until - now) if is_served and row.stale_until is not None else "-"
+        size = "(404)" if row.status == 404 else f"{row.bytes}" if row.bytes < 100_000 else f"{row.bytes // 1000}k"
+        yield before + form.format(row.state, _span(now - row.fetched_at), fresh, stale, size, row.event)
         before = ""
 
 
-def _utc(instant: float | None) -> str:
-    """ISO 8601 with whole seconds, rounded down as in `Expires`."""
-    if instant is None:
-        return "-"
-    try:
-        return datetime.fromtimestamp(math.floor(instant), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):  # a year that no calendar has
-        return f"{instant:g}"
+def _span(seconds: float) -> str:
+    """Rounded down, in four characters for any time that the settings allow."""
+    for unit, length in (("s", 1), ("m", 60), ("h", 3600)):
+        if abs(seconds) < 1000 * length:
+            return f"{math.floor(seconds / length)}{unit}"
+    return f"{seconds / 86_400:.3g}d"
