@@ -31,6 +31,7 @@ from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.tiered import TieredStore
+from c42_proxy.threads import IDLE_SECONDS
 from c42_proxy.upstream.combine import Combined
 from c42_proxy.web.responses import cache_status, expiry_of
 from harness.processes import until
@@ -62,6 +63,7 @@ class Process:
     def __init__(self, events: Events, script: Script) -> None:
         self.hit = events.hit
         self.reply_for = events.reply_for
+        self.close = events.close
         self._events = events
         self._script = script
         self._flights: dict[str, Future[FlightResult]] = {}
@@ -220,6 +222,25 @@ class EventsTest(unittest.TestCase):
 
     def assert_asked(self, times: int) -> None:
         self.assertEqual(times, self.asked)
+
+
+class CloseTest(EventsTest):
+    def test_no_thread_is_left(self) -> None:
+        """Whatever has been fetched and waited for, all threads end when the process closes its events."""
+        before = set(threading.enumerate())
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            pending = self.process.ask("tea", self.says())
+            self.assertTrue(self.shared.refused.wait(PATIENCE))
+        self.end(pending)
+        threads = set(threading.enumerate()) - before
+        self.assertEqual({"c42-look", "c42-fetch", "c42-timer"}, {thread.name for thread in threads})
+        self.process.close()
+        for thread in threads:
+            # Much sooner than a thread that is idle ends by itself.
+            thread.join(IDLE_SECONDS / 2)
+        self.assertEqual([], [thread.name for thread in threads if thread.is_alive()])
 
 
 class FreshTest(EventsTest):

@@ -1,8 +1,10 @@
 """Whatever C42 answers ends in one of our own types or one of our own errors, in time, without the token."""
 
 import contextlib
+import errno
 import http.client
 import logging
+import os
 import resource
 import socket
 import time
@@ -376,6 +378,12 @@ class OurOwnLimitsTest(C42Test):
                 self.assertRaises(expected),
             ):
                 self.event(c42())
+
+    def test_for_a_moment(self) -> None:
+        """Where descriptors have lacked for the call alone, that is no failure of C42 either."""
+        lacking = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        with patch("socket.getaddrinfo", side_effect=lacking), self.assertRaises(Overloaded):
+            self.event(c42())
 
     def test_not_counted(self) -> None:
         """Nothing became of the call: it is none of those that C42 answered, or did not."""
