@@ -9,17 +9,17 @@ from harness.needs import has_ipv6
 
 class AddressTest(unittest.TestCase):
     def test_parsed(self) -> None:
-        """A name, an IPv4 address or an IPv6 address in brackets, and a port up to 65535."""
+        """A name, an IPv4 address, an IPv6 address in brackets, or none, and a port up to 65535."""
         for text, host, port in (
             ("localhost:1", "localhost", 1),
             ("127.0.0.1:65535", "127.0.0.1", 65535),
             ("[::1]:0", "::1", 0),
+            (":1", "0.0.0.0", 1),  # noqa: S104  # as gunicorn has it
         ):
             self.assertEqual((host, port), Address.parsed(text))
         for text in (
             "localhost",
             "localhost:",
-            ":1",
             "localhost:65536",
             "::1:1",
             "a b:1",
