@@ -14,7 +14,7 @@ class AddressTest(unittest.TestCase):
             ("localhost:1", "localhost", 1),
             ("127.0.0.1:65535", "127.0.0.1", 65535),
             ("[::1]:0", "::1", 0),
-            (":1", "0.0.0.0", 1),  # noqa: S104  # as gunicorn has it
+            (":1", "0.0.0.0", 1),  # as gunicorn has it
         ):
             self.assertEqual((host, port), Address.parsed(text))
         for text in (
