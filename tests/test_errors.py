@@ -58,6 +58,24 @@ class TreeTest(unittest.TestCase):
         self.assertEqual(sorted(set(order)), order)
         self.assertEqual(errors.UpstreamUnavailable.precedence, errors.InvalidAnswer.precedence)
 
+    def test_retry_after(self) -> None:
+        """Whoever is to try again is told whole seconds, rounded up, and at least one."""
+        for error, seconds in (
+            (errors.RateLimited(0, 429), 1),
+            (errors.RateLimited(1.001, 429), 2),
+            (errors.BackingOff(0.001), 1),
+            (errors.CircuitOpen(4.2), 5),
+            (errors.Overloaded(), 1),
+        ):
+            self.assertEqual(seconds, error.retry_after)
+            self.assertIn(f"Try again in {seconds} s.", error.detail)
+
+    def test_settings(self) -> None:
+        """Wrong settings end a command line with status 2, and a line for each."""
+        error = errors.SettingsError(["one: wrong", "two: wrong"])
+        self.assertEqual(2, error.exit_code)
+        self.assertEqual(["  one: wrong", "  two: wrong"], error.format_message().splitlines()[1:])
+
     def test_raised(self) -> None:
         """Each leaf of the tree is made somewhere in the package."""
         source = "".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "errors.py")

@@ -1,5 +1,6 @@
 """Threads are few, come to their end, and where the system gives none, nothing is left that runs later."""
 
+import sys
 import threading
 import time
 import unittest
@@ -12,6 +13,7 @@ from unittest.mock import patch
 
 from c42_proxy.errors import Overloaded
 from c42_proxy.threads import Threads, Timer, in_thread, result_within
+from harness.processes import clean_environ, run
 
 PATIENCE = 10.0
 """No test waits longer for another thread."""
@@ -276,6 +278,14 @@ class TimerTest(ThreadsTest):
         ended = threading.Event()
         timer.later(0, ended.set)
         self.assertTrue(ended.wait(PATIENCE))
+
+
+class EndTest(unittest.TestCase):
+    def test_at_once(self) -> None:
+        """The process ends, whatever its threads wait for."""
+        waiting = "threading.Thread(target=threading.Event().wait).start()"
+        code = f"import threading\nfrom c42_proxy.threads import end_at_once\n{waiting}\nend_at_once()"
+        self.assertEqual(0, run(sys.executable, "-c", code, environ=clean_environ()).returncode)
 
 
 if __name__ == "__main__":

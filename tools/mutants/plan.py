@@ -57,7 +57,12 @@ CORE = (
     _core("errors", "errors", "events", "upstream.client", drivers=("flask",), others=("settings", "web.routes")),
     _core("threads", "threads", "caching.limits", others=("events",)),
     _core("upstream/addresses", "upstream.addresses", others=("upstream.transport",)),
-    _core("upstream/deadline_connection", "upstream.transport", "upstream.client", others=("private_names",)),
+    _core(
+        "upstream/deadline_connection",
+        "upstream.transport",
+        "upstream.client",
+        others=("upstream.combine", "private_names"),
+    ),
     _core("upstream/transport", "upstream.transport", "upstream.client", others=("upstream.addresses",)),
     _core("upstream/client", "upstream.client", "observability.correlation", drivers=("flask",)),
     _core("upstream/pages", "upstream.pages", others=("upstream.combine",)),
