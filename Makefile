@@ -28,8 +28,8 @@ check: .venv/installed-dev ## format, lint, types, import contract and features,
 	$(BIN)/lint-imports --no-cache
 	@rm -f .coverage .coverage.*
 	$(BIN)/behave --dry-run --format steps.usage --no-summary | (! grep -E 'UN(USED|DEFINED) STEP')
-	$(COVERAGE) -m behave --format failures
-	$(COVERAGE) -m behave --format failures -D driver=asgi
+	$(COVERAGE) -m behave --format failures --tags 'not @slow'
+	$(COVERAGE) -m behave --format failures --tags 'not @slow' -D driver=asgi
 
 live: .venv/installed-dev ## the features against gunicorn's workers, with each store
 	$(BIN)/python -m behave --format failures -D driver=live -D store=memory
