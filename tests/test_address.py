@@ -1,5 +1,6 @@
 """`host:port`: what is read, and where it listens."""
 
+import errno
 import socket
 import unittest
 
@@ -34,6 +35,18 @@ class AddressTest(unittest.TestCase):
             with Address(host, 0).listener() as listener:
                 self.assertEqual(host, listener.getsockname()[0])
                 socket.create_connection(listener.getsockname()[:2], timeout=5).close()
+
+    def test_no_listener(self) -> None:
+        """Where nothing can listen, the system's own words say why, without the address that the caller knows."""
+        with Address("127.0.0.1", 0).listener() as taken:
+            port = taken.getsockname()[1]
+            for host, wrong, why in (
+                ("127.0.0.1", errno.EADDRINUSE, "Address already in use"),
+                ("é" * 64, errno.EINVAL, "this is not a host name"),
+            ):
+                with self.assertRaises(OSError) as caught:
+                    Address(host, port).listener()
+                self.assertEqual((wrong, why), caught.exception.args)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class TreeTest(unittest.TestCase):
         for error, seconds in (
             (errors.RateLimited(0, 429), 1),
             (errors.RateLimited(1.001, 429), 2),
-            (errors.BackingOff(0.001), 1),
+            (errors.BackingOff(0), 1),
             (errors.CircuitOpen(4.2), 5),
             (errors.Overloaded(), 1),
         ):
