@@ -40,13 +40,9 @@ class AddressTest(unittest.TestCase):
         """Where nothing can listen, the system's own words say why, without the address that the caller knows."""
         with Address("127.0.0.1", 0).listener() as taken:
             port = taken.getsockname()[1]
-            for host, wrong, why in (
-                ("127.0.0.1", errno.EADDRINUSE, "Address already in use"),
-                ("é" * 64, errno.EINVAL, "this is not a host name"),
-            ):
-                with self.assertRaises(OSError) as caught:
-                    Address(host, port).listener()
-                self.assertEqual((wrong, why), caught.exception.args)
+            with self.assertRaises(OSError) as caught:
+                Address("127.0.0.1", port).listener()
+        self.assertEqual((errno.EADDRINUSE, "Address already in use"), caught.exception.args)
 
 
 if __name__ == "__main__":
