@@ -126,6 +126,15 @@ Feature: Explaining what went wrong
       Then the app is told that C42 did not answer in time
       And it has waited 4 s
 
+    @use.with_store=memory @use.with_driver=live
+    Scenario: another proxy asks C42 for the same event, and hangs
+      Given the proxies of this machine remember answers in one file
+      And the event "Tea" with the subscriber Arthur
+      And another proxy asks C42 for it, and hangs
+      When it is requested
+      Then the app is told that C42 did not answer in time
+      And it has waited 8 s
+
   Rule: An app is told how long C42 asks to wait
     Where C42 does not say how long, or nobody can read it, that is 30 s. Where it says more than 1 hour, that is 1 hour.
 

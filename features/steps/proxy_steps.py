@@ -65,6 +65,11 @@ def second_proxy_is_started(context: Context) -> None:
     context.world.start_another()
 
 
+@given("another proxy asks C42 for it, and hangs")
+def another_proxy_hangs(context: Context) -> None:
+    context.world.let_another_proxy_hang()
+
+
 @given("the proxy has a bug")
 def proxy_has_a_bug(context: Context) -> None:
     context.world.set_up(bug=True)

@@ -1,9 +1,10 @@
 """What a scenario acts on: the proxy, C42, the time, and what happened so far."""
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from werkzeug.test import Client, TestResponse
 
 from c42_proxy.sandbox.shapes import Person
+from c42_proxy.settings import Settings
+from c42_proxy.stores.opening import open_shared
 from features.drivers.driver import START, Driver, pass_time
 from features.support.expectations import expect, expect_same, lasting
 from features.support.fake_c42 import TOKEN, FakeC42, id_of
@@ -96,6 +99,15 @@ class World:
         """The proxy ends, and another one answers."""
         self._proxies_running.close()
         self.start_another()
+
+    def let_another_proxy_hang(self) -> None:
+        """Another proxy with the same settings has the lease of "it", and never gives it back."""
+        store = open_shared(Settings.from_env(self._settings), time.time)
+        assert store is not None, "the proxies share nothing"
+        self._running.enter_context(closing(store))
+        lease = store.lease(self.event_id)
+        assert lease is not None, "somebody else has the lease"
+        self._running.enter_context(lease)
 
     def folder(self) -> Path:
         """A folder of this scenario's own, for what the proxies remember."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from behave.configuration import Configuration
 from behave.model import Scenario, Step
+from behave.model_type import Status
 from behave.runner import Runner
 from behave.step_registry import registry
 
@@ -110,8 +111,14 @@ def with_fault(name: str, places: list[str] | None = None, *, whole: bool = Fals
 
 
 def with_idle_step(function: str, places: list[str]) -> Noticed:
-    """What the scenarios at these places notice first of a step that does nothing."""
-    return _noticed(_finished("--stop", *places, idle=function))
+    """What the scenarios at these places notice first of a step that does nothing.
+
+    Where none of them is for the Flask app, they run against gunicorn.
+    """
+    noticed = _finished("--stop", *places, idle=function)
+    if all(scenario.status is Status.skipped for scenario in _scenarios(noticed)):
+        noticed = _finished("--stop", "-D", "driver=live", *places, idle=function)
+    return _noticed(noticed)
 
 
 def _finished(*arguments: str, idle: str | None = None) -> _Run:
