@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -354,5 +354,6 @@ class ModelTest(unittest.TestCase):
                     derandomize=examples == EXAMPLES,
                     database=None,
                     deadline=None,
+                    suppress_health_check=[HealthCheck.too_slow],
                 ),
             )

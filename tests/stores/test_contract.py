@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from c42_proxy.errors import StoreError
@@ -561,13 +561,13 @@ class TieredRedisContractTest(Tiers, RedisContractTest):
 
 class RecordsTest(unittest.TestCase):
     @given(st.binary(max_size=200))
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     def test_any_bytes(self, record: bytes) -> None:
         """Bytes of any kind are no entry, and no error."""
         self.assertIsNone(from_bytes("a", record))
 
     @given(st.data())
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     def test_a_byte_changed(self, data: st.DataObject) -> None:
         """A record with one byte changed is a miss, or else exactly what we write for the entry that it gives."""
         place = data.draw(st.integers(0, len(RECORD) - 1))
@@ -583,7 +583,7 @@ class RecordsTest(unittest.TestCase):
         st.lists(st.text(st.characters(codec="utf-8"))),
         st.floats(allow_nan=False, allow_infinity=False),
     )
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     def test_every_answer(self, event_id: str, title: str | None, names: list[str], fetched_at: float) -> None:
         """Every answer that we can give comes back as it was."""
         answer = {"id": event_id, "title": title, "names": names}

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import requests
 import urllib3
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
@@ -476,7 +476,7 @@ class RetryAfterTest(C42Test):
     def test_anything(self) -> None:
         """Whatever the header says, it is a wait of up to an hour."""
 
-        @settings(max_examples=100, deadline=None, database=None)
+        @settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
         @given(st.text(st.characters(codec="latin-1", exclude_characters="\r\n")) | dates())
         def check(value: str) -> None:
             head = f"HTTP/1.1 429 x\r\nContent-Length: 0\r\nRetry-After: {value}\r\n\r\n".encode("latin-1")
@@ -515,7 +515,7 @@ class ShapeTest(C42Test):
     def test_anything(self) -> None:
         """JSON of any shape ends in an event, a page, or one of our errors."""
 
-        @settings(max_examples=100, deadline=None, database=None)
+        @settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
         @given(json_values() | st.builds(lambda value: {"data": [value]}, json_values()))
         def check(value: object) -> None:
             for call in (self.event, self.page):

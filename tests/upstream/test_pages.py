@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from c42_proxy.errors import InvalidAnswer
@@ -79,6 +79,7 @@ class ShortPageTest(unittest.TestCase):
     def test_any(self) -> None:
         """However long the list and however short its pages, all are there, in order, by few calls at a time."""
 
+        @settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
         @given(
             st.sampled_from([0, 1, 99, 100, 101, 250, 800, 1101]),
             st.dictionaries(st.integers(0, 1101) | st.sampled_from(range(0, 1101, 100)), st.integers(1, 100)),

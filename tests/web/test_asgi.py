@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import responses
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from requests import PreparedRequest
@@ -121,7 +121,7 @@ class AsgiTest(unittest.TestCase):
 
 class SameAnswersTest(AsgiTest):
     @given(visits)
-    @settings(max_examples=150, deadline=None, derandomize=True)
+    @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
     def test_same_as_flask(self, visits: list[tuple[float, str, str, dict[str, str]]]) -> None:
         """Whatever is requested, however, and whenever: the ASGI app's answer is Flask's."""
         clock = Clock()
