@@ -1,6 +1,5 @@
 """`host:port`, the form of settings and options."""
 
-import errno
 import re
 import socket
 from typing import NamedTuple
@@ -21,6 +20,8 @@ class Address(NamedTuple):
         match = re.fullmatch(r"([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", text)
         if match is None or int(match[2]) > 65535:
             raise ValueError
+        # An empty label, or one of more than 63 characters, is a UnicodeError, and that is a ValueError.
+        match[1].encode("idna")
         return cls(match[1].strip("[]") or "0.0.0.0", int(match[2]))  # noqa: S104  # the caller has asked for it
 
     def __str__(self) -> str:
@@ -31,8 +32,6 @@ class Address(NamedTuple):
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             return socket.create_server(self, family=family, backlog=backlog)
-        except UnicodeError as exc:
-            raise OSError(errno.EINVAL, "this is not a host name") from exc
         except OSError as exc:
             # Python appends the address to the text.
             raise OSError(exc.errno, (exc.strerror or f"{exc}").partition(" (")[0]) from exc

@@ -26,6 +26,8 @@ class AddressTest(unittest.TestCase):
             "a b:1",
             "localhost:-1",
             "localhost:1 ",
+            "a..b:1",
+            f"{64 * 'a'}:1",
         ):
             self.assertRaises(ValueError, Address.parsed, text)
 
