@@ -31,7 +31,7 @@ from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.tiered import TieredStore
-from c42_proxy.threads import IDLE_SECONDS
+from c42_proxy.threads import IDLE_SECONDS, in_thread
 from c42_proxy.upstream.combine import Combined
 from c42_proxy.web.responses import cache_status, expiry_of
 from harness.processes import until
@@ -241,6 +241,19 @@ class CloseTest(EventsTest):
             # Much sooner than a thread that is idle ends by itself.
             thread.join(IDLE_SECONDS / 2)
         self.assertEqual([], [thread.name for thread in threads if thread.is_alive()])
+
+    def test_flights_land_first(self) -> None:
+        """A request that waits for another process has its answer before its process has closed its events."""
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            pending = self.process.ask("tea", self.says())
+            self.assertTrue(self.shared.refused.wait(PATIENCE))
+            closed = in_thread(self.process.close)
+            self.assertFalse(pending.flight.done())
+        closed.result(PATIENCE)
+        self.assertTrue(pending.flight.done())
+        self.assert_told(self.end(pending), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
 
 class FreshTest(EventsTest):

@@ -92,7 +92,9 @@ class MetricsTest(unittest.TestCase):
 
     def test_left_alone(self) -> None:
         """A pause and a wait are told by their ends, and named by /readyz while they last: it stays ready."""
-        self.assertEqual(self.ops.get("/readyz").get_json(), {"status": "ready", "degraded": []})
+        ready = self.ops.get("/readyz")
+        self.assertEqual(ready.get_json(), {"status": "ready", "degraded": []})
+        self.assertEqual(ready.headers["Cache-Control"], "no-store")
         self.c42_answers(500)
         self.clients["asgi"].get(PATH)
         self.assertEqual(self.samples()["c42_proxy_upstream_paused_until_timestamp_seconds"], self.now + 5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from c42_proxy.errors import InvalidAnswer
 from c42_proxy.upstream.client import PAGE_LIMIT, Page, Subscription
-from c42_proxy.upstream.pages import MAX_PAGES, PAGES_AT_ONCE, PageCall, PageFailedError, SubscriptionList
+from c42_proxy.upstream.pages import PAGES_AT_ONCE, PageCall, PageFailedError, SubscriptionList
 
 
 def people(numbers: Sequence[int]) -> list[Subscription]:
@@ -169,11 +169,16 @@ class ChangedTest(unittest.TestCase):
 
     def test_without_end(self) -> None:
         """Both readings together take a thousand calls at most."""
-        endless = MAX_PAGES * PAGE_LIMIT + 1
-        calls = FakeCalls([endless], counts={100: endless - 1})
-        with self.assertRaises(InvalidAnswer):
-            calls.read()
-        self.assertEqual(MAX_PAGES, calls.asked.total())
+        endless = 1000 * PAGE_LIMIT + 1
+        for counts in ({}, {100: endless - 1}):
+            calls = FakeCalls([endless], counts=dict(counts))
+            with self.assertRaises(InvalidAnswer) as caught:
+                calls.read()
+            self.assertEqual((1000, 200), (calls.asked.total(), caught.exception.upstream_status))
+
+    def test_a_thousand_pages(self) -> None:
+        """A list of as many pages as that is read to its end."""
+        self.assertEqual(1000 * PAGE_LIMIT, len(FakeCalls([1000 * PAGE_LIMIT]).read()))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
+from c42_proxy.web.routes import is_host, known_hosts
 
 NOW = 1_700_000_000.9
 TTL = 252
@@ -391,6 +392,18 @@ class BugTest(RoutesTest):
         (line,) = logged.output
         self.assertIn("Traceback", line)
         self.assertIn(f"LookupError: secret of {EVENT}", line)
+
+
+class HostTest(unittest.TestCase):
+    def test_known(self) -> None:
+        """The first 64 hosts that were valid are known, and no more; those that are not valid never are."""
+        self.addCleanup(known_hosts.update, set(known_hosts))
+        known_hosts.clear()
+        self.addCleanup(known_hosts.clear)
+        for number in range(100):
+            self.assertFalse(is_host(b"no host %d" % number))
+            self.assertTrue(is_host(b"host-%d" % number))
+        self.assertEqual({b"host-%d" % number for number in range(64)}, known_hosts)
 
 
 class AddressTest(RoutesTest):
