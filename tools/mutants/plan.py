@@ -78,7 +78,7 @@ CORE = (
         *("observability.correlation", "observability.logs", "observability.metrics", "web.asgi"),
         drivers=("asgi",),
     ),
-    _core("web/ops", "web.ops"),
+    _core("web/ops", "web.ops", "observability.metrics"),
     _core("settings", "settings", others=("main", "commands.cache", "stores.contract")),
     _core("stores/contract", "events", "stores.contract", others=("stores.memory", "stores.tiered", "stores.sqlite")),
     _core("stores/erasure", "stores.erasure"),
