@@ -1,4 +1,4 @@
-"""`python -m soak`: run the stack with clients and faults, and prove from the record that it kept its promises."""
+"""`python -m tools.soak`: run the stack with clients and faults, and prove by the record that it kept its promises."""
 
 import random
 import shutil
@@ -62,4 +62,4 @@ def told(history: History) -> list[Violation]:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m soak")
+    main(prog_name="python -m tools.soak")

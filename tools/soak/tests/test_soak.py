@@ -1,4 +1,4 @@
-"""`python -m soak` itself, for some seconds: that it records a whole run, and finds nothing in it."""
+"""`python -m tools.soak` itself, for some seconds: that it records a whole run, and finds nothing in it."""
 
 import tempfile
 import unittest
