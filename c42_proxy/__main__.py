@@ -110,7 +110,7 @@ def cache(as_json: bool) -> None:
     \b
     The state of an answer:
       fresh    served from the cache (a hit)
-      stale    expired; served only while C42 fails
+      stale    expired; served only while C42 fails or is not asked
       too old  expired; not served any more
       ahead    not served: the clock was set back after it was fetched
 
@@ -133,8 +133,8 @@ def healthcheck() -> None:
       C42_BIND=0.0.0.0:8080 c42-proxy healthcheck
       HEALTHCHECK CMD ["c42-proxy", "healthcheck"]
 
-    The exit status is 0 if a worker answers within 2 seconds, and 1 if not. It does not ask C42, and no other setting
-    matters. If C42_BIND is 0.0.0.0 or [::], it asks the loopback address.
+    The exit status is 0 if a worker answers within 2 seconds, 1 if not, and 2 if C42_BIND is wrong. It does not ask
+    C42, and no other setting matters. If C42_BIND is 0.0.0.0 or [::], it asks the loopback address.
     """
     click.echo(check_health(os.environ))
 

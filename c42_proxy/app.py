@@ -32,7 +32,7 @@ from .web.responses import prepared
 from .web.routes import create_flask
 
 CALLS_AT_ONCE = 3 * FETCHES_AT_ONCE
-"""Each fetch makes two calls. The others are for calls that still run after their fetch has ended."""
+"""Each fetch uses two of these threads. The others are for calls that still run after their fetch has ended."""
 
 LATER_PAGES_AT_ONCE = FETCHES_AT_ONCE // 2
 """Calls for the pages after the first, of all fetches together. Few lists have more than one page, and if no thread is

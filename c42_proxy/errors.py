@@ -58,7 +58,7 @@ class Problem(C42ProxyError):
     precedence: ClassVar[int]
     """If several calls of a fetch fail, the failure with the smallest number becomes the answer."""
     retry_after: int | None = None
-    """Whole seconds, rounded up (RFC 9110, section 10.2.3); None if waiting does not help."""
+    """Whole seconds, rounded up (RFC 9110, section 10.2.3); None if nobody knows how long to wait."""
     allows_stale: bool = True
     """Whether a stale entry may be served instead of this failure."""
 

@@ -79,7 +79,7 @@ def masked(url: str) -> str:
 
 
 class Settings(BaseModel):
-    """All settings. Each field is the variable `C42_<FIELD>`; its description says which values are allowed."""
+    """All settings. Each field but `warnings` is the variable `C42_<FIELD>`; its description says what is allowed."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=True)
 
@@ -91,7 +91,7 @@ class Settings(BaseModel):
         description="your C42 API token: one word of 4 or more visible ASCII characters"
     )
     bind: Annotated[str, AfterValidator(_bind)] = Field(
-        "127.0.0.1:4242", description="host:port, or :port for all addresses, with a port up to 65535"
+        "127.0.0.1:4242", description="host:port, or :port for all IPv4 addresses, with a port up to 65535"
     )
     ops_bind: Annotated[str, AfterValidator(_ops_bind)] | None = Field(
         "127.0.0.1:4243",
@@ -131,7 +131,8 @@ class Settings(BaseModel):
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read the `C42_…` variables of `environ` (default: the process's own); an empty one counts as unset.
 
-        Raises SettingsError with one line for each wrong variable, and for each unknown one.
+        Raises SettingsError if a variable is wrong, with a line for each, and for each unknown one. Unknown ones alone
+        are `warnings`.
         """
         environ = os.environ if environ is None else environ
         given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}

@@ -241,6 +241,6 @@ def _run(outcome: Future[R], context: Context, work: Callable[[], R]) -> None:
 
 
 def end_at_once() -> None:
-    """End the process. A normal exit would wait for threads, which may wait for C42."""
+    """End the process. A normal exit would wait for gthread's threads, which may wait for C42."""
     logging.shutdown()
     os._exit(0)

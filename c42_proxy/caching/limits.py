@@ -16,7 +16,7 @@ Work = Callable[[], object]
 
 
 class ConcurrencyLimit:
-    """At most `at_once` fetches run at a time, each in a thread. At most `waiting` misses wait, without a thread.
+    """At most `at_once` fetches run at a time, each in a thread. At most `waiting` wait for one, without a thread.
 
     `timer` calls `too_late` when a wait has lasted too long.
     """

@@ -89,7 +89,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class StaleIfError:
-    """An entry that expired `-ttl` seconds ago, served because C42 cannot be asked, or fails (RFC 5861)."""
+    """An entry served because C42 cannot be asked, or fails (RFC 5861). As a rule it expired `-ttl` seconds ago."""
 
     entry: Entry
     ttl: int

@@ -11,7 +11,7 @@ from ..stores.contract import Entry, SharedStates, is_ahead
 MAX_SECONDS = 3600.0
 ROUNDING = 0.001
 LEFT_SECONDS = 1.0
-"""How long a failure, or an answer that was not stored, is left for others."""
+"""How long a failure, or an answer that the shared tier has not kept, is left for others."""
 
 N = TypeVar("N", bound=BaseModel)
 
@@ -41,7 +41,9 @@ def parsed(model: type[N], text: str | None) -> N | None:
 
 
 class FetchOutcomes:
-    """A fetch leaves its failure, or an answer that was not stored, for other processes that wait for the event."""
+    """What fetches leave for a moment: a failure, for whoever asks for the event next; and an answer that the shared
+    tier has not kept, for the processes that wait for it.
+    """
 
     def __init__(self, store: SharedStates, clock: Callable[[], float]) -> None:
         self._store = store
@@ -71,14 +73,14 @@ class FetchOutcomes:
         )
 
     def leave_answer(self, event_id: str, entry: Entry) -> None:
-        """Let other processes that wait take an answer that was not stored as an entry."""
+        """Let other processes that wait take an answer that the shared tier has not kept."""
         handover = _Handover(
             span=self._span(), status=entry.status, body=entry.body.decode(), fetched_at=entry.fetched_at
         )
         self._leave(f"handover:{event_id}", handover)
 
     def answer(self, event_id: str) -> Entry | None:
-        """The answer that a fetch has left without storing it as an entry, if there is one."""
+        """The answer that a fetch has left because the shared tier has not kept it, if there is one."""
         handover = parsed(_Handover, self._store.read_state(f"handover:{event_id}"))
         if handover is None or not handover.span.covers(self._clock()):
             return None

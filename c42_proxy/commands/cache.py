@@ -96,7 +96,7 @@ def _json(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _table(rows: Iterable[Row], now: float) -> Iterator[str]:
-    """Times as they are from now on: with three instants, a line with an event of C42's would not fit 80 columns.
+    """Times are relative to now: three instants would not fit into a line of 80 columns.
 
     The event comes last: all other columns have a width that is known before the first row is.
     """
@@ -112,7 +112,7 @@ def _table(rows: Iterable[Row], now: float) -> Iterator[str]:
 
 
 def _span(seconds: float) -> str:
-    """Rounded down, in four characters for any time that the settings allow."""
+    """Seconds, minutes and hours are rounded down, days to three digits; it has five characters at most."""
     for unit, length in (("s", 1), ("m", 60), ("h", 3600)):
         if abs(seconds) < 1000 * length:
             return f"{math.floor(seconds / length)}{unit}"

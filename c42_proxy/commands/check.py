@@ -26,7 +26,7 @@ from ..upstream.transport import new_session
 GRACE_SECONDS = 0.5
 """The client of C42 ends at its own deadline, and then knows more about the failure, so it gets a moment longer."""
 TRACE_SECONDS = 5.0
-"""After this time, nothing is left of a check that was killed."""
+"""After this time, what a check has left that was killed is not read any more; the next erasure removes it."""
 MADE_UP = "c42-proxy-check"
 """An event that C42 does not have."""
 
@@ -114,7 +114,7 @@ def check_online(settings: Settings, clock: Callable[[], float], health: Callabl
 
 
 def _check_other_file(file: Path, settings: Settings, clock: Callable[[], float]) -> None:
-    """Try another file in the same folder: a worker may be about to make the real one."""
+    """Try another file, in a folder next to it: a worker may be about to make the real one."""
     there = next(folder for folder in file.parents if folder.exists())
     with TemporaryDirectory(prefix=".c42-proxy-", dir=there) as folder:
         url = f"{SQLITE}{folder}/{file.name}"

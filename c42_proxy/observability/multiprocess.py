@@ -84,9 +84,11 @@ class SharedValues(Collector):
     def count_in(self, segment: int) -> CollectorRegistry:
         """From now on, this process counts in a segment. Register its metrics in the registry that is returned."""
         if segment < SEGMENTS:
-            prometheus_client.values.ValueClass = _value_class(self._segments[segment])
+            memory = self._segments[segment]
         else:
             log.warning("more than %s workers: /metrics is without the others", SEGMENTS - 1)
+            memory = _Segment(memoryview(bytearray(SEGMENT_BYTES)))
+        prometheus_client.values.ValueClass = _value_class(memory)
         self._own = CollectorRegistry()
         return self._own
 

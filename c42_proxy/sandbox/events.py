@@ -49,7 +49,6 @@ _POLYGLOTS = (
     Person("Nguye\u0302\u0303n", "An"),
 )
 
-# fmt: off - a name a line would be longer than the rest of the module
 _FIRST_NAMES = (
     "Aaliyah",
     "Anouk",
@@ -118,7 +117,6 @@ _LAST_NAMES = (
     "Sato",
     "Visser",
 )
-# fmt: on
 
 
 def _crowd(size: int) -> Iterable[Person | None]:

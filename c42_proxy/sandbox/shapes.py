@@ -82,7 +82,7 @@ def error(status: int, message: str) -> Mapping[str, object]:
 
 
 def encoded(answer: object) -> bytes:
-    """An answer as it is sent: the keys in C42's order, every script as itself."""
+    """An answer as it is sent: the keys in C42's order, without `\\u` escapes."""
     return json.dumps(answer, ensure_ascii=False).encode()
 
 

@@ -34,7 +34,7 @@ def configured(make: Callable[[], T]) -> T:
 
 
 def wrong_configuration(sentence: str) -> SettingsError:
-    """The error for what gunicorn was given, with the place to look at."""
+    """The error for what gunicorn was given, with a likely place."""
     return SettingsError([f"{_source()}: {sentence.rstrip('.')}."])
 
 

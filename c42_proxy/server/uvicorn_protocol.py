@@ -1,8 +1,8 @@
 """The only module that uses private names of uvicorn.
 
 They are checked at the start (`check`). Without them, the worker runs uvicorn's own protocol and server: the answers
-are the same, but hits are much slower, a client that half-closes may get no answer, and a graceful stop closes idle
-connections at once (`worker.http_and_server`).
+to valid requests are the same, but hits are much slower, a client that half-closes may get no answer, and a graceful
+stop closes idle connections at once (`worker.http_and_server`).
 """
 
 import asyncio

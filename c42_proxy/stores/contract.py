@@ -40,7 +40,7 @@ class Entry:
     def is_newer_than(self, other: "Entry", now: float) -> bool:
         """Whether this entry was fetched later than `other`, so that `other` must not replace it.
 
-        False if this one's `fetched_at` lies in the future.
+        False if this one's `fetched_at` lies further in the future than clocks may differ.
         """
         return other.fetched_at < self.fetched_at and not is_ahead(self.fetched_at, now)
 
@@ -109,7 +109,7 @@ class SharedStore(Store, Protocol):
     def listed(self) -> Iterator[Listed]:
         """All entries, fresh or not, the newest first.
 
-        It only reads: it creates nothing, repairs nothing, and delays no other process. It keeps no bodies in memory.
+        It changes and repairs nothing, and delays other processes for a moment at most. It keeps no bodies in memory.
         An entry that is replaced meanwhile may be missing. Raises StoreError, at any point of the iteration.
         """
         ...

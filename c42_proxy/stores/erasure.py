@@ -42,7 +42,7 @@ class Eraser:
                 try:
                     thread.start()
                 except RuntimeError:
-                    log.warning("no thread can be started: old entries will be erased later")
+                    log.warning("no thread can be started: this process erases no old entries for now")
                     return
                 self._thread = thread
 

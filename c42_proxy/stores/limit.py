@@ -69,7 +69,7 @@ class StoreLimit:
             with self._lock:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
-                    raise StoreError("the store is busy, and no operation on it ends")
+                    raise StoreError("the store is busy: this operation has waited too long for its turn")
 
     def _release(self) -> None:
         with self._lock:

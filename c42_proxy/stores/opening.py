@@ -33,9 +33,10 @@ def open_shared(settings: Settings, clock: Callable[[], float]) -> SharedStore |
 
 
 def lifetime(settings: Settings) -> float:
-    """Seconds for which an entry is kept, counted from its fetch: while it is fresh, and while it may be served stale.
+    """Seconds for which an entry is kept, counted from its fetch (in Redis from when it is stored).
 
-    A 404 is never served stale, but must be kept as long as an older answer, which it replaces, could be served stale.
+    It is fresh at first, and may be served stale then. A 404 is never served stale, but must be kept as long as an
+    older answer, which it replaces, could be served stale.
     """
     return settings.cache_ttl + settings.stale_if_error
 

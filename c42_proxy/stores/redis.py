@@ -33,7 +33,7 @@ RENEW_SECONDS = 0.3
 
 SCANNED_AT_ONCE = 1000
 READ_AT_ONCE = 100
-"""Keys scanned, and entries sent, by one command; other clients wait for it."""
+"""So many keys are scanned, or entries read, by one command: other clients of Redis wait for it."""
 
 MAX_CHANGES = 100
 """Attempts to change a key that other processes change at the same time."""
@@ -68,8 +68,8 @@ class RedisStore:
     """Thread-safe. Nothing is connected before the first use.
 
     `url` is redis:// or rediss://, optionally with user and password. Entries of another `namespace` are not seen.
-    Redis itself counts the lifetime of each key (`lifetime` seconds for entries), so the clocks of the hosts do not
-    matter. The bound on memory is Redis' own (maxmemory).
+    Redis itself counts the lifetime of each key (`lifetime` seconds for entries), so for that the clocks of the
+    hosts do not matter. The bound on memory is Redis' own (maxmemory).
     """
 
     def __init__(self, url: str, *, namespace: str, lifetime: float) -> None:

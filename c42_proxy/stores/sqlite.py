@@ -80,7 +80,8 @@ class SqliteStore:
 
     Entries of another `namespace` are not seen. At most `max_bytes` of pages are used (24 KiB when empty); the oldest
     entries are dropped first. Entries older than `lifetime` seconds are not returned, and are erased. Next to the file
-    are its write-ahead log (about 1 MiB) and the lease file. `clock` returns the seconds since the epoch.
+    are its write-ahead log (about 1 MiB), the index of that, and the lease file. `clock` returns the seconds since the
+    epoch.
     """
 
     def __init__(
@@ -197,7 +198,7 @@ class SqliteStore:
             with closing(self._separate_connection(f"{self._path.as_uri()}?mode=ro")) as db:
                 if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries_1'").fetchone() is None:
                     return
-                # A colon ends the namespace, and a semicolon comes after it.
+                # Keys begin with `namespace:`. The semicolon is the character after the colon, so it ends the range.
                 prefix, behind = f"{self._namespace}:", f"{self._namespace};"
                 at, rowid = math.inf, 2**63 - 1
                 while rows := db.execute(NEWEST_FIRST, (at, rowid, prefix, behind, LISTED_AT_ONCE)).fetchall():
@@ -290,7 +291,7 @@ class SqliteStore:
                 self._connection = None
             with self._housekeeping(give_up):
                 db = self._connection = self._open_file(give_up)
-        # A thread that has queued has less time left to wait for the transactions of others.
+        # To open the file may have taken some of the time; the rest is for the transactions of others.
         db.execute(f"PRAGMA busy_timeout = {round(1000 * _remaining(give_up))}")
         return db
 

@@ -28,7 +28,7 @@ Use = Literal["reading", "writing", "leasing"]
 class Kept:
     """The result of `put`: the entry as the memory tier keeps it, and in which tiers it is.
 
-    `shared` means that all processes on the store find it.
+    `shared` means that all processes on the store find it; while the store fails, or where nothing is shared, this one.
     """
 
     entry: Entry
@@ -70,7 +70,7 @@ class TieredStore:
         return bool(self._retry_at)
 
     def get(self, event_id: str) -> Entry | None:
-        """The newest entry of both tiers, fresh or not. It is put into the memory tier, too."""
+        """The newest entry of both tiers, fresh or not. It is put into the memory tier, too, unless it is ahead."""
         if self._shared is None:
             return self._memory.get(event_id)
         found = None
@@ -165,7 +165,9 @@ class TieredStore:
         self._metrics.store_up.set(0)
         with self._lock:
             if not self._retry_at:
-                log.warning("the shared store fails; each process uses its own memory until it works again (%s)", error)
+                log.warning(
+                    "the shared store fails; each process does without what fails until it works again (%s)", error
+                )
             self._retry_at[use] = self._monotonic() + RETRY_SECONDS
 
     def _works_again(self, use: Use) -> None:

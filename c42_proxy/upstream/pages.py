@@ -96,7 +96,7 @@ class SubscriptionList:
 
 
 def _is_last(page: Page, end: int, count: int | None) -> bool:
-    """Whether the list ends with this page, which ends at `end`. The count alone is not trusted."""
+    """Whether the list ends with this page, which ends at `end`. An empty page ends it, whatever the count is."""
     if not page.subscriptions:
         return True
     if count is not None and end < count:

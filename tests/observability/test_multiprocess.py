@@ -79,8 +79,11 @@ class SharedValuesTest(unittest.TestCase):
         """More workers than slots, and more metrics than a slot has room for, cost a warning and no answer."""
         with self.assertLogs("c42_proxy.observability.multiprocess", logging.WARNING) as logs:
             self.in_worker(SEGMENTS - 1, lambda metrics: metrics.request("hit", 200).inc())
-            Metrics(SharedValues(), SEGMENTS).request("hit", 200).inc()
+            metrics = Metrics(self.shared, 0)
+            # As in a worker, which inherits where its master counts.
+            Metrics(self.shared, SEGMENTS).request("hit", 200).inc()
         self.assertIn(f"more than {SEGMENTS - 1} workers", logs.output[0])
+        self.assertEqual(self.samples(metrics)["c42_proxy_requests_total hit 200"], 1)
         metrics = Metrics(self.shared, 0)
         with self.assertLogs("c42_proxy.observability.multiprocess", logging.WARNING) as logs:
             for number in range(SEGMENT_BYTES // 50):
