@@ -26,7 +26,7 @@ class StoreLimitTest(unittest.TestCase):
                 with lock:
                     inside += 1
                     most = max(most, inside)
-                time.sleep(0.02)
+                time.sleep(0.02)  # an operation takes its time
                 with lock:
                     inside -= 1
 
@@ -45,7 +45,7 @@ class StoreLimitTest(unittest.TestCase):
             started = time.monotonic()
             try:
                 with limit.slot():
-                    time.sleep(0.1)
+                    time.sleep(0.1)  # an operation takes its time
             except StoreError:
                 return time.monotonic() - started
             return None
@@ -89,7 +89,7 @@ class StoreLimitTest(unittest.TestCase):
         with ThreadPoolExecutor(1) as threads:
             with limit.slot():
                 waiting = threads.submit(limit.slot().__enter__)
-                time.sleep(1.5 * STORE_SECONDS)
+                time.sleep(1.5 * STORE_SECONDS)  # the limit measures real time: it bounds real operations
             self.assertIsNone(waiting.exception(PATIENCE))
 
     def test_failure_is_everybodys(self) -> None:
@@ -101,7 +101,7 @@ class StoreLimitTest(unittest.TestCase):
             try:
                 with limit.slot():
                     tried.append(number)
-                    time.sleep(0.1)
+                    time.sleep(0.1)  # so that the others are in the queue when it fails
                     raise StoreError("gone")
             except StoreError:
                 return True

@@ -17,7 +17,7 @@ from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import STORE_SECONDS
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.records import to_bytes
-from c42_proxy.stores.redis import LEASE_SECONDS, RedisStore
+from c42_proxy.stores.redis import LEASE_SECONDS, RENEW_SECONDS, RedisStore
 from c42_proxy.stores.tiered import RETRY_SECONDS, TieredStore
 from harness.needs import needs
 from harness.processes import until
@@ -270,7 +270,7 @@ class LeaseTest(RedisTest):
         assert lease is not None
         with lease:
             pass
-        time.sleep(0.4)
+        time.sleep(RENEW_SECONDS + 0.1)  # the thread that renews would have done so by now
         self.assertEqual(b":0\r\n", self.redis.command("EXISTS", self.key("lease", "a")))
         self.assertFalse(self.store._leases)
         give_up = time.monotonic() + 5

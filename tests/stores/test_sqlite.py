@@ -743,7 +743,7 @@ class FailureTest(SqliteTest):
             self.assertEqual([True] * 20, [each.shared for each in kept])
             with self.store._limit.slot():
                 found = [threads.submit(self.store.get, f"{number}") for number in range(20)]
-                time.sleep(0.4)
+                time.sleep(0.4)  # longer than Redis would be waited for, and shorter than a file is
             self.assertEqual([entry(f"{number}") for number in range(20)], [each.result() for each in found])
 
     def test_a_hundred_threads_behind_a_lock(self) -> None:

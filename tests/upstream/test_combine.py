@@ -421,7 +421,7 @@ class FaultsTest(CombinerTest):
                 self.wire.behaviour = but(after(0.05, usual), decision)
                 with suppress(TokenRefused):
                     self.combiner().combined(EVENT_ID)
-                time.sleep(0.2)
+                time.sleep(0.2)  # the pages under way come in, and would be followed by others
                 asked = self.pages_asked()
                 time.sleep(0.1)
                 self.assertLess(asked, 25)
