@@ -95,7 +95,7 @@ class WrongStartTest(unittest.TestCase):
             self.assert_ends(
                 serve(1, f"Error: C42_BIND: {says}", C42_BIND=bind),
                 serve(1, f"Error: GUNICORN_CMD_ARGS: {says}", GUNICORN_CMD_ARGS=f"--bind {bind}"),
-                serve(1, r"Error: C42_BIND: cannot listen on a\.\.b:80 \(.*\)\.\n", C42_BIND="a..b:80"),
+                serve(1, r"Error: C42_BIND: cannot listen on 192\.0\.2\.1:80 \(.*\)\.\n", C42_BIND="192.0.2.1:80"),
                 Start(1, f"Error: {says}", (*C42_PROXY, "sandbox", "--bind", bind), {}),
             )
 
