@@ -15,11 +15,16 @@ from behave.step_registry import registry
 from features import drivers
 from features.drivers.in_process import InProcess
 from features.drivers.wires import Receive
+from features.support import world
 
 from .faults import FAULTS, GROSS, NONE, Fault
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+
+# With a fault, what a scenario waits for may never come, and it waits for that again and again.
+world.PATIENCE_SECONDS = 5
 
 
 @dataclass
