@@ -263,7 +263,10 @@ class Events:
 
 
 def _status_elsewhere(found: Entry | RepeatedFailure) -> int | None:
-    """The status with which C42 answered another process; unknown for a 404, since a deleted event answers 200."""
+    """The status with which C42 answered another process.
+
+    Unknown for an entry that is a 404: C42 answers 404 for a missing event, but 200 for a deleted one.
+    """
     if isinstance(found, RepeatedFailure):
         return found.upstream_status
     return 200 if found.status == 200 else None

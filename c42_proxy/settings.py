@@ -131,8 +131,8 @@ class Settings(BaseModel):
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read the `C42_…` variables of `environ` (default: the process's own); an empty one counts as unset.
 
-        Raises SettingsError if a variable is wrong, with a line for each, and for each unknown one. Unknown ones alone
-        are `warnings`.
+        Raises SettingsError if a variable is wrong, with a line for each wrong and each unknown one. If none is wrong,
+        the unknown ones become `warnings`.
         """
         environ = os.environ if environ is None else environ
         given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}

@@ -89,7 +89,10 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class StaleIfError:
-    """An entry served because C42 cannot be asked, or fails (RFC 5861). As a rule it expired `-ttl` seconds ago."""
+    """An entry served because C42 cannot be asked, or fails (RFC 5861).
+
+    It expired `-ttl` seconds ago, unless `ttl` is positive.
+    """
 
     entry: Entry
     ttl: int

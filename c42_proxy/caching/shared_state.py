@@ -95,7 +95,7 @@ class FetchOutcomes:
 
 
 class _Failure(BaseModel):
-    """The names in the store are those of version 0.1, which leaves no `reason`: its failures are not repeated here."""
+    """The names in the store are those of version 0.1. Failures that 0.1 leaves have no `reason`, and are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
 

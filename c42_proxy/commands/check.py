@@ -26,7 +26,7 @@ from ..upstream.transport import new_session
 GRACE_SECONDS = 0.5
 """The client of C42 ends at its own deadline, and then knows more about the failure, so it gets a moment longer."""
 TRACE_SECONDS = 5.0
-"""After this time, what a check has left that was killed is not read any more; the next erasure removes it."""
+"""If a check is killed, the text that it leaves is not read any more after this time; the next erasure removes it."""
 MADE_UP = "c42-proxy-check"
 """An event that C42 does not have."""
 

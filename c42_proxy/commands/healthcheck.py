@@ -52,7 +52,8 @@ def _ask_for_nothing(host: str, port: int) -> tuple[int, str, bytes]:
     try:
         return _ask(http.client.HTTPConnection(host, port, timeout=HEALTH_SECONDS))
     except (ConnectionResetError, http.client.RemoteDisconnected):
-        # So does a server that expects TLS. It is asked whether it answers, not who it is: any certificate will do.
+        # A server that expects TLS breaks off like this, too. It is asked whether it answers, not who it is: any
+        # certificate will do.
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

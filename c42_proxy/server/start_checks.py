@@ -34,7 +34,7 @@ def configured(make: Callable[[], T]) -> T:
 
 
 def wrong_configuration(sentence: str) -> SettingsError:
-    """The error for what gunicorn was given, with a likely place."""
+    """The error for a wrong setting of gunicorn. It names the place where the setting probably is."""
     return SettingsError([f"{_source()}: {sentence.rstrip('.')}."])
 
 

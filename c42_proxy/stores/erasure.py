@@ -9,7 +9,8 @@ from .forks import after_fork
 log = logging.getLogger(__name__)
 
 ERASE_SECONDS = 20.0
-"""With `READ_STATE_SECONDS` (30 s) that makes 50 s, which leaves 10 s of the minute for attempts that fail."""
+"""A text may stay in memory for `READ_STATE_SECONDS` (30 s), and then until the next erasure: 50 s, which leaves 10 s
+of the minute for attempts that fail."""
 
 RETRY_SECONDS = 2.0
 """The pause after an attempt that failed, or that a reader has kept from ending."""

@@ -33,7 +33,7 @@ RENEW_SECONDS = 0.3
 
 SCANNED_AT_ONCE = 1000
 READ_AT_ONCE = 100
-"""So many keys are scanned, or entries read, by one command: other clients of Redis wait for it."""
+"""The most keys that one command scans, and the most entries that one reads: other clients of Redis wait for it."""
 
 MAX_CHANGES = 100
 """Attempts to change a key that other processes change at the same time."""

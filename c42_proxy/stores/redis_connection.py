@@ -18,7 +18,7 @@ from ..threads import in_thread
 from .contract import STORE_SECONDS
 
 NOBODY = {"host": "127.0.0.1", "port": 1, "socket_connect_timeout": STORE_SECONDS}
-"""If the check does open a real connection, nothing listens on this address."""
+"""Nothing listens on this address, in case the check does open a real connection."""
 
 
 @cache

@@ -291,7 +291,7 @@ class SqliteStore:
                 self._connection = None
             with self._housekeeping(give_up):
                 db = self._connection = self._open_file(give_up)
-        # To open the file may have taken some of the time; the rest is for the transactions of others.
+        # Opening the file may have taken some of the time. The rest is how long we wait for transactions of others.
         db.execute(f"PRAGMA busy_timeout = {round(1000 * _remaining(give_up))}")
         return db
 

@@ -28,7 +28,8 @@ Use = Literal["reading", "writing", "leasing"]
 class Kept:
     """The result of `put`: the entry as the memory tier keeps it, and in which tiers it is.
 
-    `shared` means that all processes on the store find it; while the store fails, or where nothing is shared, this one.
+    `shared` means that all processes on the store find it. While the store fails, or where nothing is shared, it means
+    that this process finds it.
     """
 
     entry: Entry
@@ -166,7 +167,8 @@ class TieredStore:
         with self._lock:
             if not self._retry_at:
                 log.warning(
-                    "the shared store fails; each process does without what fails until it works again (%s)", error
+                    "the shared store fails; until it works again, each process uses its memory for what fails (%s)",
+                    error,
                 )
             self._retry_at[use] = self._monotonic() + RETRY_SECONDS
 

@@ -55,7 +55,7 @@ NO_HEADER = (
 
 CHECK_SECONDS = 1.0
 NOBODY = "127.0.0.1:1"
-"""If the check does open a real connection, nothing listens on this address."""
+"""Nothing listens on this address, in case the check does open a real connection."""
 
 
 class _DeadlineReader(io.RawIOBase):

@@ -71,7 +71,7 @@ class _App(Flask):
         path = environ.get("PATH_INFO", "")
         return self.url_map.bind(
             "c42-proxy",
-            # Werkzeug merges leading slashes, and WSGI servers decode encoded slashes.
+            # `/` is a 404, as these paths must be: Werkzeug merges leading slashes, WSGI servers decode encoded ones.
             path_info="/" if path.startswith("//") or has_encoded_slash(_raw_path(environ)) else path,
             # Werkzeug upper-cases the method, so `get` would count as GET.
             default_method=request.method if environ["REQUEST_METHOD"] == request.method else "OTHER",
