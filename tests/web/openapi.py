@@ -1,5 +1,6 @@
 """`openapi.yaml`, as tests read it."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,16 @@ RESPONSES: dict[int, dict[str, Any]] = {
     for status, response in address["get"]["responses"].items()
 }
 """All that are described, by status: each has one meaning only."""
+
+REASONS: dict[str, set[int]] = {
+    reason: set(map(int, statuses.split(", ")))
+    for reason, statuses in re.findall(
+        r"^- `([a-z0-9-]+)` \(([0-9, ]+)\): [A-Za-z]",
+        DOCUMENT["components"]["schemas"]["Problem"]["properties"]["reason"]["description"],
+        re.MULTILINE,
+    )
+}
+"""Each reason of a problem that is explained, and the statuses with which it comes."""
 
 
 def validator(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
@@ -36,22 +47,19 @@ def schemas(part: object = DOCUMENT) -> Iterator[dict[str, Any]]:
                 yield from schemas(value)
 
 
-def examples(part: object = DOCUMENT) -> Iterator[tuple[dict[str, Any], Any]]:
+def examples() -> Iterator[tuple[dict[str, Any], Any]]:
     """Every example, with its schema."""
-    if isinstance(part, dict):
-        if "example" in part:
-            yield part["schema"], part["example"]
-        for example in part.get("examples", {}).values():
-            yield part["schema"], example["value"]
-        for value in part.values():
-            yield from examples(value)
+    for each in parts():
+        if "example" in each:
+            yield each["schema"], each["example"]
+        for example in each.get("examples", {}).values():
+            yield each["schema"], example["value"]
 
 
-def references(part: object = DOCUMENT) -> Iterator[str]:
-    """Everything that refers to a component."""
+def parts(part: object = DOCUMENT) -> Iterator[dict[str, Any]]:
+    """Every object of the document."""
     if isinstance(part, dict):
-        for key, value in part.items():
-            yield from [value] if key == "$ref" else references(value)
-    elif isinstance(part, list):
-        for each in part:
-            yield from references(each)
+        yield part
+    if isinstance(part, dict | list):
+        for each in part.values() if isinstance(part, dict) else part:
+            yield from parts(each)

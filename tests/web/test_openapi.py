@@ -11,6 +11,7 @@ import unittest
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from http import HTTPStatus
 from typing import Any
 from unittest import mock
 from urllib.parse import quote
@@ -55,10 +56,14 @@ from harness.cluster import Cluster, Host
 from harness.processes import ROOT
 from harness.sandbox import Sandbox
 
-from .openapi import DOCUMENT, FILE, RESPONSES, examples, references, schemas, validator
+from .openapi import DOCUMENT, FILE, REASONS, RESPONSES, examples, parts, schemas, validator
+
+NGINX = (ROOT / "deploy" / "nginx" / "nginx.conf").read_text()
 
 ADDRESS = f"{PREFIX}{{event_id}}/"
-REQUEST_ID: str = DOCUMENT["components"]["schemas"]["RequestId"]["pattern"]
+WITHOUT_SLASH = ADDRESS[:-1]
+PARAMETERS = DOCUMENT["components"]["parameters"]
+REQUEST_ID: str = PARAMETERS["X-Request-ID"]["schema"]["pattern"]
 
 REQUESTS = 500
 SERVERS_OWN_HEADERS = {"content-type", "content-length", "date"}
@@ -77,6 +82,16 @@ def subclasses(root: type[Problem]) -> Iterator[type[Problem]]:
         yield from subclasses(found)
 
 
+NOT_ASKED = {vars(error)["why"] for error in subclasses(NotAsked)}
+CACHE_STATUS = re.compile(
+    r"c42-proxy; ("
+    r"hit; ttl=-?[0-9]+(; detail=stale-if-error)?|"
+    r"detail=past-expiry|"
+    r"fwd=(uri-miss|stale)(; stored)?(; collapsed)?(; fwd-status=[0-9]{3})?(; detail=(past-expiry|stale-if-error))?|"
+    rf"detail=({'|'.join(sorted(NOT_ASKED))}))"
+)
+
+
 class DescriptionTest(unittest.TestCase):
     def test_valid(self) -> None:
         """It is OpenAPI 3.1, of valid schemas, and every component in it is used."""
@@ -84,7 +99,28 @@ class DescriptionTest(unittest.TestCase):
         for schema in schemas():
             jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
         components = {f"#/components/{kind}/{name}" for kind, all_ in DOCUMENT["components"].items() for name in all_}
-        self.assertEqual(components, set(references()))
+        self.assertEqual(components, {part["$ref"] for part in parts() if "$ref" in part})
+
+    def test_for_generators(self) -> None:
+        """It has nothing that makes generators fail, or their clients when something new comes.
+
+        An object with `$ref` has nothing else, and no schema is closed. HEAD has the headers of GET and no content.
+        Parameters stand at the operation, and none but the id has an example: a page would send it for everybody.
+        """
+        self.assertEqual([part for part in parts() if "$ref" in part and len(part) > 1], [])
+        self.assertEqual([part for part in parts() if {"const", "additionalProperties"} & set(part)], [])
+        address = DOCUMENT["paths"][ADDRESS]
+        self.assertEqual(set(address), {"get", "head"})
+        self.assertEqual(
+            [parameter["$ref"].rpartition("/")[2] for parameter in address["get"]["parameters"]],
+            list(PARAMETERS),
+        )
+        self.assertEqual(address["head"]["parameters"], address["get"]["parameters"])
+        self.assertEqual([name for name, parameter in PARAMETERS.items() if "example" in parameter], ["event_id"])
+        for status, reference in address["head"]["responses"].items():
+            response = DOCUMENT["components"]["responses"][reference["$ref"].rpartition("/")[2]]
+            self.assertEqual(response["headers"], RESPONSES[int(status)]["headers"])
+            self.assertNotIn("content", response)
 
     def test_about(self) -> None:
         """It is of this version, under this licence, and names the default address."""
@@ -98,25 +134,38 @@ class DescriptionTest(unittest.TestCase):
         self.assertEqual([server["url"] for server in DOCUMENT["servers"]], [f"http://{bind}"])
 
     def test_addresses(self) -> None:
-        """It describes the one address, with and without its closing slash, and ids as the proxy takes them."""
-        self.assertEqual(set(DOCUMENT["paths"]), {ADDRESS, ADDRESS[:-1]})
-        self.assertEqual(DOCUMENT["components"]["schemas"]["EventId"]["pattern"], f"^{EVENT_ID}$")
+        """It describes the one address, and ids as the proxy takes them."""
+        self.assertEqual(set(DOCUMENT["paths"]), {ADDRESS})
+        self.assertEqual(PARAMETERS["event_id"]["schema"]["pattern"], f"^{EVENT_ID}$")
 
     def test_statuses(self) -> None:
-        """It describes every status that an error of the proxy has, those of HTTP itself, and no other."""
+        """It describes every status that an error of the proxy has, those of HTTP itself, nginx's 429, and no other."""
         of_errors = {vars(error)["status"] for error in subclasses(Problem) if "status" in vars(error)}
         for method in ("get", "head"):
-            for address, expected in (
-                (ADDRESS, {200, 304, 404, 405, 500} | of_errors),
-                (ADDRESS[:-1], {308, 404, 405, 500}),
-            ):
-                with self.subTest(address, method=method):
-                    self.assertEqual(set(map(int, DOCUMENT["paths"][address][method]["responses"])), expected)
+            with self.subTest(method=method):
+                self.assertEqual(
+                    set(map(int, DOCUMENT["paths"][ADDRESS][method]["responses"])),
+                    {200, 304, 404, 405, 429, 500} | of_errors,
+                )
 
     def test_reasons(self) -> None:
-        """It describes every reason for which C42 is not asked, and no other."""
-        (described,) = re.findall(r"\|detail=\((.*?)\)", DOCUMENT["components"]["schemas"]["CacheStatus"]["pattern"])
-        self.assertEqual(set(described.split("|")), {vars(error)["why"] for error in subclasses(NotAsked)})
+        """It explains every reason of a problem, of the proxy and of nginx, with its statuses, and no other."""
+        maps = re.findall(r"map \$status \$problem_(?:title|reason) \{(.*?)\}", NGINX, re.DOTALL)
+        of_nginx: dict[str, str] = dict(re.findall(r"(\w+) +([a-z-]+);", maps[1]))
+        expected: dict[str, set[int]] = {"event-not-found": {404}}
+        for status in re.findall(r"^ +([0-9]+)", "".join(maps), re.MULTILINE):
+            expected.setdefault(of_nginx.get(status, of_nginx["default"]), set()).add(int(status))
+        for error in subclasses(Problem):
+            if "reason" in vars(error):
+                expected.setdefault(vars(error)["reason"], set()).add(error.status)
+        self.assertEqual(REASONS, expected)
+
+    def test_details(self) -> None:
+        """It explains every reason for which C42 is not asked."""
+        described = set(
+            re.findall(r"`([a-z0-9-]+)` \(", DOCUMENT["components"]["headers"]["Cache-Status"]["description"])
+        )
+        self.assertEqual(described, NOT_ASKED)
 
     def test_examples(self) -> None:
         """Each example is as its schema says."""
@@ -125,7 +174,7 @@ class DescriptionTest(unittest.TestCase):
                 validator(schema).validate(example)
 
     def test_problems(self) -> None:
-        """The problems among the examples are the proxy's own, word for word."""
+        """The problems among the examples are the proxy's own or nginx's, word for word."""
         client = self.enterContext(
             closing(build(Settings(api_token=SecretStr("s3kr3t"), cache_url="memory://")))
         ).flask.test_client()
@@ -146,7 +195,9 @@ class DescriptionTest(unittest.TestCase):
         said = {(error.status, error.reason, error.detail) for error in errors}
         said |= {(problem["status"], problem["reason"], problem["detail"]) for problem in refused}
         for _schema, example in examples():
-            if isinstance(example, dict) and "detail" in example and example["status"] != 500:
+            if isinstance(example, dict) and example.get("status") == 429:
+                self.assertIn(f'429        "{example["detail"]}";', NGINX)
+            elif isinstance(example, dict) and "detail" in example and example["status"] != 500:
                 self.assertIn((example["status"], example["reason"], example["detail"]), said)
 
 
@@ -214,6 +265,10 @@ def cases() -> st.SearchStrategy[Case[Any]]:
         case.method = method
         return case
 
+    def without_slash(case: Case[Any]) -> Case[Any]:
+        case.path = WITHOUT_SLASH
+        return case
+
     def with_path(case: Case[Any], path: list[str]) -> Case[Any]:
         case.path = "/" + "/".join(quote(segment, safe="") for segment in path)
         return case
@@ -225,6 +280,7 @@ def cases() -> st.SearchStrategy[Case[Any]]:
         described.as_strategy(),
         described.as_strategy(GenerationMode.NEGATIVE),
         st.builds(with_method, gets.as_strategy(), st.sampled_from(OTHER_METHODS)),
+        described.as_strategy().map(without_slash),
         st.builds(with_path, gets.as_strategy(), st.lists(segments, max_size=4)),
     )
 
@@ -261,13 +317,23 @@ class ServiceTest(unittest.TestCase):
                 case.headers["If-None-Match"] = tags[case.formatted_path]
             response = case.call(service.address_in(situation), session, params=query)
             seen[response.status_code] += 1
-            case.validate_response(response, [*CHECKS, self.is_as_told])
+            # The redirect is no answer of an operation, so the description has it in words alone.
+            case.validate_response(
+                response, [self.leads_to_slash] if response.status_code == 308 else [*CHECKS, self.is_as_told]
+            )
             for tag in response.headers.get("etag", []):
                 tags[case.formatted_path] = tag
 
         check()
         self.assertGreaterEqual(seen.total(), count)
-        self.assertEqual(set(seen), set(RESPONSES) - {500})
+        self.assertEqual(set(seen), {308, *RESPONSES} - {429, 500})
+
+    def leads_to_slash(self, _context: CheckContext, response: Response, case: Case[Any]) -> None:
+        """A further check: only the address without its closing slash leads elsewhere, without a body and a query."""
+        self.assertEqual((case.path, case.method in {"GET", "HEAD"}), (WITHOUT_SLASH, True))
+        self.assertEqual(set(response.headers) - SERVERS_OWN_HEADERS, {"location", "x-request-id"})
+        self.assertRegex(response.headers["location"][0], f"^{PREFIX}{EVENT_ID}/$")
+        self.assertEqual(response.content, b"")
 
     def is_as_told(self, _context: CheckContext, response: Response, case: Case[Any]) -> None:
         """A further check: what the description says in words."""
@@ -279,8 +345,11 @@ class ServiceTest(unittest.TestCase):
         self.assertEqual(sum(map(len, response.headers.values())), len(headers), "a header twice")
         self.assertEqual(set(headers) - {name.lower() for name in described["headers"]} - SERVERS_OWN_HEADERS, set())
         self.assertNotIn(SANDBOX_TOKEN, f"{headers}{response.content!r}")
-        self.assertEqual(status == 405, case.method not in {"GET", "HEAD"} and case.path in DOCUMENT["paths"])
+        self.assertEqual(status == 405, case.method not in {"GET", "HEAD"} and case.path in {ADDRESS, WITHOUT_SLASH})
         how = headers.get("cache-status", "none; detail=refused")
+        if status != 404:
+            self.assertIs("cache-status" in headers, status in {200, 304, 502, 503, 504})
+        self.assertRegex(how, rf"^({CACHE_STATUS.pattern}|none; detail=refused)$")
         may_be_reused = status in {200, 304, 404} and "detail=" not in how
         self.assertEqual(headers.get("cache-control", "no-store") != "no-store", may_be_reused, how)
         for name, is_there in (
@@ -296,9 +365,24 @@ class ServiceTest(unittest.TestCase):
             self.assertEqual(response.content, b"")
         else:
             self.assertIn(headers["content-type"], described["content"])
-            self.assertIn(json.loads(response.content).get("request_id"), {None, headers["x-request-id"]})
+            if status == 200:
+                self.assertEqual(list(json.loads(response.content)), ["id", "title", "names"])
+            else:
+                self.is_problem(json.loads(response.content), status, headers["x-request-id"])
         if re.fullmatch(REQUEST_ID, sent_id := case.headers.get("X-Request-ID", "")):
             self.assertEqual(headers["x-request-id"], sent_id)
+
+    def is_problem(self, problem: dict[str, Any], status: int, request_id: str) -> None:
+        """It has the members that it has today, and no other: the description leaves room for more."""
+        reason = problem["reason"]
+        told = ["type", "title", "status", "reason", "detail"] + ["request_id"] * (reason != "event-not-found")
+        self.assertEqual(list(problem), told)
+        self.assertIn(status, REASONS[reason])
+        self.assertEqual(
+            (problem["type"], problem["title"], problem["status"]), ("about:blank", HTTPStatus(status).phrase, status)
+        )
+        self.assertRegex(problem["detail"], r"^[A-Z].*\.$")
+        self.assertIn(problem.get("request_id"), {None, request_id})
 
 
 if __name__ == "__main__":
