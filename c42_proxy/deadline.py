@@ -11,8 +11,8 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
-        self.answered = False
-        """Whether the client has its answer. Calls under way may then go on; no further call is begun."""
+        self.fetch_ended = False
+        """Whether the fetch has its result, or has failed. Calls under way may then go on; no further call is begun."""
 
     def remaining(self) -> float:
         """The seconds that are left. Raises TimeoutError if there are none."""
@@ -27,7 +27,7 @@ class Deadline:
 
     @property
     def may_begin(self) -> bool:
-        return not (self.answered or self.passed)
+        return not (self.fetch_ended or self.passed)
 
     def check_may_begin(self) -> None:
         """Raises TimeoutError if no call may be begun any more."""

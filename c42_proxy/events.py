@@ -207,9 +207,9 @@ class Events:
 
     def _with_lease(self, event_id: str, forward: Forward, *, waited: bool) -> FlightResult:
         """Look again, then fetch; `waited` says whether another process had the lease first."""
-        # The process that had the lease before has left an answer, or its failure.
+        # An earlier fetch, of this process or another one, may have left an answer or a failure.
         cached = self._store.get(event_id)
-        found = cached if self._is_fresh(cached) else self._left_by_others(event_id, waited=waited)
+        found = cached if self._is_fresh(cached) else self._left_by_earlier_fetch(event_id, waited=waited)
         if found is not None and waited:
             return FlightResult(found, cached, forward, _status_elsewhere(found), elsewhere=True)
         if found is not None:
@@ -253,8 +253,11 @@ class Events:
             self._outcomes.leave_answer(event_id, entry)
         return kept.entry, fresh and (kept.in_memory or kept.shared)
 
-    def _left_by_others(self, event_id: str, *, waited: bool) -> Entry | RepeatedFailure | None:
-        """The answer or failure that the process that had the lease before has left in the shared state."""
+    def _left_by_earlier_fetch(self, event_id: str, *, waited: bool) -> Entry | RepeatedFailure | None:
+        """What an earlier fetch has left in the shared state.
+
+        It is a failure of the last second (also this process's own) or, for a flight that has waited, an answer.
+        """
         answer = self._outcomes.answer(event_id) if waited else None
         return answer or self._outcomes.failure(event_id)
 

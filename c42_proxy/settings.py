@@ -104,9 +104,11 @@ class Settings(BaseModel):
     )
     cache_ttl: float = Field(252, gt=0, le=YEAR, description="a number of seconds, more than 0 and at most a year")
     cache_max_bytes: int = Field(67_108_864, ge=1, description="a whole number of bytes, 1 or more")
-    stale_if_error: float = Field(3600, ge=0, le=YEAR, description="a number of seconds, at most a year; 0 for never")
+    stale_if_error: float = Field(
+        3600, ge=0, le=YEAR, description="a number of seconds, at most a year; with 0 no expired answer is served"
+    )
     timeout: float = Field(4, gt=0, le=3600, description="a number of seconds, more than 0 and at most an hour")
-    breaker_threshold: int = Field(5, ge=0, description="a whole number, 0 or more; 0 for never")
+    breaker_threshold: int = Field(5, ge=0, description="a whole number, 0 or more; with 0 the breaker never opens")
     log_format: Literal["text", "json"] = Field("text", description="text or json")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="debug, info, warning, error or critical"

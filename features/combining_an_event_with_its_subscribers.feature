@@ -93,7 +93,8 @@ Feature: Combining an event with its subscribers
         | does not come    |
 
   Rule: Anybody who reaches the proxy may ask
-    The proxy does not ask who an app is, and asks C42 with its own token alone. Who can reach the proxy, the operator decides.
+    The proxy does not ask who an app is, and asks C42 with its own token alone. The operator decides who can
+    reach the proxy.
 
     Scenario Outline: an app with <what>
       Given the event "Tea" with the subscriber Arthur
@@ -150,7 +151,7 @@ Feature: Combining an event with its subscribers
       Given the event "Tea" with 150 subscribers
       And somebody joins the list at its top each time that C42 is asked for the second page
       When it is requested
-      Then the 151 subscribers are named who were there when the second reading began, in C42's order
+      Then the 151 subscribers who were there when the second reading began are named, in C42's order
       And C42 has been asked for 2 pages of subscribers, each twice
 
   Rule: An event that is not there is reported as not found

@@ -116,7 +116,7 @@ Feature: Explaining what went wrong
 
   Rule: Nobody waits for C42 for longer than 4 s
     Whoever has to wait until C42 may be asked at all, because somebody else asks it for the same event or because too many
-    ask at once, waits for 4 s more at the most. How long C42 may take, the operator decides.
+    ask at once, waits for 4 s more at the most. The operator decides how long C42 may take.
 
     Scenario: C42 does not answer
       Given the event "Tea" with the subscriber Arthur

@@ -136,7 +136,7 @@ Feature: Reusing an answer for 4.2 minutes
         | a deleted event             | 4 minutes 12 s | twice |
 
   Rule: A failure is no answer: it is not reused for 4 minutes 12 s
-    How soon C42 is asked again after a failure, "Sparing C42" says.
+    "Sparing C42" says how soon C42 is asked again after a failure.
 
     Scenario Outline: C42 <fails>, and recovers
       Given C42 <fails>
@@ -201,7 +201,7 @@ Feature: Reusing an answer for 4.2 minutes
       And the answer came too late to be remembered
 
   Rule: What proxies remember in one place, all of them give
-    Where answers are remembered, the operator decides: in a file for the proxies of one machine, or in a service for several
+    The operator decides where answers are remembered: in a file for the proxies of one machine, or in a service for several
     machines. A proxy that remembers in its own memory alone forgets with each restart.
 
     Scenario Outline: <what happens>
@@ -221,7 +221,7 @@ Feature: Reusing an answer for 4.2 minutes
         | apps request from a second proxy |
 
   Rule: Memory is bounded: what has not been requested for the longest is forgotten first
-    How much room there is, the operator decides.
+    The operator decides how much room there is.
 
     @use.with_store=memory
     Scenario: room for two answers

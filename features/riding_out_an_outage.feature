@@ -11,7 +11,7 @@ Feature: Riding out an outage
     And 10 other events, each with the subscriber Trillian
 
   Rule: When C42 fails, an answer that expired less than 1 hour ago is given instead
-    That there is no such event is not given again once it has expired.
+    The answer "there is no such event" is not given again once it has expired.
 
     Scenario Outline: C42 <fails> when an expired answer is to be renewed
       Given "Tea" has been requested
@@ -98,8 +98,9 @@ Feature: Riding out an outage
       Then it names Trillian
 
   Rule: What nobody may be given any more is erased within a minute
-    That is 1 hour 4 minutes 12 s after C42 was asked for it. While no proxy runs, nothing is erased; the next one does it when
-    it starts. Until then, nothing erases the name of somebody who has left, or who must be forgotten.
+    Nobody may be given an answer when 1 hour 4 minutes 12 s have passed since C42 was asked for it. While no proxy runs,
+    nothing is erased; the next one does it when it starts. Before an answer is that old, nothing erases the name of somebody who has
+    left, or who must be forgotten.
 
     Scenario: somebody leaves, and nobody requests the event again
       Given the proxies of this machine remember answers in one file

@@ -77,7 +77,7 @@ Feature: Settling what happens in rare cases
       And C42 has been asked for 1000 pages of subscribers, each once
 
   Rule: Where the two questions to C42 fail in different ways, the app is told what matters most
-    That there is no such event comes first, then a request to wait, then a refused token, then a missing answer, then the
+    "There is no such event" comes first, then a request to wait, then a refused token, then a missing answer, then the
     rest.
 
     Scenario Outline: for the event C42 <event>, for the subscribers it <subscribers>

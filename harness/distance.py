@@ -51,7 +51,7 @@ class _Later(asyncio.Protocol):
         self._due: deque[bytes] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # to uvloop, its own are none
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no asyncio.Transport
         if self.other is not None:
             self.other.other = self
             self.other.transport.resume_reading()
@@ -99,7 +99,7 @@ async def _serve(port: int, target: int, milliseconds: float) -> None:
 
 if __name__ == "__main__":
     with suppress(PermissionError):
-        # Where there are wires, a machine that is busy does not make them longer.
+        # A real network is not slower when this machine is busy, so this process gets priority.
         os.nice(-10)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -64,7 +64,7 @@ class Connection:
         return None
 
     def send(self, data: bytes) -> None:
-        """What is said of `EVENT_ID` is said of the event that was asked for: ids of one length do for many events."""
+        """`EVENT_ID` in `data` becomes the id asked for, which must be as long because of `Content-Length`."""
         asked = re.search(rb"events/([^/]+)/|event_ids=%5B(.+?)%5D", self.request)
         self.sock.sendall(data.replace(EVENT_ID.encode(), asked[1] or asked[2]) if asked else data)
 
@@ -130,7 +130,7 @@ def dead_address() -> Iterator[Address]:
 
 
 class Wire:
-    """The server: a thread for each connection; all have ended when its `with` block has, or it refuses.
+    """The server: a thread for each connection; all threads have ended after the `with` block, and after `refuse`.
 
     `calls` counts the requests by `kind`, `most_at_once` is the highest number of them under way together;
     `connections` counts all that were made, `open_connections` those that are open.
@@ -167,7 +167,7 @@ class Wire:
         self.refuse()
 
     def refuse(self) -> None:
-        """Close everything: who connects is refused, until the next `listen`."""
+        """Close everything: whoever connects is refused, until the next `listen`."""
         self._over.set()
         with contextlib.suppress(OSError):  # it refuses already
             self._listener.shutdown(socket.SHUT_RDWR)

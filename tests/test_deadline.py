@@ -18,10 +18,10 @@ class DeadlineTest(unittest.TestCase):
             deadline.remaining()
 
     def test_may_begin(self) -> None:
-        """Nothing is begun after the deadline, nor when the client has its answer."""
+        """Nothing is begun after the deadline, nor after the fetch has ended."""
         deadline = Deadline(60)
         deadline.check_may_begin()
-        deadline.answered = True
+        deadline.fetch_ended = True
         self.assertRaises(TimeoutError, deadline.check_may_begin)
         self.assertRaises(TimeoutError, Deadline(0).check_may_begin)
 

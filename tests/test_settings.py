@@ -196,11 +196,12 @@ class ValuesTest(unittest.TestCase):
         never = ("nan", "NaN", "inf", "-inf", "Infinity", "1e400", "-1e400", "-1", "-0.001", "four", "4s", "4,2", "0x4")
         self.assert_refused("C42_CACHE_TTL", f"{SECONDS}, more than 0 and at most a year", *never, "0", "31622401")
         self.assert_refused("C42_TIMEOUT", f"{SECONDS}, more than 0 and at most an hour", *never, "0", "3600.1")
-        self.assert_refused("C42_STALE_IF_ERROR", f"{SECONDS}, at most a year; 0 for never", *never, "31622401")
+        with_0 = "with 0 no expired answer is served"
+        self.assert_refused("C42_STALE_IF_ERROR", f"{SECONDS}, at most a year; {with_0}", *never, "31622401")
         self.assert_refused("C42_CACHE_TTL", SECONDS, "1e-400", "9" * 5000, "٤", "4 2", "true", "None")
 
     def test_whole_numbers(self) -> None:
-        """Bytes and failures are whole numbers; 0 failures means never."""
+        """Bytes and failures are whole numbers; with a threshold of 0 failures the breaker never opens."""
         self.assert_accepted("C42_CACHE_MAX_BYTES", **{"1": 1, "67108864": 67_108_864, "1099511627776": 2**40})
         self.assert_accepted("C42_BREAKER_THRESHOLD", **{"0": 0, "1": 1, "100": 100})
 
@@ -208,7 +209,8 @@ class ValuesTest(unittest.TestCase):
         """A fraction, a negative one, no number, or no bytes at all: refused."""
         never = ("-1", "1.5", "1e3", "nan", "inf", "1e400", "64M", "0x10", "many", "9" * 5000, "true")
         self.assert_refused("C42_CACHE_MAX_BYTES", "a whole number of bytes, 1 or more", *never, "0")
-        self.assert_refused("C42_BREAKER_THRESHOLD", "a whole number, 0 or more; 0 for never", *never)
+        with_0 = "with 0 the breaker never opens"
+        self.assert_refused("C42_BREAKER_THRESHOLD", f"a whole number, 0 or more; {with_0}", *never)
 
     def test_logs(self) -> None:
         """The log's format and level are one of a few words."""

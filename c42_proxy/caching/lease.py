@@ -5,7 +5,7 @@ import time
 POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.1
 
-PAUSE_OF_ATTEMPT = 4
+PAUSE_FACTOR = 4
 """The pause after a slow attempt is this many times as long as the attempt."""
 SLOW_POLL_SECONDS = 0.5
 """The longest pause after a slow attempt."""
@@ -26,6 +26,6 @@ class Attempts:
         if time.monotonic() >= self._give_up:
             return None
         # A store that is far away or busy is asked less often.
-        pause = max(self._pause, min(PAUSE_OF_ATTEMPT * seconds, SLOW_POLL_SECONDS))
+        pause = max(self._pause, min(PAUSE_FACTOR * seconds, SLOW_POLL_SECONDS))
         self._pause = min(1.5 * pause, MAX_POLL_SECONDS)
         return pause

@@ -40,8 +40,8 @@ class FlightResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """How C42 was asked for a reply.
+class Handling:
+    """How a request was handled (RFC 9211): whether and how C42 was asked.
 
     `forward` is None if it was not asked; `collapsed` means that another request asked; `upstream_status` is the
     status of the call that decided. `upstream_seconds` is how long C42 took, None for requests that only waited.
@@ -76,15 +76,15 @@ class Fetched:
     entry: Entry
     expiry: float | None
     stored: bool
-    asked: Asked
+    handling: Handling
 
     @property
     def outcome(self) -> Literal["collapsed", "miss"]:
-        return "collapsed" if self.asked.collapsed else "miss"
+        return "collapsed" if self.handling.collapsed else "miss"
 
     @property
     def upstream_seconds(self) -> float | None:
-        return self.asked.upstream_seconds
+        return self.handling.upstream_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +96,12 @@ class StaleIfError:
 
     entry: Entry
     ttl: int
-    asked: Asked
+    handling: Handling
     outcome: ClassVar[Literal["stale"]] = "stale"
 
     @property
     def upstream_seconds(self) -> float | None:
-        return self.asked.upstream_seconds
+        return self.handling.upstream_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +109,12 @@ class Failed:
     """No answer, and why."""
 
     problem: Problem
-    asked: Asked
+    handling: Handling
     outcome: ClassVar[Literal["error"]] = "error"
 
     @property
     def upstream_seconds(self) -> float | None:
-        return self.asked.upstream_seconds
+        return self.handling.upstream_seconds
 
 
 Reply = Hit | Fetched | StaleIfError | Failed
@@ -123,15 +123,16 @@ Reply = Hit | Fetched | StaleIfError | Failed
 def reply_of(landed: FlightResult, *, leads: bool, freshness: Freshness, now: float) -> Reply:
     """The reply to one of the requests that waited for a flight; `leads` is true for the request that began it."""
     collapsed = landed.elsewhere or (landed.forward is not None and not leads)
-    asked = Asked(landed.forward, collapsed, landed.upstream_status, None if collapsed else landed.upstream_seconds)
+    seconds = None if collapsed else landed.upstream_seconds
+    handling = Handling(landed.forward, collapsed, landed.upstream_status, seconds)
     result, cached = landed.result, landed.cached
     if isinstance(result, Problem):
         if cached is not None and result.allows_stale and freshness.may_replace_failure(cached, now):
-            return StaleIfError(cached, math.floor(freshness.expiry(cached.fetched_at) - now), asked)
-        return Failed(result, asked)
+            return StaleIfError(cached, math.floor(freshness.expiry(cached.fetched_at) - now), handling)
+        return Failed(result, handling)
     if not freshness.is_fresh(result, now):
-        return Fetched(result, None, stored=False, asked=asked)
+        return Fetched(result, None, stored=False, handling=handling)
     if landed.forward is None:
         return Hit.of(result, freshness, now)
     stored = landed.stored and not collapsed
-    return Fetched(result, freshness.expiry(result.fetched_at), stored, asked)
+    return Fetched(result, freshness.expiry(result.fetched_at), stored, handling)

@@ -63,7 +63,7 @@ class FetchOutcomes:
         self._leave(f"failure:{event_id}", failure)
 
     def failure(self, event_id: str) -> RepeatedFailure | None:
-        """The failure of the event that a fetch has left, if there is one."""
+        """The failure that a fetch of this event has left, if there is one."""
         failure = parsed(_Failure, self._store.read_state(f"failure:{event_id}"))
         if failure is None or not failure.span.covers(self._clock()):
             return None

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 MAX_QUEUED = 4096
 FLUSH_SECONDS = 1.0
-"""How long a process that exits waits until its last lines are read."""
+"""Before it ends, a process waits at most so long for its last lines to be read."""
 
 
 class QueuedLines(logging.Handler):

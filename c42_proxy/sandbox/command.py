@@ -24,7 +24,7 @@ Examples:
 \b
 Events to ask for:
   {COFFEE}  one subscriber
-  {DINNER}  8: removed, nameless and namesakes
+  {DINNER}  8: one removed, two without a name, two with the same name
   {BASEBALL}  250, three pages
   {BABEL}  other scripts
   {UNTITLED}  no title

@@ -41,7 +41,7 @@ class Fault(_Model):
             raise ValueError("a fault has a status of 300 to 599, or a body, or both")
         return self
 
-    def hits(self, call: Call, event_ids: frozenset[str]) -> bool:
+    def applies_to(self, call: Call, event_ids: frozenset[str]) -> bool:
         return self.call in {"both", call} and (self.event_id is None or self.event_id in event_ids)
 
 
@@ -80,7 +80,7 @@ class State:
         """Count a call. Returns how many seconds it takes, and its fault."""
         with self._lock:
             self._calls[call] += 1
-            fault = self._fault if self._fault and self._fault.hits(call, event_ids) else None
+            fault = self._fault if self._fault and self._fault.applies_to(call, event_ids) else None
             return self._latency, fault
 
     def find(self, event_id: str) -> Sample | None:

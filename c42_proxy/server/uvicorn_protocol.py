@@ -39,7 +39,7 @@ class ClientConnection(HttpToolsProtocol):
     - A head of more than `MAX_HEAD_BYTES` is refused before it is read to its end.
     - A body is not read. The connection ends with the answer, because the next bytes might be a body, or a request.
     - Any method is passed on, although the parser knows only some of them.
-    - A client that closes its side after the request gets the answer.
+    - A client that closes its side once it has sent the request still gets the answer.
     - At a graceful stop, an idle connection is not closed at once, because a request may be on its way. A request that
       arrives within `LAST_REQUEST_SECONDS` is answered, with `Connection: close`.
     """
@@ -198,7 +198,10 @@ class ClientConnection(HttpToolsProtocol):
         self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
 
     def _refuse(self, earlier: Any, status: HTTPStatus, detail: str) -> None:
-        """Answer bytes that are no request, after the answer to the `earlier` request."""
+        """Refuse bytes that are no request.
+
+        If the `earlier` request is still unanswered, only end the connection after its answer.
+        """
         if self.cycle is not earlier:
             # It looked like a request at first: the app's answer to it must not be sent.
             self.cycle.disconnected = True

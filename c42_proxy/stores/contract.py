@@ -18,7 +18,7 @@ CLOCK_SKEW = 1.0
 def is_ahead(instant: float, now: float) -> bool:
     """Whether an instant is further in the future than clocks may differ.
 
-    It was then written before the clock was set back, and is ignored.
+    If so, it was written before the clock was set back, and is ignored.
     """
     return instant > now + CLOCK_SKEW
 

@@ -103,7 +103,7 @@ class Combiner:
                 return Combined(Entry(404, b"", fetched_at), event.status)
             names = fetch.result(names_call)
         finally:
-            fetch.deadline.answered = True
+            fetch.deadline.fetch_ended = True
         if event is None or names is None:
             raise min(fetch.failures, key=lambda failure: failure.precedence)
         return Combined(Entry(200, _json(event_id, event.title, names), fetched_at), event.status)
@@ -146,8 +146,8 @@ class Combiner:
         return self._client.subscriptions(event_id, offset, deadline)
 
     def _call(self, fetch: _Fetch, call: Callable[..., R], *args: object) -> R | None:
-        """Make one call to C42. None if it failed (which is recorded), or if the client has its answer already."""
-        if fetch.deadline.answered:
+        """Make one call to C42. None if it failed (which is recorded), or if the fetch has ended already."""
+        if fetch.deadline.fetch_ended:
             return None
         try:
             return call(fetch.event_id, *args, fetch.deadline)

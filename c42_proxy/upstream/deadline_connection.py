@@ -169,7 +169,7 @@ class _HTTPConnection(HTTPConnection):
     def connect(self) -> None:
         self._used = False
         super().connect()
-        # The client may have got its answer meanwhile.
+        # The fetch may have ended meanwhile.
         deadline_in_force().check_may_begin()
 
     def _new_conn(self) -> socket.socket:

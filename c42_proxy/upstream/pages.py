@@ -101,5 +101,6 @@ def _is_last(page: Page, end: int, count: int | None) -> bool:
         return True
     if count is not None and end < count:
         return False
-    # There is no count, or there are as many as it says, or more: after a full page beyond it there may be another.
+    # There is no count, or the list has reached or passed it. Unless it is exactly reached, another page may follow a
+    # full one.
     return len(page.subscriptions) < PAGE_LIMIT or end == count

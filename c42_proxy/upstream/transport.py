@@ -67,7 +67,7 @@ def is_our_own_limit(error: BaseException) -> bool:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, socket.gaierror):
-            # Its numbers are not errno's, and a resolver that can open no socket only reports that there is no answer.
+            # Its numbers are not errno's, and a resolver without a socket just reports that there is no answer.
             return _is_out_of_descriptors()
         if isinstance(cause, OSError) and cause.errno in OUR_OWN_LIMITS:
             return True

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from werkzeug.http import http_date, parse_etags
 
 from ..caching.freshness import Freshness
-from ..caching.reply import Asked, Failed, Fetched, Hit, Reply, StaleIfError
+from ..caching.reply import Failed, Fetched, Handling, Hit, Reply, StaleIfError
 from ..errors import NotAsked, Problem
 from ..observability import correlation
 from ..stores.contract import Entry
@@ -75,13 +75,13 @@ def cache_status(reply: Reply) -> str:
             return f"c42-proxy; hit; ttl={reply.ttl}"
         case Fetched():
             late = None if reply.expiry is not None else "detail=past-expiry"
-            return _joined(*_forward_parameters(reply.asked, stored=reply.stored), late)
-        case StaleIfError() if reply.asked.forward is None:
+            return _joined(*_forward_parameters(reply.handling, stored=reply.stored), late)
+        case StaleIfError() if reply.handling.forward is None:
             return _joined("hit", f"ttl={reply.ttl}", "detail=stale-if-error")
         case StaleIfError():
-            return _joined("fwd=stale", _forward_status(reply.asked), "detail=stale-if-error")
+            return _joined("fwd=stale", _forward_status(reply.handling), "detail=stale-if-error")
         case Failed():
-            return _joined(*_forward_parameters(reply.asked), _detail(reply.problem, reply.asked))
+            return _joined(*_forward_parameters(reply.handling), _detail(reply.problem, reply.handling))
 
 
 def problem(status: HTTPStatus, reason: str, detail: str) -> HttpResponse:
@@ -98,21 +98,21 @@ def failure_response(failure: Problem) -> HttpResponse:
     return problem(HTTPStatus(failure.status), failure.reason, failure.detail).having(*retry_after)
 
 
-def _forward_parameters(asked: Asked, *, stored: bool = False) -> tuple[str | None, ...]:
+def _forward_parameters(handling: Handling, *, stored: bool = False) -> tuple[str | None, ...]:
     return (
-        None if asked.forward is None else f"fwd={asked.forward.value}",
+        None if handling.forward is None else f"fwd={handling.forward.value}",
         "stored" if stored else None,
-        "collapsed" if asked.collapsed else None,
-        _forward_status(asked),
+        "collapsed" if handling.collapsed else None,
+        _forward_status(handling),
     )
 
 
-def _forward_status(asked: Asked) -> str | None:
-    return None if asked.upstream_status is None else f"fwd-status={asked.upstream_status}"
+def _forward_status(handling: Handling) -> str | None:
+    return None if handling.upstream_status is None else f"fwd-status={handling.upstream_status}"
 
 
-def _detail(failure: Problem, asked: Asked) -> str | None:
-    return f"detail={failure.why}" if isinstance(failure, NotAsked) and asked.forward is None else None
+def _detail(failure: Problem, handling: Handling) -> str | None:
+    return f"detail={failure.why}" if isinstance(failure, NotAsked) and handling.forward is None else None
 
 
 def _joined(*parameters: str | None) -> str:

@@ -37,4 +37,4 @@ def _live(store: str) -> Driver:
 
 
 STARTS: dict[str, Callable[[str], Driver]] = {"flask": _flask, "asgi": _asgi, "live": _live}
-"""How each is started, given a store. Who plants faults puts a driver with faults here."""
+"""How each is started, given a store. `tools/planted_faults` puts a driver with faults here."""

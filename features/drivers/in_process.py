@@ -54,7 +54,7 @@ class InProcess:
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
         checked = Settings.from_env({"C42_CACHE_URL": "memory://", **settings})
-        # freezegun shows the real time to whatever `threading` or behave calls directly, but for a datetime.
+        # freezegun shows the real time to whatever `threading` or behave calls directly, except for datetimes.
         proxy = build(checked, clock=broken_clock if has_bug else self._seconds)
         with closing(proxy), self._serve(proxy) as served:
             proxy.start()

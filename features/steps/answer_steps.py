@@ -74,7 +74,7 @@ def answer_names_all_subscribers_in_order(context: Context, number: int) -> None
     expect_names(context.world.answer, context.world.c42.people(context.world.event_id))
 
 
-@then("the {number:d} subscribers are named who were there when the second reading began, in C42's order")
+@then("the {number:d} subscribers who were there when the second reading began are named, in C42's order")
 def answer_names_those_of_the_second_reading(context: Context, number: int) -> None:
     people = context.world.c42.people(context.world.event_id, reading=2)
     expect_same(f"{number} subscribers", f"{len(people)} subscribers")

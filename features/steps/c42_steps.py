@@ -85,7 +85,7 @@ def somebody_joins_in_the_first_reading(context: Context) -> None:
 @given("somebody leaves the list at its top when C42 is first asked for the second page")
 def somebody_leaves_in_the_first_reading(context: Context) -> None:
     """Everybody moves up by one: the first of the second page has moved to the first page, which was read before."""
-    when_second_page_is_asked_for(context, context.world.c42.leave, only_once=True)
+    when_second_page_is_asked_for(context, context.world.c42.drop_first, only_once=True)
 
 
 @given("somebody joins the list at its top each time that C42 is asked for the second page")

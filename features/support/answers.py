@@ -14,9 +14,7 @@ SHOWN_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Problem:
-    """`name` is what the scenarios call it, and `reason` what programs do; in its detail, an app's developer finds
-    `words`, which are a pattern.
-    """
+    """`name` is the scenarios' word for it, `reason` is the programs'; its `detail` matches the pattern `words`."""
 
     name: str
     status: int
@@ -51,7 +49,7 @@ PROBLEMS = {
     )
 }
 MEMBERS = {"type", "title", "status", "reason", "detail"}
-"""What a problem consists of (RFC 9457). A `request_id` comes with it where it is told to nobody else."""
+"""What a problem consists of (RFC 9457). A problem that is not cached also has a `request_id`."""
 
 ORIGINS = {
     r"hit; ttl=(\d+)": "a remembered answer, valid for another {mark}",
@@ -122,12 +120,12 @@ def expect_names(answer: TestResponse, names: list[str]) -> None:
 
 
 def explanation(answer: TestResponse) -> str:
-    """What those read who make the app, if the answer is a problem."""
+    """What the makers of the app read, if the answer is a problem."""
     return str(_body(answer).get("detail", told(answer)))
 
 
 def word_of(answer: TestResponse) -> str:
-    """What programs tell the problem by, if the answer is one."""
+    """The word by which programs recognise the problem, if the answer is one."""
     return str(_body(answer).get("reason", told(answer)))
 
 

@@ -135,7 +135,7 @@ class FakeC42:
         above, below = known.subscriptions[:place], known.subscriptions[place:]
         self._events[event_id] = Sample(known.event, (*above, newcomer, *below))
 
-    def leave(self, event_id: str) -> None:
+    def drop_first(self, event_id: str) -> None:
         """The first subscriber is not in the list any more: everybody moves up by one."""
         known = self._events[event_id]
         self._events[event_id] = Sample(known.event, known.subscriptions[1:])
@@ -213,11 +213,11 @@ class FakeC42:
         expect(not wrong, f"C42 has been asked {times(number)}{whose}, each time both questions", self.calls_in_words())
 
     def times_asked(self, call: Call) -> int:
-        """How often it was asked the same as in this call, with this call."""
+        """How often this question was asked, this call included."""
         return sum(replace(other, at=call.at) == call for other in self.calls)
 
     def expect_pages(self, event_id: str, number: int, each: int) -> None:
-        """It was asked for the first pages of the list, `number` of them, and so often for `each`."""
+        """It was asked for the first `number` pages of the list, and for each of them `each` times."""
         asked = Counter(call.offset for call in self.calls if (call.event_id, call.name) == (event_id, "subscribers"))
         expect(
             asked == dict.fromkeys(range(0, number * PAGE, PAGE), each),

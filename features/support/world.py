@@ -161,7 +161,7 @@ class World:
         self._answer = self._answers[0]
 
     def request_others(self, number: int, more: int, title: str) -> None:
-        """So many apps ask for an event each, `more` others, too, and then one for that of the title.
+        """`number` apps ask for an event each, then `more` apps, then one app for the event with this title.
 
         C42 answers when all that has happened, and `more` apps have been told something.
         """
@@ -222,7 +222,7 @@ class World:
         self._announced, self.event_id = title, id_of(title)
 
     def create(self, people: Sequence[Person]) -> None:
-        """C42 has the event from now on that was announced."""
+        """From now on C42 has the event that was announced."""
         self.give(self._announced, people)
         self.choose(self._announced)
 

@@ -67,7 +67,7 @@ def measure(bench: Bench) -> Section:
                 0.95,
             ),
             Goal(
-                f"memory a cached event (1.5 times {BODY_BYTES} bytes + 1 KB)",
+                f"memory for each cached event (1.5 times {BODY_BYTES} bytes + 1 KB)",
                 each[-1],
                 1.5 * BODY_BYTES + 1024,
                 at_least=False,

@@ -90,7 +90,7 @@ def _beside_waiting(bench: Bench, section: Section) -> None:
     section.goals += [
         Goal(f"hits/s while {WAITING} clients wait, relative to none waiting", rates[1] / rates[0], 0.7),
         Goal("p99 of hits meanwhile", middle(waiting, lambda load: load.p99), 25, at_least=False, unit=" ms"),
-        Goal(f"of the {WAITING} waiting clients answered, at worst", min(answered), WAITING),
+        Goal(f"how many of the {WAITING} waiting clients are answered, at worst", min(answered), WAITING),
     ]
 
 
