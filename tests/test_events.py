@@ -1,4 +1,4 @@
-"""The rules of reuse at their boundaries: what is fresh, what is told of a failure, who waits for whom."""
+"""The rules of reuse at their boundaries: what is fresh, what a failure leads to, and which request waits for which."""
 
 import json
 import threading
@@ -282,7 +282,7 @@ class FreshTest(EventsTest):
         self.assert_told(self.ask(), b"tea", "hit; ttl=249")
 
     def test_not_found(self) -> None:
-        """That there is no such event is reused as long as an answer."""
+        """A 404 is reused for as long as an answer."""
         self.assert_told(self.ask(self.says(status=404)), b"", "fwd=uri-miss; stored; fwd-status=404")
         self.now = NOW + TTL - 1e-6
         self.assert_told(self.ask(), b"", "hit; ttl=0")
@@ -307,12 +307,12 @@ class FreshTest(EventsTest):
         self.assert_told(self.ask(), b"now", "hit; ttl=250")
 
     def test_future_is_not_served_stale(self) -> None:
-        """Nobody knows how old an entry from more than a second ahead is: a failure is told instead."""
+        """Nobody knows how old an entry from more than a second ahead is: the failure is reported instead of it."""
         self.hold(NOW + 1.001)
         self.assertIsInstance(result_of(self.ask(self.fails())), UpstreamUnavailable)
 
     def test_never_back(self) -> None:
-        """A slow answer does not replace one that was asked for later, but is told to those who waited for it."""
+        """A slow answer does not replace one that was asked for later, but the requests that waited for it get it."""
 
         def overtaken() -> Combined:
             fetched = self.says(b"slow", seconds=2)()
@@ -355,7 +355,7 @@ class TiersTest(EventsTest):
         self.assertIsNotNone(process.hit("tea"))
 
     def test_hit_takes_no_notice_of_a_fetch(self) -> None:
-        """A hit does not wait for another event, nor for what is under way for its own."""
+        """A hit waits neither for another event's fetch nor for one of its own event."""
         self.process.ask("coffee", self.after_gate(self.says()))
         self.process.ask("tea", self.after_gate(self.says()))
         self.memory.put("tea", Entry(200, b"tea", NOW), NOW)
@@ -384,7 +384,7 @@ class PastExpiryTest(EventsTest):
         self.process = self.new_process(ttl=1)
 
     def test_shared_by_all_who_waited(self) -> None:
-        """A result that is past its instant when it comes is told to all who waited, with no expiry, and not stored."""
+        """A result that comes after its expiry is given to all who waited, with no expiry, and is not stored."""
         fetch = self.after_gate(self.says(seconds=1))
         waiting = [self.process.ask("tea", fetch) for _ in range(3)]
         self.gate.set()
@@ -397,8 +397,8 @@ class PastExpiryTest(EventsTest):
         self.ask()
         self.assert_asked(2)
 
-    def test_leaves_what_is_held(self) -> None:
-        """A result that is past its instant when it comes does not replace what can still be told as stale."""
+    def test_leaves_the_cached_entry(self) -> None:
+        """A result that comes after its expiry does not replace an entry that may still be served stale."""
         self.hold(NOW - 10)
         self.ask(self.says(seconds=1))
         self.assertEqual(
@@ -406,13 +406,13 @@ class PastExpiryTest(EventsTest):
         )
 
     def test_just_in_time(self) -> None:
-        """A result that comes a moment before its instant is stored."""
+        """A result that comes a moment before its expiry is stored."""
         reply = self.ask(self.says(seconds=0.999))
         self.assert_told(reply, b"tea", "fwd=uri-miss; stored; fwd-status=200")
         self.assertEqual(NOW + 1, expiry_of(reply))
 
     def test_clock_set_back_meanwhile(self) -> None:
-        """A result of which nobody knows the age, for the clock was set back meanwhile, may not be kept either."""
+        """If the clock was set back meanwhile, nobody knows how old the result is: it is not stored either."""
         reply = self.ask(self.says(seconds=-2))
         self.assert_told(reply, b"tea", "fwd=uri-miss; fwd-status=200; detail=past-expiry")
         self.assertIsNone(expiry_of(reply))
@@ -425,7 +425,7 @@ class WaitingTest(EventsTest):
         return [self.end(pending) for pending in waiting]
 
     def test_collapsed(self) -> None:
-        """Who waits gets the same answer, up to the same instant, and is told that it waited."""
+        """Requests that wait get the same answer with the same expiry, marked as collapsed."""
         first, *others = self.ask_thrice(self.says())
         self.assert_told(first, b"tea", "fwd=uri-miss; stored; fwd-status=200")
         for reply in others:
@@ -443,7 +443,7 @@ class WaitingTest(EventsTest):
             self.assert_told(reply, b"", "fwd=stale; collapsed; fwd-status=404")
 
     def test_failure_collapsed(self) -> None:
-        """Who waits is told the same failure, and does not try again itself."""
+        """Requests that wait get the same failure, and do not begin another fetch."""
         first, *others = self.ask_thrice(self.fails())
         self.assert_told(first, UpstreamUnavailable, "fwd=uri-miss; fwd-status=500")
         for reply in others:
@@ -451,11 +451,11 @@ class WaitingTest(EventsTest):
         self.assert_asked(1)
 
     def test_failure_without_a_status(self) -> None:
-        """Where no status came from C42, none is told."""
+        """If no status came from C42, the reply names none."""
         self.assert_told(self.ask(self.fails(UpstreamTimeout())), UpstreamTimeout, "fwd=uri-miss")
 
     def test_not_asked(self) -> None:
-        """Where C42 was not asked, nobody is told that it was, or that it waited for that."""
+        """If C42 was not asked, no reply says that it was, or that the request was collapsed."""
         self.breaker.begin_back_off(RateLimited(30, 429))
         for reply in self.ask_thrice(self.says()):
             self.assert_told(reply, BackingOff, "detail=told-to-wait")
@@ -499,12 +499,12 @@ class GivingUpTest(EventsTest):
         self.assert_asked(1)
 
     def test_expired_answer_instead(self) -> None:
-        """Who gives up gets the answer that has expired, also one that only the shared tier had."""
+        """A request that gives up gets an expired answer, also one that only the shared tier had."""
         self.hold(NOW - 300)
         self.assert_told(self.give_up(self.after_gate(self.says())), b"held", "fwd=stale; detail=stale-if-error")
 
     def test_lease_that_is_never_left(self) -> None:
-        """Where another process never leaves its lease, a failure is told, and C42 is not asked."""
+        """If another process never releases its lease, the request fails, and C42 is not asked."""
         lease = self.shared.lease("tea")
         assert lease is not None
         with lease:
@@ -516,7 +516,7 @@ class GivingUpTest(EventsTest):
         self.assert_asked(0)
 
     def test_flight_in_vain(self) -> None:
-        """Who comes late to a wait for another process, and outlasts it, is told that it was a wait for another."""
+        """A flight that waits in vain for the lease of another process ends in a time-out, marked as collapsed."""
         lease = self.shared.lease("tea")
         assert lease is not None
         with lease:
@@ -524,7 +524,7 @@ class GivingUpTest(EventsTest):
             self.assert_told(self.end(late), UpstreamTimeout, "fwd=uri-miss; collapsed")
 
     def test_expired_answer_instead_of_a_lease(self) -> None:
-        """Who waits in vain for another process gets the answer that has expired, and so do those who come late."""
+        """Requests that wait in vain for another process get an expired answer, also if their flight gave up."""
         self.hold(NOW - 300)
         lease = self.shared.lease("tea")
         assert lease is not None
@@ -539,7 +539,7 @@ class AnotherProcessTest(EventsTest):
     """A second process that shares the store is fetching, or was."""
 
     def two(self, fetch: Fetch) -> tuple[Reply, Reply]:
-        """What two processes are told of which the second asks while the first one fetches."""
+        """The replies of two processes; the second is asked while the first one fetches."""
         first = self.another().ask("tea", self.after_gate(fetch))
         self.assertTrue(self.begun.acquire(timeout=PATIENCE))
         second = self.process.ask("tea", self.says(b"asked again"))
@@ -556,14 +556,14 @@ class AnotherProcessTest(EventsTest):
         self.assert_asked(1)
 
     def test_not_found_is_shared(self) -> None:
-        """That there is no such event is told to both; with which status C42 said so, only who asked knows."""
+        """Both reply that there is no such event; only the process that has fetched knows C42's status."""
         first, second = self.two(self.says(status=404))
         self.assert_told(first, b"", "fwd=uri-miss; stored; fwd-status=404")
         self.assert_told(second, b"", "fwd=uri-miss; collapsed")
         self.assert_asked(1)
 
     def test_too_large_for_the_store(self) -> None:
-        """An answer that the store has no room for is shared with who waits for it, and kept by who asked."""
+        """An answer that the store has no room for reaches the process that waits; the one that fetched stores it."""
         self.shared = LeasingStore(max_bytes=1)
         self.process = self.new_process()
         first, second = self.two(self.says())
@@ -573,25 +573,25 @@ class AnotherProcessTest(EventsTest):
         self.assert_asked(1)
 
     def test_garbage(self) -> None:
-        """A note in the place of an answer that no store keeps is believed only if we would have left it so."""
+        """A state text with an answer that the store has not kept is believed only if it is one of ours."""
         good = {"span": {"since": NOW, "until": NOW + 1}, "status": 200, "body": "theirs", "fetched_at": NOW}
         forged: list[dict[str, object]] = [
             *({**good, "status": 500}, {**good, "body": None}, {**good, "fetched_at": str(NOW)}),
             *({**good, "span": {"since": NOW - 1, "until": NOW}}, {**good, "span": None}),
         ]
-        for number, note in enumerate([good, *forged]):
-            with self.subTest(note=note):
+        for number, state in enumerate([good, *forged]):
+            with self.subTest(state=state):
                 lease = self.shared.lease(f"{number}")
                 assert lease is not None
                 self.shared.refused.clear()
                 with lease:
                     pending = self.process.ask(f"{number}", self.says(b"ours"))
                     self.assertTrue(self.shared.refused.wait(PATIENCE))
-                    text = json.dumps(note)
+                    text = json.dumps(state)
                     self.shared.change_state(f"handover:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]  # mypy infers no type for it
                 result = result_of(self.end(pending))
                 assert isinstance(result, Entry)
-                self.assertEqual(b"theirs" if note is good else b"ours", result.body)
+                self.assertEqual(b"theirs" if state is good else b"ours", result.body)
 
     def test_result_is_used_at_expiry(self) -> None:
         """The same where an answer has expired."""
@@ -600,7 +600,7 @@ class AnotherProcessTest(EventsTest):
         self.assert_told(second, b"tea", "fwd=stale; collapsed; fwd-status=200")
 
     def test_failure_is_shared(self) -> None:
-        """One fails, the other is told so and does not ask again."""
+        """If the fetch of one process fails, the other one reports that failure and does not ask again."""
         first, second = self.two(self.fails())
         self.assert_told(first, UpstreamUnavailable, "fwd=uri-miss; fwd-status=500")
         self.assert_told(second, RepeatedFailure, "fwd=uri-miss; collapsed; fwd-status=500")
@@ -614,8 +614,8 @@ class AnotherProcessTest(EventsTest):
         self.assert_told(first, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
         self.assert_told(second, b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
 
-    def test_wait_is_shared(self) -> None:
-        """One is told to wait, and the other keeps to it."""
+    def test_back_off_is_shared(self) -> None:
+        """If C42 asks one process to wait, the other one backs off, too."""
 
         def limited() -> Combined:
             error = RateLimited(30, 429)
@@ -628,15 +628,15 @@ class AnotherProcessTest(EventsTest):
         self.assert_asked(1)
 
     def test_late_result_is_shared(self) -> None:
-        """What is past its instant when it arrives is told to both, kept by neither, and not asked for again."""
+        """An answer that comes after its expiry is given by both, stored by neither, and not asked for again."""
         first, second = self.two(self.says(seconds=252))
         self.assert_told(first, b"tea", "fwd=uri-miss; fwd-status=200; detail=past-expiry")
         self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200; detail=past-expiry")
         self.assertIsNone(self.shared.get("tea"))
         self.assert_asked(1)
 
-    def test_wait_of_no_time_is_shared(self) -> None:
-        """A wish to wait that is over at once is still a failure that others share, instead of asking in turn."""
+    def test_back_off_of_no_time_is_shared(self) -> None:
+        """A back-off that is over at once is still a failure that the other process shares, instead of asking C42."""
         first, second = self.two(self.fails(RateLimited(0, 429)))
         self.assert_told(first, RateLimited, "fwd=uri-miss; fwd-status=429")
         self.assert_told(second, RepeatedFailure, "fwd=uri-miss; collapsed; fwd-status=429")
@@ -646,7 +646,7 @@ class AnotherProcessTest(EventsTest):
         self.assert_asked(1)
 
     def test_death_is_taken_over(self) -> None:
-        """Where the other one dies, its lease ends, and this one asks C42 itself."""
+        """If the process that fetches dies, its lease ends, and the one that waits asks C42 itself."""
         lease = self.shared.lease("tea")
         assert lease is not None
         with lease:
@@ -655,7 +655,7 @@ class AnotherProcessTest(EventsTest):
         self.assert_told(self.end(pending), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
     def test_bug_leaves_no_lease(self) -> None:
-        """Whatever a fetch ends in, its lease ends with it."""
+        """However a fetch ends, its lease ends with it."""
 
         def bug() -> Combined:
             raise ZeroDivisionError
@@ -680,12 +680,12 @@ class RecentFailureTest(EventsTest):
         self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
     def test_other_events(self) -> None:
-        """The failure of one event is not told of another."""
+        """The failure of one event is not repeated for another."""
         self.ask(self.fails())
         self.assert_told(self.ask(event_id="coffee"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
     def test_clock_set_back(self) -> None:
-        """A failure that was noted more than a second ahead is void."""
+        """A failure that was left more than a second ahead is void."""
         for step, asked in ((1.0, 0), (1.001, 1)):
             with self.subTest(step=step):
                 self.now = NOW
@@ -696,7 +696,7 @@ class RecentFailureTest(EventsTest):
                 self.assert_asked(asked)
 
     def test_what_is_repeated(self) -> None:
-        """The failure is told as it was: its status, its words, and whether it may be hidden."""
+        """The failure is repeated as it was: its status, its detail, and whether a stale copy may be served instead."""
         for error in (UpstreamTimeout(), TokenRefused(401), UpstreamUnavailable(500)):
             with self.subTest(error=error):
                 event_id = str(error)
@@ -720,8 +720,8 @@ class RecentFailureTest(EventsTest):
         for seconds, believed in ((3600.001, True), (3600.0011, False)):
             self.assertIs(believed, Span(since=0, until=seconds).is_believable(1))
 
-    def test_wish_to_wait(self) -> None:
-        """A wish to wait for a second or longer is the guard's to tell; a shorter one is repeated like any failure."""
+    def test_back_off(self) -> None:
+        """A 429 for a second or longer is followed by the back-off; a shorter one is repeated like any failure."""
         for seconds, expected in ((0.999, "detail=recent-failure"), (1.0, "detail=told-to-wait")):
 
             def limited(error: RateLimited) -> Combined:
@@ -734,7 +734,7 @@ class RecentFailureTest(EventsTest):
                 self.assertEqual(f"c42-proxy; {expected}", cache_status(self.ask()))
 
     def test_garbage(self) -> None:
-        """A note that is none of ours says nothing."""
+        """A state text that is none of ours is ignored."""
         good = {
             "span": {"since": NOW, "until": NOW + 1},
             "status": 502,
@@ -755,7 +755,7 @@ class RecentFailureTest(EventsTest):
         ]
         believed = [json.dumps({**good, "status": status}) for status in (500, 502, 599)]
         for number, text in enumerate(["", "{", *map(json.dumps, forged), *believed]):
-            with self.subTest(note=text):
+            with self.subTest(state=text):
                 self.asked = 0
                 self.shared.change_state(f"failure:{number}", lambda _, text=text: text, 60)  # type: ignore[misc]  # mypy infers no type for it
                 self.ask(event_id=str(number))
@@ -788,7 +788,7 @@ class StaleTest(EventsTest):
         self.assert_told(self.ask(self.fails(TokenRefused(403))), TokenRefused, "fwd=stale; fwd-status=403")
 
     def test_not_found_hides_it(self) -> None:
-        """Where there was no such event, an answer from before is given no more, by no process."""
+        """Once C42 has answered 404, no process serves an older answer any more."""
         other = self.another()
         self.ask(process=other)
         self.now = NOW + TTL
@@ -798,13 +798,13 @@ class StaleTest(EventsTest):
             self.assertIsInstance(result_of(self.ask(self.fails(), process=process)), Problem)
 
     def test_not_asked(self) -> None:
-        """Where C42 is not asked, the answer is marked as expired, and since when."""
+        """If C42 is not asked, the answer is marked as expired, and since when."""
         self.hold(NOW - TTL - 0.5)
         self.breaker.begin_back_off(RateLimited(30, 429))
         self.assert_told(self.ask(), b"held", "hit; ttl=-1; detail=stale-if-error")
 
     def test_late_not_found(self) -> None:
-        """A 404 that is past its instant when it arrives still takes the place of an answer that has expired."""
+        """A 404 that comes after its expiry still replaces an answer that has expired."""
         self.hold(NOW - 300)
         self.ask(self.says(status=404, seconds=252))
         self.now += 2
@@ -812,10 +812,10 @@ class StaleTest(EventsTest):
 
 
 class AccountTest(EventsTest):
-    """What is told of a fetch besides its result."""
+    """What a reply says of a fetch besides its result."""
 
     def test_how_long_c42_took(self) -> None:
-        """Who asked is told how many seconds C42 took, also where it failed; a hit took none, nor did who waited."""
+        """The reply to the request that led the fetch says how long C42 took; a hit or a collapsed reply does not."""
         self.hold(NOW - 300)
         for reply in (self.ask(self.fails()), self.ask(self.fails(), event_id="coffee"), self.ask(event_id="milk")):
             assert reply.upstream_seconds is not None
@@ -838,23 +838,23 @@ class AccountTest(EventsTest):
         self.assertEqual(["miss", "collapsed", "hit", "stale", "error"], outcomes)
 
 
-class TrialTest(EventsTest):
+class ProbeTest(EventsTest):
     def test_broken_off(self) -> None:
-        """A trial after a pause that a wish to wait breaks off leaves the next trial to the next one."""
+        """If a back-off breaks a probe off, the next fetch may probe."""
         for number in range(5):
             self.ask(self.fails(), event_id=f"event {number}")
         self.now += 5
 
-        def told_meanwhile() -> Combined:
+        def back_off_meanwhile() -> Combined:
             raise BackingOff(1)
 
-        self.assert_told(self.ask(told_meanwhile), BackingOff, "detail=told-to-wait")
+        self.assert_told(self.ask(back_off_meanwhile), BackingOff, "detail=told-to-wait")
         self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
 
-class BusyTest(EventsTest):
+class OverloadedTest(EventsTest):
     def test_so_many_and_no_more(self) -> None:
-        """256 are fetched at once and 1,000 wait; one more is told that we are busy, or given an expired answer."""
+        """256 fetches run at once and 1,000 wait for a slot; one more is overloaded, or gets an expired answer."""
         fetch = self.after_gate(self.says())
 
         def ask(number: int) -> Pending:
@@ -865,22 +865,22 @@ class BusyTest(EventsTest):
             self.assertTrue(self.begun.acquire(timeout=PATIENCE))
         waiting += [ask(FETCHES_AT_ONCE + number) for number in range(MAX_WAITING + 1)]
         wait([pending.flight for pending in waiting], PATIENCE, FIRST_COMPLETED)
-        (sent_away,) = (pending for pending in waiting if pending.flight.done())
-        self.assert_told(self.process.reply_for(sent_away), Overloaded, "detail=busy")
+        (refused,) = (pending for pending in waiting if pending.flight.done())
+        self.assert_told(self.process.reply_for(refused), Overloaded, "detail=busy")
         self.hold(NOW - 300)
         self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
         # What is fresh in the shared tier is found nevertheless, by requests beyond all limits.
         self.shared.put("coffee", Entry(200, b"fresh", NOW - 100), NOW)
         self.assert_told(self.ask(event_id="coffee"), b"fresh", "hit; ttl=152")
         self.gate.set()
-        told = {cache_status(self.end(pending)) for pending in waiting if pending is not sent_away}
+        told = {cache_status(self.end(pending)) for pending in waiting if pending is not refused}
         self.assertEqual({"c42-proxy; fwd=uri-miss; stored; fwd-status=200"}, told)
         self.assert_asked(FETCHES_AT_ONCE + MAX_WAITING)
         # All that have ended have made room.
         self.assert_told(self.ask(event_id="milk"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
     def test_no_thread(self) -> None:
-        """Where no thread can be started, nothing is fetched, now or later, and what is fresh is found in each tier."""
+        """If no thread can be started, the fetch never runs, not even later; what is fresh is found in each tier."""
         self.hold(NOW - 100)
         self.assert_told(self.ask(), b"held", "hit; ttl=152")
         self.shared.put("milk", Entry(200, b"held", NOW - 100), NOW)
@@ -891,8 +891,8 @@ class BusyTest(EventsTest):
         self.assert_told(self.ask(event_id="coffee"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
         self.assert_asked(1)
 
-    def wait_for_a_turn(self, *, budget: float = BUDGET) -> Pending:
-        """The process fetches as much as it may, and the tea waits for its turn."""
+    def wait_for_a_slot(self, *, budget: float = BUDGET) -> Pending:
+        """The process fetches as much as it may, and the tea waits for a slot."""
         self.process = self.new_process(budget=budget)
         metrics, fetch = self.metrics, self.after_gate(self.says())
         for number in range(FETCHES_AT_ONCE):
@@ -900,25 +900,25 @@ class BusyTest(EventsTest):
         for _ in range(FETCHES_AT_ONCE):
             self.assertTrue(self.begun.acquire(timeout=PATIENCE))
         pending = self.process.ask("tea", self.says(b"asked again"))
-        until(lambda: b"c42_proxy_fetches_waiting 1.0" in metrics.exposition(), "that it waits for its turn")
+        until(lambda: b"c42_proxy_fetches_waiting 1.0" in metrics.exposition(), "that it waits for a slot")
         return pending
 
-    def test_no_lease_without_a_turn(self) -> None:
-        """While an event waits for its turn, another process may fetch it; then that is the answer here, too."""
-        pending = self.wait_for_a_turn()
+    def test_no_lease_without_a_slot(self) -> None:
+        """While an event waits for a slot, another process may fetch it; then that is the answer here, too."""
+        pending = self.wait_for_a_slot()
         self.assert_told(self.ask(process=self.another()), b"tea", "fwd=uri-miss; stored; fwd-status=200")
         self.gate.set()
         self.assert_told(self.end(pending), b"tea", "hit; ttl=252")
 
     def test_found_after_waiting_in_vain(self) -> None:
-        """Who waits in vain for a turn is given what another process has left in the shared store meanwhile."""
-        pending = self.wait_for_a_turn(budget=0.5)
+        """A flight that waits in vain for a slot finds what another process has put into the shared tier meanwhile."""
+        pending = self.wait_for_a_slot(budget=0.5)
         self.hold(NOW - 100)
         # As long as the others have their slots.
         wait([pending.flight], PATIENCE / 2)
         self.assert_told(self.process.reply_for(pending), b"held", "hit; ttl=152")
 
-    def test_who_waits_for_another_process_takes_no_turn(self) -> None:
+    def test_no_slot_while_another_process_has_the_lease(self) -> None:
         """However many events wait for another process, this one can fetch as much as ever."""
         with ExitStack() as elsewhere:
             waiting = []

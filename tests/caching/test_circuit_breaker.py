@@ -1,4 +1,4 @@
-"""When C42 must be left alone: while it told us to wait, and while it is down."""
+"""When C42 may not be asked: during a back-off, and while the circuit breaker is open."""
 
 import json
 import re
@@ -43,7 +43,7 @@ Answer = tuple[int, dict[str, str], str]
 
 
 class BreakerTest(unittest.TestCase):
-    """A guard that takes C42 for down after three failures in a row."""
+    """A breaker that opens after three failures in a row."""
 
     def setUp(self) -> None:
         self.now = NOW
@@ -65,8 +65,8 @@ class BreakerTest(unittest.TestCase):
         for event_id in event_ids:
             self.breaker.note_failure(event_id, error or UpstreamUnavailable(500), since)
 
-    def told(self, breaker: CircuitBreaker | None = None) -> tuple[type[NotAsked], int | None] | None:
-        """What a fetch is told that wants to begin: nothing, or why not, and when to try again."""
+    def refusal(self, breaker: CircuitBreaker | None = None) -> tuple[type[NotAsked], int | None] | None:
+        """Why a fetch may not begin now, and when to try again; None if it may begin."""
         try:
             (breaker or self.breaker).permit()
         except NotAsked as refusal:
@@ -74,27 +74,27 @@ class BreakerTest(unittest.TestCase):
         return None
 
     def assert_permitted(self, breaker: CircuitBreaker | None = None) -> None:
-        self.assertIsNone(self.told(breaker))
+        self.assertIsNone(self.refusal(breaker))
 
     def assert_refused(self, why: type[NotAsked], seconds: int, breaker: CircuitBreaker | None = None) -> None:
-        self.assertEqual((why, seconds), self.told(breaker))
+        self.assertEqual((why, seconds), self.refusal(breaker))
 
 
-class WaitTest(BreakerTest):
-    def wait(self, seconds: float) -> None:
+class BackOffTest(BreakerTest):
+    def back_off(self, seconds: float) -> None:
         self.breaker.begin_back_off(RateLimited(seconds, 429))
 
     def test_keeps_to_the_longest(self) -> None:
         """A process keeps to the longest back-off that it knows, also where the store has lost it for a shorter one."""
-        self.wait(30)
+        self.back_off(30)
         self.store.change_state(STATE, lambda _before: None, 60)
         self.new_breaker().begin_back_off(RateLimited(10, 429))
         self.assert_refused(BackingOff, 30)
 
     def test_to_the_microsecond(self) -> None:
-        """Nobody asks before the wait is over, and anybody from then on."""
+        """Nobody may ask before the back-off is over, and anybody from then on."""
         self.assert_permitted()
-        self.wait(30)
+        self.back_off(30)
         self.assert_refused(BackingOff, 30)
         self.now = NOW + 30 - 1e-6
         self.assert_refused(BackingOff, 1)
@@ -102,81 +102,81 @@ class WaitTest(BreakerTest):
         self.assert_permitted()
 
     def test_longest_wins(self) -> None:
-        """Of two waits the one that ends later holds, in whichever order they are told."""
+        """Of two back-offs the one that ends later counts, in whichever order C42 asks for them."""
         for first, second in ((30, 10), (10, 30)):
             with self.subTest(first=first, second=second):
                 self.store = MemoryStore(100_000)
                 self.breaker = self.new_breaker()
-                self.wait(first)
-                self.wait(second)
+                self.back_off(first)
+                self.back_off(second)
                 self.assert_refused(BackingOff, 30)
 
-    def test_an_old_wait_is_no_longer_the_longest(self) -> None:
-        """A wait that nobody can believe any more, for the clock was set back, does not hide a new one."""
-        self.wait(3600)
+    def test_a_void_back_off_is_not_the_longest(self) -> None:
+        """A back-off that is void because the clock was set back does not hide a new one."""
+        self.back_off(3600)
         self.now = NOW - 100
-        self.wait(10)
+        self.back_off(10)
         self.assert_refused(BackingOff, 10)
         self.now += 10
         self.assert_permitted()
 
     def test_clock_set_back(self) -> None:
-        """A wait that begins more than a second ahead is void; less is skew between hosts."""
-        self.wait(30)
+        """A back-off that begins more than a second ahead is void; less is skew between hosts."""
+        self.back_off(30)
         self.now = NOW - 1
         self.assert_refused(BackingOff, 31)
         self.now = NOW - 1.001
         self.assert_permitted()
 
     def test_longer_than_an_hour(self) -> None:
-        """A note that speaks of more than an hour is none of ours, and void."""
+        """A back-off of more than an hour is none of ours, and void."""
         for seconds, held in ((3600.0, True), (3601.0, False)):
             with self.subTest(seconds=seconds):
-                note = json.dumps({"wait": {"since": NOW, "until": NOW + seconds}})
-                self.store.change_state(STATE, lambda _, note=note: note, 3600)  # type: ignore[misc]  # mypy infers no type for it
-                self.assertEqual((BackingOff, 3600) if held else None, self.told(self.new_breaker()))
+                state = json.dumps({"wait": {"since": NOW, "until": NOW + seconds}})
+                self.store.change_state(STATE, lambda _, state=state: state, 3600)  # type: ignore[misc]  # mypy infers no type for it
+                self.assertEqual((BackingOff, 3600) if held else None, self.refusal(self.new_breaker()))
 
     def test_others_on_the_store(self) -> None:
-        """What one is told, all who share the store keep to."""
+        """A back-off that one process is asked for is kept by all processes on the store."""
         other = self.new_breaker()
         self.assert_permitted(other)
-        self.wait(30)
+        self.back_off(30)
         self.assert_refused(BackingOff, 30, other)
         with self.assertRaises(BackingOff):
             other.check_back_off()
 
     def test_store_that_forgets(self) -> None:
-        """A process that knows of a wait keeps to it, whatever the store has forgotten since."""
-        self.wait(30)
+        """A process that knows of a back-off keeps to it, even if the store has lost it since."""
+        self.back_off(30)
         self.store.change_state(STATE, lambda _: None, 0)
         self.assert_refused(BackingOff, 30)
         self.now = NOW + 30
         self.assert_permitted()
 
-    def test_void_wait_hides_none(self) -> None:
-        """A void wait in the store, however long, does not make this process forget the one that it was told."""
-        self.wait(30)
+    def test_void_back_off_hides_none(self) -> None:
+        """A void back-off in the store, however long, does not make this process forget the one that it knows."""
+        self.back_off(30)
         void = json.dumps({"wait": {"since": NOW + 1.5, "until": NOW + 300}})
         self.store.change_state(STATE, lambda _: void, 3600)
         self.assert_refused(BackingOff, 30)
 
     def test_success_does_not_end_it(self) -> None:
-        """An answer that comes during a wait says nothing about the wait."""
-        self.wait(30)
+        """A success during a back-off does not end the back-off."""
+        self.back_off(30)
         self.fails("a", "b", "c")
         self.breaker.note_success()
         self.assert_refused(BackingOff, 30)
 
-    def test_wait_before_pause(self) -> None:
-        """A wish to wait is told rather than that C42 is down."""
-        self.wait(30)
+    def test_back_off_before_open_breaker(self) -> None:
+        """If there is a back-off and the breaker is open, the back-off is the reason that is given."""
+        self.back_off(30)
         self.fails("a", "b", "c")
         self.assert_refused(BackingOff, 30)
 
 
-class DownTest(BreakerTest):
+class OpenTest(BreakerTest):
     def test_three_events(self) -> None:
-        """Failures of three events in a row start a pause of five seconds, to the microsecond."""
+        """Failures of three events in a row open the breaker for five seconds, to the microsecond."""
         self.fails("a", "b")
         self.assert_permitted()
         self.fails("c")
@@ -199,7 +199,7 @@ class DownTest(BreakerTest):
         self.assert_refused(CircuitOpen, 5)
 
     def test_no_sign_of_being_down(self) -> None:
-        """A refused token, nonsense and a wish to wait count for nothing, and against nothing."""
+        """A refused token, an invalid answer and a 429 neither count as failures nor reset the count."""
         self.fails("a", "b")
         for error in (TokenRefused(401), InvalidAnswer("nonsense", 200), RateLimited(0, 429)):
             self.fails("c", "d", "e", "f", error=error)
@@ -208,7 +208,7 @@ class DownTest(BreakerTest):
         self.assert_refused(CircuitOpen, 5)
 
     def test_success_clears_the_count(self) -> None:
-        """After an answer, the count begins anew."""
+        """After a success, the count begins anew."""
         self.fails("a", "b")
         self.breaker.note_success()
         self.fails("c", "d")
@@ -223,15 +223,15 @@ class DownTest(BreakerTest):
         self.breaker.note_success()
         self.assert_refused(BackingOff, 30, self.new_breaker())
 
-    def test_success_ends_the_pause(self) -> None:
-        """An answer, also of a fetch that began before it, ends the pause for all."""
+    def test_success_closes(self) -> None:
+        """A success, also of a fetch that began before the breaker opened, closes it for all."""
         self.fails("a", "b", "c")
         self.breaker.note_success()
         self.assert_permitted()
         self.assert_permitted()
 
-    def test_failure_during_the_pause(self) -> None:
-        """Fetches that were under way and fail during the pause do not prolong it."""
+    def test_failure_while_open(self) -> None:
+        """Fetches that were under way and fail while the breaker is open do not keep it open for longer."""
         self.fails("a", "b", "c")
         self.now = NOW + 3
         self.fails("d", "e")
@@ -251,22 +251,22 @@ class DownTest(BreakerTest):
         self.assert_permitted()
 
     def test_old_fetch_while_half_open(self) -> None:
-        """The same before anybody probes: the next one may."""
+        """The same before any probe has begun: the next fetch may probe."""
         self.fails("a", "b", "c")
         self.now = NOW + 6
         self.fails("old", permitted_at=NOW - 4)
         self.assert_permitted()
 
-    def test_one_trial_at_a_time(self) -> None:
-        """After the pause one may try; the others are told to come again in a second."""
+    def test_one_probe_at_a_time(self) -> None:
+        """While half-open, one fetch may probe; the others are refused, and may try again in a second."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
         self.assert_permitted()
         self.assert_refused(CircuitOpen, 1)
         self.assert_refused(CircuitOpen, 1, self.new_breaker())
 
-    def test_trial_of_another_that_fails_meanwhile(self) -> None:
-        """Who finds the pause over, but takes the trial only when another one has renewed it, is refused."""
+    def test_probe_of_another_process_fails_meanwhile(self) -> None:
+        """A fetch that finds the breaker half-open is refused if it is open again by the time that the probe begins."""
         self.fails("a", "b", "c")
         self.now += 5
         self.assert_permitted()
@@ -275,7 +275,7 @@ class DownTest(BreakerTest):
         def clock() -> float:
             nonlocal looks
             looks += 1
-            if looks == 3:  # it has read that the pause is over, and looks at the time once more to take the trial
+            if looks == 3:  # it has read that the breaker is half-open, and looks at the time again to begin its probe
                 self.fails("d")
             return self.now
 
@@ -287,8 +287,8 @@ class DownTest(BreakerTest):
         self.now += 0.001
         self.assert_permitted()
 
-    def test_trial_succeeds(self) -> None:
-        """A trial that succeeds ends the pause."""
+    def test_probe_succeeds(self) -> None:
+        """A probe that succeeds closes the breaker."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
         self.assert_permitted()
@@ -296,8 +296,8 @@ class DownTest(BreakerTest):
         self.assert_permitted()
         self.assert_permitted()
 
-    def test_trial_fails(self) -> None:
-        """A trial that fails renews the pause, counted from the failure; the next trial is on its own."""
+    def test_probe_fails(self) -> None:
+        """A probe that fails opens the breaker again, for five seconds from the failure; then one fetch may probe."""
         self.fails("a", "b", "c")
         for round_number in range(1, 4):
             self.now = NOW + 7 * round_number
@@ -308,8 +308,8 @@ class DownTest(BreakerTest):
             self.now += 4.9
             self.assert_refused(CircuitOpen, 1)
 
-    def test_trial_of_the_event_that_failed_last(self) -> None:
-        """A trial of the event that failed last renews nothing: the next one may try at once."""
+    def test_probe_of_the_event_that_failed_last(self) -> None:
+        """A failed probe of the event that failed last does not open it: the next fetch may probe at once."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
         self.assert_permitted()
@@ -319,8 +319,8 @@ class DownTest(BreakerTest):
         self.fails("b")
         self.assert_refused(CircuitOpen, 5)
 
-    def test_trial_that_says_nothing(self) -> None:
-        """A trial that ends in a refused token, nonsense or a broken off fetch lets the next one try at once."""
+    def test_probe_without_a_verdict(self) -> None:
+        """After a probe that ends in a refused token, an invalid answer or a back-off, another may begin at once."""
         for error in (TokenRefused(401), InvalidAnswer("nonsense", 200), BackingOff(0)):
             with self.subTest(error=error):
                 self.store = MemoryStore(100_000)
@@ -333,8 +333,8 @@ class DownTest(BreakerTest):
                 self.assert_permitted()
                 self.assert_refused(CircuitOpen, 1)
 
-    def test_trial_that_dies(self) -> None:
-        """Where nobody hears of a trial again, another may try after twice the budget."""
+    def test_probe_that_dies(self) -> None:
+        """If a probe never ends, another one may begin after twice the budget."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
         self.assert_permitted()
@@ -345,7 +345,7 @@ class DownTest(BreakerTest):
         self.assert_refused(CircuitOpen, 1)
 
     def test_clock_set_back(self) -> None:
-        """A pause, or a trial, that begins more than a second ahead holds nobody up."""
+        """An open breaker is void if it opened more than a second ahead."""
         self.fails("a", "b", "c")
         self.now = NOW - 1
         self.assert_refused(CircuitOpen, 6)
@@ -364,8 +364,8 @@ class DownTest(BreakerTest):
         self.now = NOW + 9.5
         self.assert_permitted()
 
-    def test_trial_and_clock_set_back(self) -> None:
-        """A trial that begins more than a second ahead does not keep the next one from trying."""
+    def test_probe_and_clock_set_back(self) -> None:
+        """A probe that began more than a second ahead does not keep the next one from beginning."""
         self.fails("a", "b", "c")
         self.now = NOW + 20
         self.assert_permitted()
@@ -374,14 +374,14 @@ class DownTest(BreakerTest):
         self.assert_refused(CircuitOpen, 1)
 
     def test_never(self) -> None:
-        """With a threshold of 0 nothing is a sign of being down, and others on the store hear of no failure."""
+        """With a threshold of 0 no failure counts, here or for others on the store."""
         self.breaker = self.new_breaker(threshold=0)
         self.fails(*(f"event {number}" for number in range(100)))
         self.assert_permitted()
         self.assert_permitted(self.new_breaker())
 
     def test_never_whatever_others_think(self) -> None:
-        """With a threshold of 0 a pause that others have noted, or we did before a restart, holds nobody up."""
+        """With a threshold of 0 the state of an open breaker, which other processes have left, is ignored."""
         self.fails("a", "b", "c")
         careless = self.new_breaker(threshold=0)
         for self.now in (NOW, NOW + 5):
@@ -395,10 +395,10 @@ class DownTest(BreakerTest):
         self.assert_refused(CircuitOpen, 5)
 
     def test_shared(self) -> None:
-        """Failures, pause, trial and success are everybody's who shares the store."""
+        """All processes on the store share failures, the open breaker, the probe and its success."""
         one, other = self.new_breaker(), self.new_breaker()
-        for guard, event_id in ((one, "a"), (other, "b"), (one, "c")):
-            guard.note_failure(event_id, UpstreamUnavailable(None), self.now)
+        for breaker, event_id in ((one, "a"), (other, "b"), (one, "c")):
+            breaker.note_failure(event_id, UpstreamUnavailable(None), self.now)
         self.assert_refused(CircuitOpen, 5, one)
         self.assert_refused(CircuitOpen, 5, other)
         self.now = NOW + 5
@@ -412,7 +412,7 @@ class DegradedTest(BreakerTest):
     """What `/readyz` says: the state that decides whether C42 is asked."""
 
     def test_well(self) -> None:
-        """While C42 is well, there is nothing to say."""
+        """While no back-off, open breaker or refused token is known, nothing is named."""
         self.fails("a", "b")
         self.assertEqual([], self.breaker.degraded())
 
@@ -479,7 +479,7 @@ class MetricsTest(BreakerTest):
         self.assertEqual(0, shown("c42_proxy_upstream_paused_until_timestamp_seconds"))
 
 
-class NoteTest(BreakerTest):
+class StateTest(BreakerTest):
     def test_names_of_0_1(self) -> None:
         """The state is kept under the names that version 0.1 reads: both may run on one store."""
         self.fails("a", "b", "c")
@@ -491,9 +491,9 @@ class NoteTest(BreakerTest):
         self.assertEqual({"since": NOW, "until": NOW + 5}, kept["pause"])
 
     def test_garbage(self) -> None:
-        """A note that is not ours says nothing, and is replaced by the next that is."""
+        """A state that is not ours is ignored, and replaced by the next one of ours."""
         span = {"since": NOW, "until": NOW + 30}
-        notes: list[object] = [
+        states: list[object] = [
             *([], {}, 7, None, "text", {"wait": 7}, {"pause": []}, {"failed": "abc"}, {"failed": [1, 2, 3]}),
             {"wait": {**span, "until": "2033"}},
             {"wait": {**span, "until": float("inf")}},
@@ -502,8 +502,8 @@ class NoteTest(BreakerTest):
             {"pause": {"since": NOW}},
             {"token_refused": 1},
         ]
-        for text in ("", "{", "\x00", *map(json.dumps, notes)):
-            with self.subTest(note=text):
+        for text in ("", "{", "\x00", *map(json.dumps, states)):
+            with self.subTest(state=text):
                 self.store.change_state(STATE, lambda _, text=text: text, 3600)  # type: ignore[misc]  # mypy infers no type for it
                 self.breaker = self.new_breaker()
                 self.assertEqual([], self.breaker.degraded())
@@ -515,7 +515,7 @@ class NoteTest(BreakerTest):
                 self.assert_refused(CircuitOpen, 5)
 
     def test_nothing_to_say(self) -> None:
-        """While all is well there is no note."""
+        """While there is nothing to share, the store holds no state."""
         self.breaker.note_success()
         self.fails("a", error=InvalidAnswer("nonsense", 200))
         self.assertIsNone(self.store.read_state(STATE))
@@ -526,7 +526,7 @@ class NoteTest(BreakerTest):
 
 
 class FetchTest(BreakerTest):
-    """The guard between real fetches and a C42 of which only the wire is faked."""
+    """The breaker between real fetches and a C42 of which only the wire is faked."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -568,7 +568,7 @@ class FetchTest(BreakerTest):
         return reply.problem.status if isinstance(reply, Failed) else reply.entry.status
 
     def test_noted_although_another_call_decides(self) -> None:
-        """The subscriptions' wish to wait is kept to, although the event's 404 had answered before it came."""
+        """A 429 for the subscriptions begins a back-off, although the event's 404 was the answer before it came."""
         asked, answered = threading.Event(), threading.Event()
 
         def late(url: str) -> Answer:
@@ -585,13 +585,13 @@ class FetchTest(BreakerTest):
         self.assert_permitted()
         answered.set()
         end = time.monotonic() + PATIENCE
-        while self.told() is None:
-            self.assertLess(time.monotonic(), end, "the wait was not noted")
+        while self.refusal() is None:
+            self.assertLess(time.monotonic(), end, "the back-off was not noted")
             time.sleep(0.005)
         self.assert_refused(BackingOff, 30)
 
     def test_capped_at_an_hour(self) -> None:
-        """Whatever C42 says, nobody waits longer than an hour for it."""
+        """Whatever C42 says, a back-off lasts an hour at most."""
         self.event = lambda url: self.limit(url, "7200")
         self.assertEqual(503, self.status(self.events.reply("tea")))
         self.now = NOW + 3600 - 0.001
@@ -600,7 +600,7 @@ class FetchTest(BreakerTest):
         self.assert_permitted()
 
     def test_no_further_page(self) -> None:
-        """A fetch under way asks for no further page after another one was told to wait."""
+        """A fetch under way asks for no further page after another fetch has begun a back-off."""
 
         answer = self.event
 
@@ -619,8 +619,8 @@ class FetchTest(BreakerTest):
         self.assertEqual([], [url for url in self.calls if "tea" in url and "offset=0" not in url])
         self.assertEqual("c42-proxy; detail=told-to-wait", cache_status(reply))
 
-    def test_no_further_page_after_another_process_was_told(self) -> None:
-        """The same where it was another process that was told: it stands in the store."""
+    def test_no_further_page_after_a_back_off_of_another_process(self) -> None:
+        """The same if it was another process that began the back-off: the store tells of it."""
         elsewhere = self.new_breaker()
 
         def page(_url: str) -> Answer:

@@ -1,4 +1,4 @@
-"""`c42-proxy healthcheck` and `c42-proxy check --online`: what works, what does not, and nothing left behind."""
+"""`c42-proxy healthcheck`: what works, what does not, and nothing left behind."""
 
 import os
 import signal

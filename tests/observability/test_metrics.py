@@ -90,8 +90,8 @@ class MetricsTest(unittest.TestCase):
         for sample, count in {"events ok": 1, "event-subscriptions ok": 2, "events token_refused": 1}.items():
             self.assertEqual(found[f"c42_proxy_upstream_call_duration_seconds_count {sample}"], count, sample)
 
-    def test_left_alone(self) -> None:
-        """A pause and a wait are told by their ends, and named by /readyz while they last: it stays ready."""
+    def test_open_breaker_and_back_off(self) -> None:
+        """The metrics show when an open breaker and a back-off end; /readyz names them meanwhile, but stays 200."""
         ready = self.ops.get("/readyz")
         self.assertEqual(ready.get_json(), {"status": "ready", "degraded": []})
         self.assertEqual(ready.headers["Cache-Control"], "no-store")

@@ -65,7 +65,7 @@ class FaultsTest(unittest.TestCase):
 
 class StormTest(FaultsTest):
     def test_cold(self) -> None:
-        """A hundred clients of four workers who ask for a cold event make one fetch: one call, one a hundred names."""
+        """A hundred clients of four workers ask for a cold event: one call for it, and one for each hundred names."""
         self.cluster.add_host(self.sqlite, workers=4)
         self.c42.set(latency=0.3)
         answers = self.cluster.storm(STORM, BASEBALL)
@@ -174,7 +174,7 @@ class DeathTest(FaultsTest):
 
 class SqliteFaultTest(FaultsTest):
     def test_locked_by_a_stranger(self) -> None:
-        """A stranger who holds the database costs a miss a second, not each; then it is used."""
+        """Another program's lock on the database slows one miss down, not every one; then the file is used again."""
         one, other = self.cluster.add_two_hosts(self.sqlite)
         one.get(DINNER)
         stranger = sqlite3.connect(self.file, isolation_level=None)
@@ -266,11 +266,11 @@ class RedisFaultTest(FaultsTest):
         for host in (one, other):
             self.assertIn("c42-down", host.get(COFFEE).cache_status)
         self.assertEqual(self.c42.calls["events"], 0)
-        until(lambda: other.get(COFFEE).status == 200, "the end of the pause", 7)
+        until(lambda: other.get(COFFEE).status == 200, "that the breaker closes", 7)
         self.assertEqual(one.get(DINNER).status, 200)
 
     def test_hung(self) -> None:
-        """While Redis hangs, a hit takes no notice, a miss half a second more, not each; then it is used again."""
+        """A hung Redis slows no hit down, and one miss by half a second, not every one; then it is used again."""
         one, other = self.hosts()
         one.get(DINNER)
         self.redis.hang()

@@ -142,8 +142,8 @@ class TieredErasureTest(unittest.TestCase):
         self.memory.erase(NOW + READ_STATE_SECONDS)
         self.assertIsNone(self.memory.read_state("a"))
 
-    def test_looking_is_no_use(self) -> None:
-        """To look at what is over makes nothing used: the least recently used goes first as before."""
+    def test_erasing_does_not_count_as_use(self) -> None:
+        """The look at what is to be erased uses no entry: the least recently used one goes first, as before."""
         memory = MemoryStore(3000, lifetime=LIFETIME, clock=lambda: NOW)
         memory.put("a", entry("a"), NOW)
         memory.put("b", entry("b"), NOW)

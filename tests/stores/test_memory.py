@@ -58,7 +58,7 @@ class BoundTest(unittest.TestCase):
         self.assertTrue(store.put("e", entry(b"e" * (2 * 100 + ENTRY_OVERHEAD)), NOW))
         self.assertEqual(self.held(store, "abcde"), "cde")
 
-    def test_reading_is_use(self) -> None:
+    def test_reading_counts_as_use(self) -> None:
         """An entry that was read stays longer than one that was written after it."""
         store = self.store(3)
         self.put(store, "a", "b", "c")
@@ -66,14 +66,14 @@ class BoundTest(unittest.TestCase):
         self.put(store, "d")
         self.assertEqual(self.held(store, "abcd"), "acd")
 
-    def test_writing_is_use(self) -> None:
+    def test_writing_counts_as_use(self) -> None:
         """An entry that was written again stays longer than one that was written before that."""
         store = self.store(3)
         self.put(store, "a", "b", "c", "a", "d")
         self.assertEqual(self.held(store, "abcd"), "acd")
 
-    def test_asking_for_what_is_not_there_is_no_use(self) -> None:
-        """A look-up of an unknown event makes nothing go."""
+    def test_look_up_of_an_unknown_event(self) -> None:
+        """A look-up of an unknown event makes no entry go."""
         store = self.store(2)
         self.put(store, "a", "b")
         self.assertIsNone(store.get("c"))

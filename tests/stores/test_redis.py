@@ -197,8 +197,8 @@ class LeaseTest(RedisTest):
                 self.assertNotIn(b":0", self.redis.command("EXISTS", self.key("lease", name)), name)
             time.sleep(0.05)
 
-    def test_an_error_is_one_lease_s(self) -> None:
-        """What Redis says against one lease keeps it from renewing none of the others."""
+    def test_an_error_concerns_one_lease(self) -> None:
+        """An error of Redis for one lease does not keep the store from renewing the others."""
         for name in "abc":
             self.assertIsNotNone(self.store.lease(name))
         for name in "ab":

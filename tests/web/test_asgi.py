@@ -205,7 +205,7 @@ class SameAnswersTest(AsgiTest):
         self.assertNotIn(b"\r\ncontent-", again)
 
     def test_made_once(self) -> None:
-        """What all are sent who may reuse an answer is made once, and kept with it."""
+        """The response for all who may reuse an answer is made once, and kept with the entry."""
         running = self.proxy(Clock())
         asgi = self.as_wsgi(running)
         with fake_c42():
