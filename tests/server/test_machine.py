@@ -51,6 +51,8 @@ class SharedMemoryTest(OpsTestCase):
     def test_lost(self) -> None:
         """Where it is lost while the proxy runs, a worker that ends is replaced all the same, and counts on."""
         self.serve_with("mount -t tmpfs t /dev/shm")
+        # A worker may answer before the other one exists.
+        until(lambda: len(self.process.descendants()) == 2, "two workers")
         self.ask_for_events(4)
         inside = ("nsenter", "--mount", "--target", str(self.process.pid))
         lost = run(*inside, "mount", "-t", "tmpfs", "-o", "ro", "t", "/dev/shm", environ=clean_environ())
