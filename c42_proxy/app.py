@@ -52,7 +52,10 @@ class Proxy:
     _opened: ExitStack
 
     def start(self) -> None:
-        """Start the background thread of this process. Call it after the fork: no thread survives a fork."""
+        """Start the background thread of this process. Call it after the fork: no thread survives a fork.
+
+        If the system gives no thread, each request that is no hit tries again.
+        """
         self._eraser.start()
 
     def close(self) -> None:
@@ -104,7 +107,9 @@ def build(
         closing(Events(upstream, tiered, breaker, freshness=freshness, budget=budget, clock=clock, metrics=metrics))
     )
     flask = create_flask(events, metrics)
-    asgi = opened.enter_context(closing(AsgiApp(flask, events, metrics)))
+    # By the first request, any server has forked.
+    flask.before_request(eraser.start)
+    asgi = opened.enter_context(closing(AsgiApp(flask, events, metrics, before_miss=eraser.start)))
     return Proxy(flask, asgi, create_ops(metrics, tiered, breaker), events, metrics, eraser, opened)
 
 
@@ -125,7 +130,4 @@ def create_app(
         settings = Settings.from_env()
         configure_logs(settings)
         settings.log_warnings()
-    proxy = build(settings, session=session, clock=clock, store=store, metrics=metrics)
-    # By the first request, any server has forked.
-    proxy.flask.before_request(proxy.start)
-    return proxy.flask
+    return build(settings, session=session, clock=clock, store=store, metrics=metrics).flask

@@ -32,18 +32,21 @@ class Eraser:
         self._lock = Lock()
         self._closing = Event()
         self._thread: Thread | None = None
+        self._lacks_thread = False
 
     def start(self) -> None:
         """Start the thread, if it does not run yet. If the system gives none, a later call tries again."""
         if self._thread is not None:
             return
         with self._lock:
-            if self._thread is None:
+            if self._thread is None and not self._closing.is_set():
                 thread = Thread(target=self._run, args=(self._closing,), name="c42-erase", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:
-                    log.warning("no thread can be started: this process erases no old entries for now")
+                    if not self._lacks_thread:
+                        log.warning("no thread can be started: this process erases no old entries for now")
+                    self._lacks_thread = True
                     return
                 self._thread = thread
 

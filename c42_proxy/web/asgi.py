@@ -64,11 +64,15 @@ class WsgiAsAsgi:
 
 
 class AsgiApp:
-    """The ASGI application (asgi.readthedocs.io, HTTP 2.3 and newer) in front of the Flask app."""
+    """The ASGI application (asgi.readthedocs.io, HTTP 2.3 and newer) in front of the Flask app.
 
-    def __init__(self, flask: Flask, events: Events, metrics: Metrics) -> None:
+    `before_miss` is called for each event that is not fresh in memory.
+    """
+
+    def __init__(self, flask: Flask, events: Events, metrics: Metrics, *, before_miss: Callable[[], None]) -> None:
         self._events = events
         self._metrics = metrics
+        self._before_miss = before_miss
         self._flask = WsgiAsAsgi(flask, FLASK_THREADS)
         self._logs_hits = hits_are_logged()
 
@@ -95,15 +99,15 @@ class AsgiApp:
             reply: Reply | None = self._events.hit(event_id)
             if reply is None:
                 correlation.begin(request_id, traceparent)
+                self._before_miss()
                 reply = await self._wait(event_id)
-            status, head, body = _status_head_body(event_id, reply, if_none_match)
+            status, head, body = _status_head_body(event_id, reply, if_none_match, request_id)
             outcome, upstream_seconds = reply.outcome, reply.upstream_seconds
         except Exception as error:  # noqa: BLE001  # as Flask's handler for bugs
             correlation.begin(request_id, traceparent)
-            response = internal_error(error)
+            response = internal_error(error).having(("X-Request-ID", request_id))
             status, (head, body) = response.status.value, response.as_bytes()
             outcome, upstream_seconds = "error", None
-        head += b"x-request-id: %b\r\n" % request_id.encode()
         if scope["method"] == "HEAD":
             body = b""
         send_whole = scope.get("extensions", {}).get(SEND_WHOLE)
@@ -146,14 +150,17 @@ class AsgiApp:
         return self._events.reply_for(pending)
 
 
-def _status_head_body(event_id: str, reply: Reply, if_none_match: str | None) -> tuple[int, bytes, bytes]:
-    """A response without the request id. For a fresh entry it is already prepared."""
-    if if_none_match is None and isinstance(reply, Hit | Fetched) and reply.expiry is not None:
+def _status_head_body(
+    event_id: str, reply: Reply, if_none_match: str | None, request_id: str
+) -> tuple[int, bytes, bytes]:
+    """A whole response. For a fresh entry, nearly all of it is already prepared."""
+    if if_none_match is None and isinstance(reply, (Hit, Fetched)) and reply.expiry is not None:
         entry = reply.entry
         if entry.prepared is not None:
             head, body = entry.prepared
-            return entry.status, head + b"cache-status: %b\r\n" % cache_status(reply).encode(), body
-    response = response_to(event_id, reply).unless_known(if_none_match)
+            own = f"cache-status: {cache_status(reply)}\r\nx-request-id: {request_id}\r\n"
+            return entry.status, head + own.encode(), body
+    response = response_to(event_id, reply).unless_known(if_none_match).having(("X-Request-ID", request_id))
     return response.status.value, *response.as_bytes()
 
 

@@ -55,6 +55,14 @@ def is_free_of(text: bytes, folder: Path) -> bool:
     return not any(text in file.read_bytes() for file in folder.iterdir())
 
 
+def store_with_old_entry(file: Path, title: bytes) -> SqliteStore:
+    """A store in the file with an entry that nobody may be given any more, under this title."""
+    store = SqliteStore(file, namespace="n", max_bytes=1 << 20, lifetime=1e6, clock=time.time)
+    body = b'{"id":"a","title":"%b","names":[]}' % title
+    store.put("a", Entry(200, body, time.time() - 86400), time.time())
+    return store
+
+
 def environ_of(port: int, c42: str, **variables: str) -> dict[str, str]:
     return clean_environ(
         C42_API_URL=f"{c42}/api/v2/",
@@ -352,10 +360,7 @@ class WorkersTest(ProcessTestCase):
         for arguments in ("", "--preload", "--worker-class sync"):
             with self.subTest(arguments), tempfile.TemporaryDirectory() as name:
                 file = Path(name) / "cache.sqlite3"
-                old = Entry(200, b'{"id":"a","title":"Secret","names":[]}', time.time() - 86400)
-                store = SqliteStore(file, namespace="n", max_bytes=1 << 20, lifetime=1e6, clock=time.time)
-                with closing(store):
-                    store.put("a", old, time.time())
+                with closing(store_with_old_entry(file, b"Secret")):
                     self.assertFalse(is_free_of(b"Secret", file.parent))
                     self.serve(GUNICORN_CMD_ARGS=arguments, C42_CACHE_URL=f"sqlite:///{file}")
                     until(partial(is_free_of, b"Secret", file.parent), "that what is over is erased")

@@ -11,13 +11,13 @@ import tempfile
 import textwrap
 import unittest
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from c42_proxy.sandbox.events import COFFEE
 from harness.processes import C42_PROXY, ROOT, STOP_SECONDS, Process, free_port, until
 from harness.sandbox import Sandbox
-from tests.server.test_gunicorn import ask, environ_of
+from tests.server.test_gunicorn import ask, environ_of, is_free_of, store_with_old_entry
 
 PREFIX = "/events-with-subscriptions/"
 TIMEOUT = 10.0
@@ -172,6 +172,22 @@ class FewThreadsTest(ProxyTest):
         self.assertEqual((404, None), self.get(connection, "missing-1"))
         self.assertEqual(2, self.sandbox.calls["events"])
         self.assertNotIn("Traceback", self.proxy.output())
+
+    def test_no_thread_at_the_start(self) -> None:
+        """A worker that gets no thread when it begins says so once, and erases as soon as it gets one."""
+        file = self.folder / "cache" / "cache.sqlite3"
+        self.enterContext(closing(store_with_old_entry(file, b"Secret")))
+        environ = {"PYTHONPATH": f"{self.few_threads()}{os.pathsep}{ROOT}", "C42_CACHE_URL": f"sqlite:///{file}"}
+        (self.folder / "none").touch()
+        self.start(**environ)
+        connection = self.connected()
+        for _ in range(2):
+            self.assertEqual((503, "1"), self.get(connection, COFFEE), self.proxy.output())
+        self.assertFalse(is_free_of(b"Secret", file.parent))
+        (self.folder / "none").unlink()
+        self.assertEqual((200, None), self.get(connection, COFFEE))
+        until(lambda: is_free_of(b"Secret", file.parent), "the erasure of the old entry")
+        self.assertEqual(1, self.proxy.output().count("erases no old entries"), self.proxy.output())
 
     def few_threads(self) -> Path:
         """A folder with which Python starts no thread, as where the system gives none, while there is a file `none`."""

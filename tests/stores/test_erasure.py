@@ -48,7 +48,7 @@ class EraserTest(unittest.TestCase):
         self.assertFalse(thread.is_alive())
 
     def test_no_thread(self) -> None:
-        """Where the system gives no thread, that is no error, and it begins when it is told again."""
+        """If the system gives no thread, this is logged once, and a later call starts the thread."""
         erased = threading.Semaphore(0)
 
         def erase() -> bool:
@@ -58,15 +58,21 @@ class EraserTest(unittest.TestCase):
         with closing(Eraser(erase)) as eraser:
             with (
                 patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")),
-                self.assertLogs("c42_proxy.stores", "WARNING"),
+                self.assertLogs("c42_proxy.stores", "WARNING") as logged,
             ):
                 eraser.start()
+                eraser.start()
+            self.assertEqual(1, len(logged.records))
             eraser.start()
             self.assertTrue(erased.acquire(timeout=PATIENCE))
 
     def test_never_begun(self) -> None:
-        """What has not begun can be closed."""
-        Eraser(lambda: True).close()
+        """An eraser that was never started can be closed, and starts no thread afterwards."""
+        eraser = Eraser(lambda: True)
+        eraser.close()
+        before = set(threading.enumerate())
+        eraser.start()
+        self.assertEqual(set(), set(threading.enumerate()) - before)
 
     def test_after_a_fork(self) -> None:
         """In a child it begins anew."""
