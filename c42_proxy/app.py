@@ -27,6 +27,7 @@ from .upstream.client import C42Client
 from .upstream.combine import Combiner
 from .upstream.transport import close_idle, new_session
 from .web.asgi import AsgiApp
+from .web.cors import Cors
 from .web.ops import create_ops
 from .web.responses import prepared
 from .web.routes import create_flask
@@ -106,10 +107,11 @@ def build(
     events = opened.enter_context(
         closing(Events(upstream, tiered, breaker, freshness=freshness, budget=budget, clock=clock, metrics=metrics))
     )
-    flask = create_flask(events, metrics)
+    cors = Cors(settings.origins)
+    flask = create_flask(events, metrics, cors)
     # By the first request, any server has forked.
     flask.before_request(eraser.start)
-    asgi = opened.enter_context(closing(AsgiApp(flask, events, metrics, before_miss=eraser.start)))
+    asgi = opened.enter_context(closing(AsgiApp(flask, events, metrics, cors, before_miss=eraser.start)))
     return Proxy(flask, asgi, create_ops(metrics, tiered, breaker), events, metrics, eraser, opened)
 
 

@@ -46,6 +46,18 @@ def _token(value: SecretStr) -> SecretStr:
     return value
 
 
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?")
+
+
+def _origins(value: str) -> str:
+    """Only what browsers send: another spelling would never be found in the list."""
+    for origin in value.split(",") if value != "*" else ():
+        parts = _ORIGIN.fullmatch(origin.strip(" "))
+        if parts is None or int(parts[2] or 0) > 65535 or (parts[1], parts[2]) in {("http", "80"), ("https", "443")}:
+            raise ValueError
+    return value
+
+
 def _bind(value: str) -> str:
     return str(Address.parsed(value))
 
@@ -90,6 +102,11 @@ class Settings(BaseModel):
     api_token: Annotated[SecretStr, AfterValidator(_token)] = Field(
         description="your C42 API token: one word of 4 or more visible ASCII characters"
     )
+    allow_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
+        None,
+        description="* or a list with commas of origins as browsers send them: https://app.example, in small letters, "
+        "without a path, and without the port that the scheme has anyway",
+    )
     bind: Annotated[str, AfterValidator(_bind)] = Field(
         "127.0.0.1:4242", description="host:port, or :port for all IPv4 addresses, with a port up to 65535"
     )
@@ -128,6 +145,11 @@ class Settings(BaseModel):
         if value is not None and value.rpartition(":")[2] == info.data.get("bind", "").rpartition(":")[2]:
             raise ValueError
         return value
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins in `allow_origins`, or `*` alone."""
+        return [origin.strip(" ") for origin in self.allow_origins.split(",")] if self.allow_origins else []
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:

@@ -108,13 +108,13 @@ Feature: Combining an event with its subscribers
         | a token of its own |
         | a cookie           |
 
-  Rule: A browser shows an answer to no page of another site
-    A browser shows a page what another site has answered only if that answer allows it. The proxy's answers allow it to
-    nobody. Other programs do not look at that.
+  Rule: A browser shows an answer to a page of another site only if the operator allows that site
+    A browser shows a page what another site has answered only if that answer allows it. Which sites are allowed, the operator
+    decides; without a decision, none is. Other programs do not look at that.
 
-    Scenario Outline: a page of another site requests <which>
+    Scenario Outline: no site is allowed, and a page of another site requests <which>
       Given <which>
-      When it is requested by a page of another site
+      When it is requested by a page of app.example
       Then the app is told that <outcome>
       And no browser shows the answer to the page
 
@@ -123,12 +123,76 @@ Feature: Combining an event with its subscribers
         | the event "Tea" with the subscriber Arthur   | Arthur comes           |
         | a deleted event                              | there is no such event |
 
-    Scenario: a browser asks whether a page of another site may request an event
+    Scenario: no site is allowed, and a browser asks whether a page of another site may request an event
       Given the event "Tea" with the subscriber Arthur
-      When a browser asks whether a page of another site may request it
+      When a browser asks whether a page of app.example may request it
       Then the app is told that this address can only be read
       And no browser shows the answer to the page
       And C42 has been asked for nothing
+
+    Scenario Outline: two sites are allowed, and a page of <site> requests an event
+      Given the event "Tea" with the subscriber Arthur
+      And the proxy is set to allow pages of app.example and shop.example
+      When it is requested by a page of <site>
+      Then the app is told that Arthur comes
+      And <consequence>
+
+      Examples: one of the two
+        | site         | consequence                               |
+        | app.example  | a browser shows the answer to the page    |
+        | shop.example | a browser shows the answer to the page    |
+
+      Examples: another one
+        | site                     | consequence                            |
+        | another.example          | no browser shows the answer to the page |
+        | my.app.example           | no browser shows the answer to the page |
+        | app.example.thief.example | no browser shows the answer to the page |
+
+    Scenario: two sites are allowed, and pages of both request the same event
+      Given the event "Tea" with the subscriber Arthur
+      And the proxy is set to allow pages of app.example and shop.example
+      When it is requested by a page of app.example
+      Then a browser shows the answer to the page
+      When it is requested by a page of shop.example
+      Then a browser shows the answer to the page
+      When it is requested by a page of another.example
+      Then no browser shows the answer to the page
+      And C42 has been asked once
+
+    Scenario Outline: a problem is shown to a page of a site that is allowed: <problem>
+      Given the event "Tea" with the subscriber Arthur
+      And the proxy is set to allow pages of app.example and shop.example
+      And C42 <fails>
+      When it is requested by a page of app.example
+      Then the app is told that <problem>
+      And a browser shows the answer to the page
+
+      Examples: whatever it is
+        | fails                | problem                            |
+        | is broken            | C42 cannot be reached or is broken |
+        | asks to wait 7 s     | C42 asks to wait, for 7 s          |
+        | says that there is no such thing | there is no such event |
+
+    Scenario Outline: two sites are allowed, and a browser asks whether a page of <site> may request an event
+      Given the event "Tea" with the subscriber Arthur
+      And the proxy is set to allow pages of app.example and shop.example
+      When a browser asks whether a page of <site> may request it
+      Then <consequence>
+      And C42 has been asked for nothing
+
+      Examples: one of the two, and another one
+        | site            | consequence                                       |
+        | shop.example    | the browser lets the page send its request        |
+        | another.example | the browser does not let the page send its request |
+
+    Scenario: every site is allowed
+      Given the event "Tea" with the subscriber Arthur
+      And the proxy is set to allow pages of every site
+      When it is requested by a page of another.example
+      Then the app is told that Arthur comes
+      And a browser shows the answer to the page
+      When a browser asks whether a page of another.example may request it
+      Then the browser lets the page send its request
 
   Rule: A list that changes while it is read is read once more
     On each page C42 says how many subscribers there are. If two pages differ in that, somebody has joined or left in the

@@ -138,8 +138,9 @@ def environ_of(c42_port: int, *, path: str | None = None, **settings: str) -> di
         "C42_API_TOKEN": SANDBOX_TOKEN,
         "C42_CACHE_TTL": f"{TTL}",
         "STACK_PORT": "",
+        **settings,
     }
-    return clean_environ(**own, **settings) | ({} if path is None else {"PATH": path})
+    return clean_environ(**own) | ({} if path is None else {"PATH": path})
 
 
 class StackTest(ProcessTestCase):

@@ -54,12 +54,22 @@ class DefaultsTest(unittest.TestCase):
         self.assertEqual((found.stale_if_error, found.timeout, found.breaker_threshold), (3600, 4, 5))
         self.assertEqual((found.log_format, found.log_level), ("text", "info"))
         self.assertIsNone(found.cache_url)
+        self.assertEqual((found.allow_origins, found.origins), (None, []))
         self.assertEqual(found.warnings, ())
 
     def test_empty_counts_as_unset(self) -> None:
         """An empty variable is as good as none."""
         names = [
-            *("API_URL", "API_TOKEN_FILE", "BIND", "CACHE_URL", "CACHE_TTL", "CACHE_MAX_BYTES", "STALE_IF_ERROR"),
+            *(
+                "API_URL",
+                "API_TOKEN_FILE",
+                "ALLOW_ORIGINS",
+                "BIND",
+                "CACHE_URL",
+                "CACHE_TTL",
+                "CACHE_MAX_BYTES",
+                "STALE_IF_ERROR",
+            ),
             *("TIMEOUT", "BREAKER_THRESHOLD", "LOG_FORMAT", "LOG_LEVEL", "NONSENSE"),
         ]
         self.assertEqual(settings(**{f"C42_{name}": "" for name in names}), settings())
@@ -122,6 +132,50 @@ class ValuesTest(unittest.TestCase):
             *("c42.example", "ftp://c42.example/", "https://", "file:///etc/passwd", "https://user@c42.example/"),
             *("https://user:word@c42.example/", "https://c42.example/?a=b", "https://c42.example/#a"),
             *("https://c42.example:99999/", "https://c42.example:port/", "\udcff", "x" * 100_000),
+        )
+
+    def test_origins(self) -> None:
+        """One origin, a list with or without spaces, or all of them; of any scheme, with a port of its own."""
+        for written, origins in (
+            ("https://app.example", ["https://app.example"]),
+            (
+                "https://a.example,http://localhost:3000 , http://[::1]:8",
+                ["https://a.example", "http://localhost:3000", "http://[::1]:8"],
+            ),
+            ("capacitor://localhost, http://a_b.example:443", ["capacitor://localhost", "http://a_b.example:443"]),
+            ("*", ["*"]),
+        ):
+            self.assertEqual(settings(C42_ALLOW_ORIGINS=written).origins, origins)
+
+    def test_wrong_origins(self) -> None:
+        """What no browser sends as an Origin is refused: it would permit nothing. `null` would permit anybody."""
+        self.assert_refused(
+            "C42_ALLOW_ORIGINS",
+            "* or a list with commas of origins as browsers send them",
+            *("app.example", "https://", "https://app.example/", "https://App.example", "HTTPS://app.example", "null"),
+            *("https://app.example:443", "http://app.example:80", "https://a.example:0", "https://a.example:65536"),
+            *(
+                "https://a.example,",
+                ",https://a.example",
+                "https://a.example https://b.example",
+                " ",
+                "*,https://a.example",
+            ),
+            *(
+                "https://*.app.example",
+                "https://user@app.example",
+                "https://app.example?a",
+                "https://[::1",
+                "a,b",
+                "* ",
+            ),
+            *(
+                "https://a.example\n",
+                'https://a.example"',
+                "https://a.example|",
+                "https://é.example",
+                "https://a.example;",
+            ),
         )
 
     def test_addresses_to_listen_at(self) -> None:
@@ -230,7 +284,16 @@ class ValuesTest(unittest.TestCase):
 
     def test_all_at_once(self) -> None:
         """Every wrong variable has its own line in one and the same error, the missing token too."""
-        wrong = ["API_URL", "BIND", "OPS_BIND", "CACHE_URL", "CACHE_TTL", "CACHE_MAX_BYTES", "STALE_IF_ERROR"]
+        wrong = [
+            "API_URL",
+            "ALLOW_ORIGINS",
+            "BIND",
+            "OPS_BIND",
+            "CACHE_URL",
+            "CACHE_TTL",
+            "CACHE_MAX_BYTES",
+            "STALE_IF_ERROR",
+        ]
         wrong += ["TIMEOUT", "BREAKER_THRESHOLD", "LOG_FORMAT", "LOG_LEVEL"]
         lines = refused({f"C42_{name}": "no, no" for name in wrong}).lines
         self.assertEqual(lines[0].partition(":")[0], "C42_API_TOKEN")

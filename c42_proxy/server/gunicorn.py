@@ -34,6 +34,7 @@ from ..stores.opening import open_shared
 from ..threads import end_at_once
 from ..upstream.transport import adapter_class
 from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
+from ..web.cors import Cors
 from .gunicorn_lines import GunicornLines
 from .start_checks import check_ports, check_tls, check_worker_count, configured, wrong_configuration
 from .worker import Worker, http_and_server
@@ -140,7 +141,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         proxy = build(self._settings, metrics=Metrics(self._values, self._segment))
         proxy.start()
         if issubclass(self.cfg.worker_class, ON_ASGI):
-            return _asgi_by_port(proxy.asgi, WsgiAsAsgi(proxy.ops, OPS_THREADS), self._ops_port)
+            return _asgi_by_port(proxy.asgi, WsgiAsAsgi(proxy.ops, OPS_THREADS, Cors(())), self._ops_port)
         return _wsgi_by_port(proxy.flask, proxy.ops, self._ops_port)
 
     def _share_values(self, _arbiter: Arbiter) -> None:

@@ -21,7 +21,8 @@ from ..observability import correlation
 from ..observability.logs import hits_are_logged, log_request
 from ..observability.metrics import Metrics
 from ..threads import Threads
-from .responses import cache_status, failure_response, response_to
+from .cors import Cors
+from .responses import cache_status, failure_response, header_lines, response_to
 from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host, known_hosts
 
 FLASK_THREADS = 16
@@ -42,7 +43,8 @@ _EVENT = re.compile(f"{PREFIX}({EVENT_ID})/")
 class WsgiAsAsgi:
     """A WSGI app as an ASGI app, in a bounded pool of threads."""
 
-    def __init__(self, app: Flask, threads: int) -> None:
+    def __init__(self, app: Flask, threads: int, cors: Cors) -> None:
+        self._cors = cors
         self._middleware = WSGIMiddleware(app)  # type: ignore[arg-type]  # Flask is a WSGI app
         self._threads = Threads(threads, name="c42-flask", queues=True)
         self._middleware.executor = self._threads  # type: ignore[assignment]  # it may be any Executor
@@ -54,7 +56,8 @@ class WsgiAsAsgi:
         except Overloaded as overloaded:
             request_id, *_ = _request_headers(scope) or (correlation.request_id(None),)
             correlation.begin(request_id, None)
-            response = failure_response(overloaded).having(("X-Request-ID", request_id))
+            allowed = self._cors.headers(_origin(scope))
+            response = failure_response(overloaded).having(("X-Request-ID", request_id), *allowed)
             head, body = response.as_bytes()
             await send(_start(response.status.value, head))
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
@@ -69,11 +72,14 @@ class AsgiApp:
     `before_miss` is called for each event that is not fresh in memory.
     """
 
-    def __init__(self, flask: Flask, events: Events, metrics: Metrics, *, before_miss: Callable[[], None]) -> None:
+    def __init__(
+        self, flask: Flask, events: Events, metrics: Metrics, cors: Cors, *, before_miss: Callable[[], None]
+    ) -> None:
         self._events = events
         self._metrics = metrics
+        self._cors = cors
         self._before_miss = before_miss
-        self._flask = WsgiAsAsgi(flask, FLASK_THREADS)
+        self._flask = WsgiAsAsgi(flask, FLASK_THREADS, cors)
         self._logs_hits = hits_are_logged()
 
     def close(self) -> None:
@@ -108,6 +114,8 @@ class AsgiApp:
             response = internal_error(error).having(("X-Request-ID", request_id))
             status, (head, body) = response.status.value, response.as_bytes()
             outcome, upstream_seconds = "error", None
+        if self._cors.is_on:
+            head += header_lines(self._cors.headers(_origin(scope)))
         if scope["method"] == "HEAD":
             body = b""
         send_whole = scope.get("extensions", {}).get(SEND_WHOLE)
@@ -169,6 +177,11 @@ def _start(status: int, head: bytes) -> Message:
     _status_line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
     headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
     return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def _origin(scope: Scope) -> str | None:
+    """The request's `Origin`. Two of them are joined with a comma, which is in no list."""
+    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"origin") or None
 
 
 def _request_headers(scope: Scope) -> tuple[str, str | None, str | None] | None:

@@ -14,14 +14,13 @@ from ..caching.reply import Failed, Fetched, Handling, Hit, Reply, StaleIfError
 from ..errors import NotAsked, Problem
 from ..observability import correlation
 from ..stores.contract import Entry
+from .cors import Header
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 NO_STORE = "no-store"
 # No max-age and no Age: a cache that counts max-age from when *it* stored the answer would keep it too long.
 UNTIL_EXPIRES = "must-revalidate, stale-while-revalidate=0, stale-if-error=0"
-
-Header = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,11 @@ class HttpResponse:
 
     def as_bytes(self) -> tuple[bytes, bytes]:
         """The head in HTTP/1.1, without the empty line at its end, and the body."""
-        lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in self.headers)
-        return f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{lines}".encode("latin-1"), self.body
+        return f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n".encode() + header_lines(self.headers), self.body
+
+
+def header_lines(headers: tuple[Header, ...]) -> bytes:
+    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
 def response_to(event_id: str, reply: Reply) -> HttpResponse:

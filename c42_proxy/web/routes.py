@@ -16,6 +16,7 @@ from ..events import Events
 from ..observability import correlation
 from ..observability.logs import log_request
 from ..observability.metrics import Metrics
+from .cors import Cors
 from .responses import HttpResponse, problem, response_to
 
 log = logging.getLogger(__name__)
@@ -52,12 +53,12 @@ class EventIdConverter(BaseConverter):
     regex = EVENT_ID
 
 
-def create_flask(events: Events, metrics: Metrics) -> Flask:
+def create_flask(events: Events, metrics: Metrics, cors: Cors) -> Flask:
     """The proxy as a Flask app: its one address, which `events` answers, and the hooks for every request."""
     app = _App("c42_proxy", static_folder=None)
     app.url_map.converters["event_id"] = EventIdConverter
     app.url_map.merge_slashes = False
-    app.register_blueprint(_blueprint(events, metrics))
+    app.register_blueprint(_blueprint(events, metrics, cors))
     app.register_error_handler(Exception, lambda error: flask_response(internal_error(error)))
     return app
 
@@ -87,7 +88,7 @@ def _raw_path(environ: dict[str, Any]) -> bytes:
     return target.partition("?")[0].encode("latin-1", "replace")
 
 
-def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
+def _blueprint(events: Events, metrics: Metrics, cors: Cors) -> Blueprint:
     blueprint = Blueprint("events", __name__)
 
     @blueprint.before_app_request
@@ -116,6 +117,7 @@ def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
         outcome = "error" if is_bug else "refused" if reply is None else reply.outcome
         metrics.request(outcome, response.status_code).inc()
         response.headers["X-Request-ID"] = g.request_id
+        response.headers.extend(cors.headers(request.headers.get("Origin")))
         log_request(
             method=request.method,
             path=quote(request.environ["PATH_INFO"].encode("latin-1")),
@@ -131,6 +133,18 @@ def _blueprint(events: Events, metrics: Metrics) -> Blueprint:
     def event_with_subscriptions(event_id: str) -> Response:
         g.reply = events.reply(event_id)
         return flask_response(response_to(event_id, g.reply).unless_known(request.headers.get("If-None-Match")))
+
+    if cors.is_on:
+        # Not strict: Werkzeug would redirect the address without the slash.
+        @blueprint.route(f"{PREFIX}<event_id:event_id>/", methods=["OPTIONS"], strict_slashes=False)
+        def preflight(event_id: str) -> Response:  # noqa: ARG001  # the answer is the same for all events
+            origin = request.headers.get("Origin")
+            is_preflight = request.path.endswith("/") and request.headers.get("Access-Control-Request-Method")
+            if not origin or not is_preflight:
+                raise MethodNotAllowed
+            response = Response(status=HTTPStatus.NO_CONTENT, headers=cors.preflight(origin))
+            del response.headers["Content-Type"]
+            return response
 
     @blueprint.route(f"{PREFIX}<event_id:event_id>", methods=METHODS, provide_automatic_options=False)
     def without_closing_slash(event_id: str) -> Response:

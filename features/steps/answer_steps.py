@@ -10,9 +10,13 @@ from features.support.answers import (
     Problem,
     expect_names,
     expect_not_to_be_kept,
+    expect_page_may_send,
     expect_problem,
+    expect_shown_to_the_page,
     explanation,
     origin,
+    permissions,
+    permitted,
     problem_of,
     title_of,
     told,
@@ -210,8 +214,22 @@ def answer_came_too_late_to_be_remembered(context: Context) -> None:
 
 @then("no browser shows the answer to the page")
 def answer_is_for_no_other_site(context: Context) -> None:
-    allowed = {name: value for name, value in context.world.answer.headers if name.startswith("Access-Control-")}
-    expect(not allowed, "nothing that lets a browser show the answer to the page", f"{allowed}")
+    expect(not permissions(context.world.answer), "nothing is permitted to the page", permitted(context.world.answer))
+
+
+@then("a browser shows the answer to the page")
+def answer_is_for_the_page(context: Context) -> None:
+    expect_shown_to_the_page(context.world.answer)
+
+
+@then("the browser lets the page send its request")
+def browser_lets_the_page_send(context: Context) -> None:
+    expect_page_may_send(context.world.answer)
+
+
+@then("the browser does not let the page send its request")
+def browser_does_not_let_the_page_send(context: Context) -> None:
+    expect_same("status 204, and nothing is permitted to the page", permitted(context.world.answer))
 
 
 @then("the app is sent to the address with it")

@@ -36,6 +36,16 @@ def proxy_has_room_for_two(context: Context) -> None:
     context.world.set_up(C42_CACHE_MAX_BYTES=str(2 * ROOM_FOR_ONE))
 
 
+@given("the proxy is set to allow pages of {sites:Names}")
+def proxy_allows_pages_of(context: Context, sites: list[str]) -> None:
+    context.world.set_up(C42_ALLOW_ORIGINS=", ".join(f"https://{site}" for site in sites))
+
+
+@given("the proxy is set to allow pages of every site")
+def proxy_allows_pages_of_every_site(context: Context) -> None:
+    context.world.set_up(C42_ALLOW_ORIGINS="*")
+
+
 @given("the proxies of this machine remember answers in one file")
 def proxies_remember_in_a_file(context: Context) -> None:
     context.world.set_up(C42_CACHE_URL=f"sqlite:///{context.world.folder()}/answers.sqlite3")

@@ -6,8 +6,6 @@ from behave import given, step, when
 
 from features.support.world import PATH, Context
 
-ANOTHER_SITE = {"Origin": "https://another-site.example"}
-
 
 @given('"{title:Title}" has been requested')
 @when('"{title:Title}" is requested')
@@ -111,16 +109,16 @@ def request_it_with_headers(context: Context, headers: dict[str, str]) -> None:
     context.world.request(headers=headers)
 
 
-@when("it is requested by a page of another site")
-def request_it_from_another_site(context: Context) -> None:
-    context.world.request(headers=ANOTHER_SITE)
+@when("it is requested by a page of {site:Name}")
+def request_it_from_a_page(context: Context, site: str) -> None:
+    context.world.request(headers={"Origin": f"https://{site}"})
 
 
-@when("a browser asks whether a page of another site may request it")
-def ask_for_a_page_of_another_site(context: Context) -> None:
+@when("a browser asks whether a page of {site:Name} may request it")
+def ask_for_a_page(context: Context, site: str) -> None:
     """What browsers send beforehand, if the page's request has a header that is not usual."""
     asked_for = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "if-none-match"}
-    context.world.request(method="OPTIONS", headers={**ANOTHER_SITE, **asked_for})
+    context.world.request(method="OPTIONS", headers={"Origin": f"https://{site}", **asked_for})
 
 
 @when("it is requested without the closing slash")

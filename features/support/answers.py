@@ -61,6 +61,8 @@ ORIGINS = {
 }
 """What the marks say. The first number in a mark is a time in seconds."""
 
+SHOWN_HEADERS = {"Cache-Status", "ETag", "Retry-After", "X-Request-ID"}
+
 
 def told(answer: TestResponse) -> str:
     """All that the app can see in the answer's status and body."""
@@ -151,6 +153,45 @@ def origin(answer: TestResponse) -> str:
         if found := re.fullmatch(f"c42-proxy; {pattern}", mark):
             where, mark = words, lasting(timedelta(seconds=int(found[1]))) if found.groups() else mark
     return where.format(mark=mark)
+
+
+def permissions(answer: TestResponse) -> dict[str, str]:
+    """What the answer permits to pages of other sites (CORS)."""
+    start = "access-control-"
+    headers = [(name.lower(), value) for name, value in answer.headers]
+    return {name.removeprefix(start): value for name, value in headers if name.startswith(start)}
+
+
+def permitted(answer: TestResponse) -> str:
+    given = ", ".join(f"{name} {value}" for name, value in permissions(answer).items())
+    return f"status {answer.status_code}, and {given or 'nothing'} is permitted to the page"
+
+
+def expect_shown_to_the_page(answer: TestResponse) -> None:
+    """A browser shows the page the answer, and the headers in it that a page cannot read without permission."""
+    _expect_permitted_origin(answer)
+    shown = set(permissions(answer).get("expose-headers", "").split(", "))
+    expect(shown >= SHOWN_HEADERS, f"{', '.join(sorted(SHOWN_HEADERS))} are shown to the page", permitted(answer))
+
+
+def expect_page_may_send(answer: TestResponse) -> None:
+    """The answer is what lets a browser send the request of a page that it has asked about."""
+    _expect_permitted_origin(answer)
+    expect(answer.status_code == 204, "status 204", permitted(answer))
+    given = permissions(answer)
+    methods, headers = (given.get(f"allow-{what}", "").casefold().split(", ") for what in ("methods", "headers"))
+    sent = answer.request.headers
+    expect(sent["Access-Control-Request-Method"].casefold() in methods, "the method is permitted", permitted(answer))
+    expect(sent["Access-Control-Request-Headers"] in headers, "the header is permitted", permitted(answer))
+
+
+def _expect_permitted_origin(answer: TestResponse) -> None:
+    allowed = permissions(answer).get("allow-origin")
+    # Where not all sites are told the same, nobody may give a page of one site what was for another one.
+    right = allowed == "*" or (
+        allowed == answer.request.headers["Origin"] and answer.headers.get("Vary", "") == "Origin"
+    )
+    expect(right, f"permitted to pages of {answer.request.headers['Origin']}", permitted(answer))
 
 
 def _body(answer: TestResponse) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import unittest
 from pathlib import Path
@@ -82,6 +83,7 @@ class Containers(unittest.TestCase):
         own = {"C42_API_TOKEN", FILE_VARIABLE, "C42_BIND", "C42_OPS_BIND", "C42_CACHE_URL"}
         given = {
             "C42_API_URL": "https://c42.test/api/v2/",
+            "C42_ALLOW_ORIGINS": "https://app.example, http://localhost:3000",
             "C42_CACHE_TTL": "251",
             "C42_CACHE_MAX_BYTES": "1000000",
             "C42_STALE_IF_ERROR": "60",
@@ -139,6 +141,19 @@ class Containers(unittest.TestCase):
         self.assertEqual("127.0.0.1", config["services"]["nginx"]["ports"][0]["host_ip"])
         self.assertEqual({"back"}, config["services"]["redis"]["networks"].keys())
         self.assertTrue(config["networks"]["back"]["internal"])
+
+    def test_nginx_is_told_the_origins(self) -> None:
+        """nginx gets the same C42_ALLOW_ORIGINS as the proxy: as a file, which its container writes at the start."""
+        for given in ({}, {"C42_ALLOW_ORIGINS": "https://app.example, http://localhost:3000"}):
+            nginx = self.configured(**given)["services"]["nginx"]
+            shell, option, script = nginx["entrypoint"]
+            folder = self.enterContext(tempfile.TemporaryDirectory())
+            script = script.replace("$$", "$").replace("/var/cache/nginx", folder).replace("exec nginx", "true")
+            environ = {name: value for name, value in nginx["environment"].items() if value is not None}
+            done = run(shell, option, script, environ=clean_environ(**environ))
+            self.assertEqual(0, done.returncode, done.stderr)
+            expected = f'map "" $allow_origins {{ default "{given.get("C42_ALLOW_ORIGINS", "")}"; }}'
+            self.assertEqual(expected, Path(folder, "origins.conf").read_text())
 
     def test_nginx_has_its_files(self) -> None:
         """nginx gets the very files of deploy/nginx, and room for its cache and what it makes beside it."""

@@ -48,10 +48,35 @@ paths = st.sampled_from(
 methods = st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "TRACE"])
 headers = st.dictionaries(
     st.sampled_from(
-        ["If-None-Match", "If-Match", "If-Modified-Since", "Range", "Host", "X-Forwarded-Prefix", "Cookie", "Upgrade"]
+        [
+            *(
+                "If-None-Match",
+                "If-Match",
+                "If-Modified-Since",
+                "Range",
+                "Host",
+                "X-Forwarded-Prefix",
+                "Cookie",
+                "Upgrade",
+            ),
+            *("Origin", "Access-Control-Request-Method"),
+        ]
     ),
     st.sampled_from(
-        ["*", '"x"', 'W/"TAG"', '"TAG"', '"x", "TAG"', "", "bytes=0-1", "websocket", "Fri, 21 Oct 2016 15:00:00 GMT"]
+        [
+            *(
+                "*",
+                '"x"',
+                'W/"TAG"',
+                '"TAG"',
+                '"x", "TAG"',
+                "",
+                "bytes=0-1",
+                "websocket",
+                "Fri, 21 Oct 2016 15:00:00 GMT",
+            ),
+            *("https://app.example", "GET"),
+        ]
     ),
     max_size=3,
 )
@@ -120,17 +145,17 @@ class AsgiTest(unittest.TestCase):
 
 
 class SameAnswersTest(AsgiTest):
-    @given(visits)
+    @given(visits, st.sampled_from([None, "https://app.example", "*"]))
     @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-    def test_same_as_flask(self, visits: list[tuple[float, str, str, dict[str, str]]]) -> None:
+    def test_same_as_flask(self, visits: list[tuple[float, str, str, dict[str, str]]], origins: str | None) -> None:
         """Whatever is requested, however, and whenever: the ASGI app's answer is Flask's."""
         clock = Clock()
         tag = ""
         with (
             fake_c42(),
-            closing(new_proxy(clock)) as alone,
-            closing(new_proxy(clock)) as behind_whole,
-            closing(new_proxy(clock)) as behind_messages,
+            closing(new_proxy(clock, allow_origins=origins)) as alone,
+            closing(new_proxy(clock, allow_origins=origins)) as behind_whole,
+            closing(new_proxy(clock, allow_origins=origins)) as behind_messages,
             closing(AsWsgi(behind_whole.asgi)) as whole,
             closing(AsWsgi(behind_messages.asgi, whole=False)) as in_messages,
         ):
@@ -203,6 +228,18 @@ class SameAnswersTest(AsgiTest):
         self.assertTrue(again.startswith(b"HTTP/1.1 304 "), again)
         self.assertIn(b"\r\ncontent-", first)
         self.assertNotIn(b"\r\ncontent-", again)
+
+    def test_pages_of_other_sites(self) -> None:
+        """Whatever answers, the site of the page that asks is named if it is allowed: a hit from memory as well."""
+        asgi = self.as_wsgi(self.proxy(Clock(), allow_origins="https://app.example"))
+        client = Client(asgi)
+        with fake_c42():
+            for event_id, status in (("tea", 200), ("tea", 200), ("gone", 404), ("sick", 502)):
+                for origin in ("https://app.example", "https://other.example", "https://app.example"):
+                    answer = client.get(f"{PREFIX}{event_id}/", headers={"Origin": origin})
+                    allowed = "https://app.example" if origin == "https://app.example" else None
+                    self.assertEqual(answer.headers.get("Access-Control-Allow-Origin"), allowed)
+                    self.assertEqual((answer.status_code, answer.headers.getlist("Vary")), (status, ["Origin"]))
 
     def test_made_once(self) -> None:
         """The response for all who may reuse an answer is made once, and kept with the entry."""

@@ -67,6 +67,7 @@ REQUEST_ID: str = PARAMETERS["X-Request-ID"]["schema"]["pattern"]
 
 REQUESTS = 500
 SERVERS_OWN_HEADERS = {"content-type", "content-length", "date"}
+CORS = {"access-control-allow-origin", "access-control-expose-headers", "vary"}
 OTHER_METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 CHECKS = [
     status_code_conformance,
@@ -219,6 +220,7 @@ class Service:
             C42_CACHE_TTL=f"{5 * soon}",
             C42_STALE_IF_ERROR="0",
             C42_BREAKER_THRESHOLD="0",
+            C42_ALLOW_ORIGINS="https://app.example",
         )
         sparing = cluster.add_host(
             "memory://", C42_TIMEOUT=f"{budget}", C42_CACHE_TTL=f"{soon}", C42_BREAKER_THRESHOLD="2"
@@ -315,6 +317,8 @@ class ServiceTest(unittest.TestCase):
         def check(case: Case[Any], situation: Situation, query: dict[str, str], tells_tag: bool) -> None:
             if tells_tag and case.formatted_path in tags:
                 case.headers["If-None-Match"] = tags[case.formatted_path]
+            else:
+                case.headers["Origin"] = "https://app.example"
             response = case.call(service.address_in(situation), session, params=query)
             seen[response.status_code] += 1
             # The redirect is no answer of an operation, so the description has it in words alone.
@@ -331,7 +335,7 @@ class ServiceTest(unittest.TestCase):
     def leads_to_slash(self, _context: CheckContext, response: Response, case: Case[Any]) -> None:
         """A further check: only the address without its closing slash leads elsewhere, without a body and a query."""
         self.assertEqual((case.path, case.method in {"GET", "HEAD"}), (WITHOUT_SLASH, True))
-        self.assertEqual(set(response.headers) - SERVERS_OWN_HEADERS, {"location", "x-request-id"})
+        self.assertEqual(set(response.headers) - SERVERS_OWN_HEADERS - CORS, {"location", "x-request-id"})
         self.assertRegex(response.headers["location"][0], f"^{PREFIX}{EVENT_ID}/$")
         self.assertEqual(response.content, b"")
 

@@ -39,8 +39,10 @@ class RoutesTest(unittest.TestCase):
         self.c42 = self.enterContext(responses.RequestsMock(assert_all_requests_are_fired=False))
         self.client = self.proxy()
 
-    def proxy(self, *, ttl: float = TTL, store: Store | None = None) -> Client:
-        settings = Settings(api_token=SecretStr("right"), api_url=C42, cache_ttl=ttl, cache_url="memory://")
+    def proxy(self, *, ttl: float = TTL, store: Store | None = None, origins: str | None = None) -> Client:
+        settings = Settings(
+            api_token=SecretStr("right"), api_url=C42, cache_ttl=ttl, cache_url="memory://", allow_origins=origins
+        )
         client = self.enterContext(closing(build(settings, clock=lambda: self.now, store=store))).flask.test_client()
         client.environ_base["HTTP_X_REQUEST_ID"] = "the-same"
         return client
@@ -392,6 +394,103 @@ class BugTest(RoutesTest):
         (line,) = logged.output
         self.assertIn("Traceback", line)
         self.assertIn(f"LookupError: secret of {EVENT}", line)
+
+
+class CorsTest(RoutesTest):
+    """To pages of which sites a browser shows an answer. Each test asks in all ways that end in different statuses."""
+
+    LIST = "https://app.example, https://shop.example"
+    ASKED = {"Access-Control-Request-Method": "GET"}  # noqa: RUF012  # it is not changed
+
+    def permissions(self, origins: str | None, origin: str | None, store: Store | None = None) -> set[tuple[str, ...]]:
+        """What the answers say to a page of this origin: all kinds of them say the same."""
+        self.knows()
+        self.answers("events", "gone", status=404)
+        self.answers("events", "sick", status=500)
+        self.client = self.proxy(origins=origins, store=store)
+        tag = self.get().headers["ETag"]
+        sent = {} if origin is None else {"Origin": origin}
+        answers = {
+            (200, 304): [self.get(**sent), self.get(method="HEAD", **sent), self.get(If_None_Match=tag, **sent)],
+            (404, 502): [self.get("gone", **sent), self.get("sick", **sent), self.get("a,b", **sent)],
+            (400, 405): [
+                self.get(method="POST", **sent),
+                self.get(method="OPTIONS", **sent),
+                self.get(Host="?", **sent),
+            ],
+            (308,): [self.client.get(f"/events-with-subscriptions/{EVENT}", headers=sent)],
+        }
+        for statuses, given in answers.items():
+            self.assertEqual(set(statuses), {answer.status_code for answer in given})
+        return {
+            tuple(f"{name}: {value}" for name, value in answer.headers if re.match("Access-Control|Vary", name))
+            for given in answers.values()
+            for answer in given
+        }
+
+    def test_on_every_status(self) -> None:
+        """An origin that is listed is named, with the headers that its pages may read; others are told Vary alone."""
+        exposed = "Access-Control-Expose-Headers: Cache-Status, ETag, Retry-After, X-Request-ID"
+        named = ("Access-Control-Allow-Origin: https://app.example", exposed, "Vary: Origin")
+        everybody = ("Access-Control-Allow-Origin: *", exposed)
+        for origins, origin, expected in (
+            (None, "https://app.example", ()),
+            (None, None, ()),
+            (self.LIST, "https://app.example", named),
+            *((self.LIST, other, ("Vary: Origin",)) for other in (None, "", "null", "*", "https://other.example")),
+            *((self.LIST, f"https://{name}", ("Vary: Origin",)) for name in ("app.example/", "APP.example", "app")),
+            (self.LIST, self.LIST, ("Vary: Origin",)),
+            ("*", "https://app.example", everybody),
+            ("*", None, everybody),
+        ):
+            with self.subTest(origins=origins, origin=origin):
+                self.assertEqual(self.permissions(origins, origin), {expected})
+
+    def test_a_bug(self) -> None:
+        """The page can read that the proxy made a mistake, too."""
+        self.client = self.proxy(store=BrokenStore(1000), origins=self.LIST)
+        with self.assertLogs("c42_proxy", "ERROR"):
+            answer = self.get(Origin="https://shop.example")
+        self.assertEqual(answer.status_code, 500)
+        self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "https://shop.example")
+
+    def test_preflight(self) -> None:
+        """A browser's question gets a 204 without a body, which says what the page may send if its site is listed."""
+        permitted = {
+            "Access-Control-Allow-Methods": "GET, HEAD",
+            "Access-Control-Allow-Headers": "If-None-Match, X-Request-ID, traceparent",
+            "Access-Control-Max-Age": "600",
+        }
+        for origins in (self.LIST, "*"):
+            self.client = self.proxy(origins=origins)
+            for origin, is_listed in (("https://shop.example", True), ("https://other.example", origins == "*")):
+                answer = self.get(method="OPTIONS", Origin=origin, **self.ASKED)
+                self.assertEqual((answer.status_code, answer.data), (204, b""))
+                self.assertNotIn("Content-Type", answer.headers)
+                self.assertNotIn("Content-Length", answer.headers)
+                allowed = answer.headers.get("Access-Control-Allow-Origin")
+                self.assertEqual(allowed, ("*" if origins == "*" else origin) if is_listed else None)
+                self.assertEqual(answer.headers.get("Vary"), None if origins == "*" else "Origin")
+                given = {name: answer.headers[name] for name in permitted if name in answer.headers}
+                self.assertEqual(given, permitted if is_listed else {})
+        self.assertEqual(len(self.c42.calls), 0)
+
+    def test_no_preflight(self) -> None:
+        """OPTIONS without what a browser says of the page's request, or at another address, is what it was."""
+        for origins in (None, self.LIST, "*"):
+            self.client = self.proxy(origins=origins)
+            app = {"Origin": "https://app.example"}
+            for sent in ({}, app, self.ASKED, {**app, **self.ASKED} if origins is None else {}):
+                answer = self.get(method="OPTIONS", **sent)
+                self.assert_problem(answer, 405, "Method Not Allowed")
+                self.assertEqual(answer.headers["Allow"], "GET, HEAD")
+            for path, status in (
+                (f"/events-with-subscriptions/{EVENT}", 405),
+                ("/", 404),
+                ("/events-with-subscriptions/a,b/", 404),
+            ):
+                answer = self.client.options(path, headers={**app, **self.ASKED})
+                self.assertEqual(answer.status_code, status)
 
 
 class HostTest(unittest.TestCase):

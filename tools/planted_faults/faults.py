@@ -312,6 +312,7 @@ FAULTS = (
     ),
     Fault("a failure is reused for 6 s", answers=_reused(timedelta(seconds=6), 500, 502, 503, 504)),
     Fault("each page may read each answer", answers=_changed(_for_each_page)),
+    Fault("no page may read any answer", answers=_header("Access-Control-Allow-Origin", lambda _site: None)),
     Fault("an app waits for a second longer", settings={"C42_TIMEOUT": "5"}),
     Fault("an expired answer is given for a second longer", settings={"C42_STALE_IF_ERROR": "3601"}),
 )

@@ -1,0 +1,191 @@
+"""What pages of other sites can do with the proxy in a real browser, behind nginx and without it."""
+
+import http.server
+import json
+import threading
+import unittest
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+from playwright.sync_api import BrowserContext, Page
+
+from harness.browser import PATIENCE_MILLISECONDS, chromium
+from harness.needs import needs, one_platform_is_enough
+from harness.processes import until
+from harness.sandbox import TIMEOUT, Sandbox
+from harness.stack import Answer, Stack, ask, new_id, path_of
+
+FETCH = """async ([url, headers]) => {
+    try {
+        const answer = await fetch(url, {headers});
+        return {status: answer.status, body: await answer.text(), headers: Object.fromEntries(answer.headers)};
+    } catch (error) {
+        return {status: 0, body: error.name, headers: {}};
+    }
+}"""
+ASKED = {"Access_Control_Request_Method": "GET", "Access_Control_Request_Headers": "if-none-match"}
+
+
+class _AnyPage(http.server.BaseHTTPRequestHandler):
+    """An empty page, whatever its address."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class SitesTest(unittest.TestCase):
+    """A stack that allows two sites. `app`, `shop` and `thief` are three sites of one server of pages."""
+
+    c42: ClassVar[Sandbox]
+    stack: ClassVar[Stack]
+    sites: ClassVar[dict[str, str]]
+    ports: ClassVar[dict[str, int]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        if hasattr(SitesTest, "stack"):
+            return
+        with ExitStack() as opened:
+            pages = opened.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _AnyPage))
+            serving = threading.Thread(target=pages.serve_forever)
+            serving.start()
+            opened.callback(serving.join)
+            opened.callback(pages.shutdown)
+            # A browser finds all names below `localhost` on its own machine.
+            SitesTest.sites = {
+                name: f"http://{name}.localhost:{pages.server_port}" for name in ("app", "shop", "thief")
+            }
+            SitesTest.c42 = opened.enter_context(Sandbox())
+            allowed = f"{cls.sites['app']}, {cls.sites['shop']}"
+            SitesTest.stack = opened.enter_context(Stack(cls.c42.port, C42_ALLOW_ORIGINS=allowed, C42_CACHE_TTL="60"))
+            cls.stack.wait_until_ready()
+            SitesTest.ports = {"nginx": cls.stack.port, "the proxy": cls.stack.host_ports[0]}
+            unittest.addModuleCleanup(opened.pop_all().close)
+
+
+@needs("nginx")
+@needs("redis-server")
+class NginxTest(SitesTest):
+    def permissions(self, answer: Answer) -> dict[str, str | None]:
+        names = ("Allow-Origin", "Expose-Headers", "Allow-Methods", "Allow-Headers", "Max-Age")
+        found = {name: answer.header(f"Access-Control-{name}") for name in names}
+        return {name: value for name, value in found.items() if value is not None} | {"Vary": answer.header("Vary")}
+
+    def test_as_the_proxy_says_it(self) -> None:
+        """Whatever the status and whichever the site: nginx says what the proxy says, and has one copy for all."""
+        event = path_of(self.c42.new_event())
+        etag = self.ask_both(event)["nginx"].header("ETag") or ""
+        origins = (
+            *self.sites.values(),
+            "null",
+            "",
+            "*",
+            f"{self.sites['app']},{self.sites['shop']}",
+            f"x|{self.sites['app']}",
+        )
+        for origin in origins:
+            for target, method, headers in (
+                *((event, "GET", {}), (event, "HEAD", {}), (event, "GET", {"If_None_Match": etag})),
+                *((path_of(new_id()), "GET", {}), ("/x", "GET", {}), (event[:-1], "GET", {}), (event, "POST", {})),
+                *(
+                    (event, "OPTIONS", {}),
+                    (event, "OPTIONS", ASKED),
+                    (event[:-1], "OPTIONS", ASKED),
+                    ("/x", "OPTIONS", ASKED),
+                ),
+            ):
+                with self.subTest(target, method=method, origin=origin, **headers):
+                    by_nginx, by_proxy = self.ask_both(target, method, Origin=origin, **headers).values()
+                    self.assertEqual(by_nginx.status, by_proxy.status)
+                    said, expected = self.permissions(by_nginx), self.permissions(by_proxy)
+                    said["Vary"] = (said["Vary"] or "").removeprefix("Accept-Encoding, ")
+                    self.assertEqual(said, expected)
+                    self.assertEqual("Allow-Origin" in said, origin in {self.sites["app"], self.sites["shop"]})
+                    if target == event and method in {"GET", "HEAD"}:
+                        self.assertEqual(by_nginx.cache_status[1], "nginx; hit")
+
+    def test_answers_that_no_host_gives(self) -> None:
+        """nginx's own problems are for the page as well."""
+        answer = ask(self.stack.port, "/%00", Origin=self.sites["app"])
+        self.assertEqual((answer.status, answer.header("Vary")), (400, "Origin"))
+        self.assertEqual(ask(self.stack.port, "/preflight", "OPTIONS", Origin=self.sites["app"], **ASKED).status, 404)
+
+    def ask_both(self, target: str, method: str = "GET", **headers: str) -> dict[str, Answer]:
+        return {name: ask(port, target, method, **headers) for name, port in self.ports.items()}
+
+
+@one_platform_is_enough
+@needs("nginx")
+@needs("redis-server")
+@needs("chromium")
+class BrowserTest(SitesTest):
+    context: ClassVar[BrowserContext]
+    pages: ClassVar[dict[str, Page]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.context = cls.enterClassContext(cls.enterClassContext(chromium()).new_context())
+        cls.context.set_default_timeout(PATIENCE_MILLISECONDS)
+        cls.pages = {name: cls.context.new_page() for name in cls.sites}
+        for name, page in cls.pages.items():
+            page.goto(f"{cls.sites[name]}/")
+
+    def fetch(self, site: str, port: int, target: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What a page of the site gets from `fetch`; status 0 is a TypeError, which tells it nothing."""
+        url = f"http://127.0.0.1:{port}{target}"
+        answer: dict[str, Any] = self.pages[site].evaluate(FETCH, [url, headers or {}])
+        return answer
+
+    def test_a_page_reads_answers(self) -> None:
+        """An answer with its tag and where it comes from; a 304 for that tag, and the page's own request id."""
+        for name, port in self.ports.items():
+            with self.subTest(name):
+                event = path_of(self.c42.new_event())
+                first = self.fetch("app", port, event)
+                self.assertEqual((first["status"], json.loads(first["body"])["names"]), (200, ["Ann"]))
+                self.assertIn("c42-proxy; fwd=uri-miss; stored", first["headers"]["cache-status"])
+                known = {"If-None-Match": first["headers"]["etag"], "X-Request-ID": "page-1"}
+                again = self.fetch("app", port, event, known)
+                self.assertEqual((again["status"], again["body"]), (304, ""))
+                self.assertEqual(again["headers"]["x-request-id"], "page-1")
+                self.assertIn("hit", again["headers"]["cache-status"])
+
+    def test_a_page_reads_problems(self) -> None:
+        """A missing event, a wrong address, and a C42 that fails or asks to wait: the page can read which it is."""
+        events = {name: [path_of(self.c42.new_event()) for _ in range(2)] for name in self.ports}
+        for name, port in self.ports.items():
+            with self.subTest(name):
+                self.assert_problem(self.fetch("shop", port, path_of(new_id())), 404, "event-not-found")
+                self.assert_problem(self.fetch("shop", port, "/x"), 404, "address-not-found")
+                with self.c42.with_fault(status=500):
+                    self.assert_problem(self.fetch("shop", port, events[name][0]), 502, "c42-unavailable")
+        with self.c42.with_fault(status=429, retry_after=1):
+            for name, port in self.ports.items():
+                with self.subTest(name):
+                    problem = self.fetch("shop", port, events[name][1])
+                    self.assert_problem(problem, 503, "c42-asks-to-wait")
+                    self.assertEqual(problem["headers"]["retry-after"], "1")
+        until(lambda: ask(self.stack.port, events["nginx"][1]).status == 200, "C42 may be asked again", TIMEOUT)
+
+    def assert_problem(self, answer: dict[str, Any], status: int, reason: str) -> None:
+        self.assertEqual((answer["status"], json.loads(answer["body"])["reason"]), (status, reason))
+
+    def test_two_sites_and_a_third(self) -> None:
+        """Pages of both sites read the one copy, in any order; a page of a third site reads nothing of it."""
+        for name, port in self.ports.items():
+            with self.subTest(name):
+                event = path_of(self.c42.new_event())
+                answers = [self.fetch(site, port, event) for site in ("thief", "app", "shop", "app", "thief", "shop")]
+                self.assertEqual([answer["status"] for answer in answers], [0, 200, 200, 200, 0, 200])
+                self.assertEqual({answer["body"] for answer in answers if answer["status"] == 0}, {"TypeError"})
+                tag = {"If-None-Match": answers[1]["headers"]["etag"]}
+                self.assertEqual([self.fetch(site, port, event, tag)["status"] for site in self.sites], [304, 304, 0])
+                marks = [answer["headers"]["cache-status"] for answer in answers if answer["status"]]
+                self.assertTrue(all("; hit" in mark for mark in marks), marks)
