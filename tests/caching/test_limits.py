@@ -109,7 +109,7 @@ class ConcurrencyLimitTest(unittest.TestCase):
             self.assertEqual("had a slot for none", outcome.result(PATIENCE))
 
     def test_place_given_back(self) -> None:
-        """Who waited in vain has no slot later, and takes no place among those who wait."""
+        """A fetch that waited in vain for a slot gets none later, and is no longer counted among those that wait."""
         limit = self.limit(1)
         self.begin(limit, gated=True)
         for _ in range(3):

@@ -98,7 +98,7 @@ class StormTest(FaultsTest):
         self.assertEqual(self.c42.calls, {"events": 1, "subscriptions": 1})
 
     def test_failure(self) -> None:
-        """A hundred who wait for a fetch that fails after a second are all told so, soon, and C42 is hardly asked."""
+        """If a fetch fails after a second, the hundred clients that wait for it all fail soon; C42 is hardly asked."""
         self.cluster.add_host(self.sqlite, workers=4)
         self.c42.set(latency=1, fault={"status": 500})
         answers = self.cluster.storm(STORM)

@@ -56,7 +56,7 @@ class StoreLimitTest(unittest.TestCase):
         self.assertTrue(all(2 <= seconds < 2.9 for seconds in sent_away), sent_away)
 
     def test_first_come_first_served(self) -> None:
-        """Who comes back at once does not go before those who wait, and they come in their order."""
+        """A thread that comes back at once does not overtake those that wait, and they go in the order they came."""
         limit = StoreLimit(1)
         order: list[int] = []
 

@@ -422,7 +422,7 @@ class FailureTest(RedisTest):
             self.assertIsNotNone(tiered.lease("b"))
             for kind in ("event", "note", "lease"):
                 self.assertEqual(b":1\r\n", new.command("EXISTS", self.key(kind, "b")), kind)
-            # The one client is who asks for the list.
+            # The one client is the one that asks for the list.
             until(lambda: old.command("CLIENT", "LIST", "TYPE", "normal").count(b"id=") == 1, "no other client")
             with lease:
                 pass

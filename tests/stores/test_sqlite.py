@@ -293,7 +293,7 @@ class ListTest(SqliteTest):
             list(self.open().listed())
 
     def test_waits_a_moment_for_who_opens(self) -> None:
-        """Who has opened the file in a moment is waited for."""
+        """A store waits for another process that will have opened the file in a moment."""
         self.assert_works(self.store, "a")
         lock = FileLocks(Path(f"{self.path}-leases")).take(HOUSEKEEPING)
         assert lock is not None
@@ -607,7 +607,7 @@ class CorruptTest(SqliteTest):
             self.assertEqual(attempt + 1, len(warnings), warnings)
 
     def test_another_was_faster(self) -> None:
-        """Who finds that another one has set the corrupt file aside uses the new one, and leaves it where it is."""
+        """If another process has set the corrupt file aside already, the store uses the new one and leaves it there."""
         self.corrupt()
         set_aside, other = self.store._set_aside, self.open()
 
@@ -624,7 +624,7 @@ class CorruptTest(SqliteTest):
         self.assertEqual(1, len(logs.records), logs.output)
 
     def test_a_closed_connection_leaves_the_new_log_alone(self) -> None:
-        """Who still has the old file open does not remove the new one's log when it goes over to that."""
+        """A store that still has the old file open does not remove the new file's log when it changes to that file."""
         old = self.open()
         old.put("a", entry("a"), NOW)
         assert old._connection is not None
@@ -810,7 +810,7 @@ class FailureTest(SqliteTest):
         self.assert_works(self.store)
 
     def test_another_process_takes_long_to_open(self) -> None:
-        """Who finds another one at opening the file waits for it, but not for long."""
+        """If another process is opening the file, the store waits for it, but not for long."""
         with self.open()._housekeeping(time.monotonic() + 1):
             started = time.monotonic()
             with self.assertRaises(StoreError):

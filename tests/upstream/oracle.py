@@ -39,7 +39,7 @@ def subscriptions_of(said: Any) -> list[Any]:
 
 
 def first_names(subscriptions: Sequence[Any]) -> list[str]:
-    """Who is to be named: each subscription once, nobody who was removed or has no name."""
+    """The names to give: each subscription once, nobody who was removed or has no name."""
     known: dict[str, str | None] = {}
     for each in subscriptions:
         was_removed = each.get("permission") == REMOVED

@@ -1,4 +1,4 @@
-"""The ASGI app says what the Flask app says, and says it without a thread for each who waits."""
+"""The ASGI app gives the same answers as the Flask app, and needs no thread for each request that waits."""
 
 import asyncio
 import json
@@ -286,7 +286,7 @@ class SameAnswersTest(AsgiTest):
 
 class WaitingTest(AsgiTest):
     def test_many_wait_without_threads(self) -> None:
-        """Two thousand who wait for one event take no thread each, and a hit is answered meanwhile."""
+        """Two thousand requests that wait for one event take no thread each, and a hit is answered meanwhile."""
         released = threading.Event()
         self.addCleanup(released.set)
 
@@ -326,7 +326,7 @@ class WaitingTest(AsgiTest):
         self.assertEqual(len(calls), 2)
 
     def test_giving_up(self) -> None:
-        """Who has waited for twice the budget is told so; the fetch goes on."""
+        """A request that has waited for twice the budget gets a 504; the fetch goes on."""
         released = threading.Event()
         self.addCleanup(released.set)
 
@@ -344,7 +344,7 @@ class WaitingTest(AsgiTest):
             released.set()
 
     def test_no_timer_is_left(self) -> None:
-        """Who was answered in time leaves nothing behind that would go off later."""
+        """A request that was answered in time leaves no timer behind."""
         timers: list[asyncio.TimerHandle] = []
 
         class Loop(asyncio.SelectorEventLoop):

@@ -1,4 +1,4 @@
-"""Who measured: without it, no figure means anything."""
+"""The machine that measured: without it, no figure means anything."""
 
 import os
 import platform

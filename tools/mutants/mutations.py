@@ -203,7 +203,7 @@ def _is_in_init(node: Any) -> bool:
 
 
 def _is_told_by_another(node: Any) -> bool:
-    """Whether a negation is that of a comparison or of a `not`: the other operators make the same mutant."""
+    """Whether this negates a comparison or a `not`: other operators make the same mutant."""
     expression = node.children[2 if isinstance(node, PythonNode) else 1]
     if expression.type == "not_test":
         return True
@@ -211,15 +211,15 @@ def _is_told_by_another(node: Any) -> bool:
 
 
 def _is_of_the_running_clock(comparison: Any) -> bool:
-    """Whether a time is held against the monotonic clock, which stands still for no test: at the very instant, nothing
-    happens. (The wall clock is injected, and tested to the microsecond.)
+    """Whether a time is compared with the monotonic clock. No test can stop that clock, so none can meet the very
+    instant. (The wall clock is injected, and tested to the microsecond.)
     """
     return any(word in comparison.get_code() for word in ("monotonic()", "give_up", "self._progress"))
 
 
 def _is_as_good(number: Any, lowered: bool) -> bool:
-    """Whether one more or less is nothing to see: of the one thing there is, the first is also the last (`[0]` and
-    `[-1]`), and a time in milliseconds is no rule.
+    """Whether adding or subtracting one cannot be noticed: the first of one thing is also its last (`[0]` and `[-1]`),
+    and no rule is about the exact number of milliseconds.
     """
     if lowered and number.value == "0" and number.parent.type == "trailer":
         return True

@@ -48,7 +48,7 @@ class _Choice:
 
 C42_FAULTS = (
     _Choice("C42 fails", 3, 0.3, 4),
-    # Long enough for a pause that is renewed, and for copies that become too old to be told.
+    # Long enough for a breaker that opens again, and for copies that become too old to be served.
     _Choice("C42 fails", 1, 10, 13),
     _Choice("C42 fails at times", 2, 1, 5),
     _Choice("C42 cuts", 2, 0.3, 4),

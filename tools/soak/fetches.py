@@ -55,8 +55,8 @@ def fetches_of(
 ) -> list[Fetch]:
     """All fetches, in the order in which they began.
 
-    `sizes` are those of the events, `earliest` has, by the number of a call, what the answers made of it say of
-    `fetched_at`.
+    `sizes` maps an event to the number of its subscribers; `earliest` maps a call's number to the `fetched_at` that the
+    answers made from that call tell, rounded down.
     """
     kills = [fault for fault in faults if fault.kind == "worker killed"]
     found = [
@@ -109,7 +109,7 @@ def _fetch(
     told = max((earliest_of[call.number] for call in calls if call.number in earliest_of), default=0.0)
     # It was begun for this request, and not before that was sent.
     earliest = min(max(told, request.sent if request else 0.0), latest)
-    # The request was answered after that. But who waits as long as anybody may is told so, whatever comes of the fetch.
+    # The request was answered after that, unless it had waited for as long as any may: then it was answered anyway.
     waited = request is not None and request.status is not None and request.ended - request.sent < 2 * run.budget
     noted = request.ended if request is not None and waited else max(call.ended for call in calls) + run.budget
     killed = any(kill.until >= latest and kill.since <= noted for kill in kills)

@@ -205,7 +205,7 @@ def _instant(date: str) -> int | None:
 
 _FORMS: tuple[tuple[Kind, str], ...] = (
     ("stale", r"c42-proxy; .*; detail=stale-if-error"),
-    # Without `fwd` where what a host had expired on its way to who asked.
+    # `fwd` is missing if a host had a fresh entry that expired before it reached the client.
     ("past expiry", r"c42-proxy; (?:fwd=.*; )?detail=past-expiry"),
     ("hit", r"c42-proxy; hit; ttl=\d+"),
     ("collapsed", r"c42-proxy; fwd=(?:uri-miss|stale); collapsed(?:; fwd-status=\d+)?"),

@@ -14,7 +14,7 @@ _WORKS = {"the shared store fails": False, "the shared store works again": True}
 
 
 def store_states(log: Path) -> Iterator[StoreState]:
-    """From the log of a host in JSON, in whose name its own is: what its processes say of the store."""
+    """What a host's processes say of the store, from its log in JSON, whose file name contains the host's name."""
     with log.open() as lines:
         for line in lines:
             if "the shared store" not in line:

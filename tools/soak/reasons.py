@@ -1,8 +1,8 @@
-"""What may be behind a failure that a client was told, or that a stale copy hides."""
+"""The possible reasons for a failure that a client was given, or that a stale copy hides."""
 
 from bisect import bisect_left
 
-from .bounds import JOINED, OWN_TIME, PAUSE, REPEATED, SLOW
+from .bounds import JOINED, OPEN_SECONDS, OWN_TIME, REPEATED, SLOW
 from .fetches import Fetch, is_overloaded
 from .history import Answer, History
 from .record import Call, Request
@@ -14,7 +14,7 @@ class Reasons:
     def __init__(self, history: History) -> None:
         self._history = history
         self._refusals = [fault for fault in history.faults if fault.kind == "C42 refuses"]
-        self._waits = [(fetch, call) for fetch in history.fetches for call in fetch.calls if call.wait]
+        self._back_offs = [(fetch, call) for fetch in history.fetches for call in fetch.calls if call.wait]
         self._failures = [
             fetch
             for fetch in history.fetches
@@ -27,19 +27,19 @@ class Reasons:
             self._latest_clearing.append(max(self._latest_clearing[-1], fetch.ended))
 
     def found(self, answer: Answer) -> bool:
-        """Whether there is one for this failure, and it is the one that the answer names, where it names one."""
+        """Whether there is a reason for this failure, and if the answer names its reason, that very one."""
         request = answer.request
         if is_overloaded(request):
             return self._history.is_short(request)
         if answer.own.endswith("detail=told-to-wait"):
-            return self._told_to_wait(request)
+            return self._is_backing_off(request)
         if answer.own.endswith("detail=c42-down"):
-            return self._down(request)
+            return self._is_breaker_open(request)
         failed = self._failed(answer)
         if answer.kind == "stale":
             failed = failed or self._history.is_short(request)
             if not answer.was_asked:
-                return failed or self._told_to_wait(request) or self._down(request)
+                return failed or self._is_backing_off(request) or self._is_breaker_open(request)
         return failed
 
     def _failed(self, answer: Answer) -> bool:
@@ -68,14 +68,14 @@ class Reasons:
         took = max(call.ended - call.received for call in fetch.calls)
         return took < OWN_TIME * budget and self._history.has_dead_address(fetch.earliest, fetch.latest)
 
-    def _told_to_wait(self, request: Request) -> bool:
+    def _is_backing_off(self, request: Request) -> bool:
         return any(
             call.ended <= request.ended and request.sent < fetch.noted + call.wait + JOINED
-            for fetch, call in self._waits
+            for fetch, call in self._back_offs
         )
 
-    def _down(self, request: Request) -> bool:
-        """Enough events had failed in a row, and a pause or a trial may be under way."""
+    def _is_breaker_open(self, request: Request) -> bool:
+        """Enough events had failed in a row, and the breaker may be open, or half-open with a probe under way."""
         run, store = self._history.run, self._history.has_store
         cleared = self._latest_clearing[bisect_left(self._cleared, request.sent - JOINED)]
         for fault in self._refusals:
@@ -88,14 +88,14 @@ class Reasons:
         ]
         if len({fetch.event for fetch in failures}) < run.threshold:
             return False
-        paused = any(request.sent < fetch.noted + PAUSE + JOINED for fetch in failures)
+        is_open = any(request.sent < fetch.noted + OPEN_SECONDS + JOINED for fetch in failures)
         on_its_way = self._history.on_its_way(request.sent, request.ended)
-        trial = request.sent - 2 * run.budget, request.ended + on_its_way
-        return paused or any(trial[0] <= fetch.latest <= trial[1] for fetch in self._history.fetches)
+        probe = request.sent - 2 * run.budget, request.ended + on_its_way
+        return is_open or any(probe[0] <= fetch.latest <= probe[1] for fetch in self._history.fetches)
 
 
 def _failures(fetch: Fetch) -> list[Call]:
-    """The calls that came to nothing. That there are no subscriptions is a failure where there is the event."""
+    """The calls that failed. A 404 for the subscriptions is a failure unless the event is a 404, too."""
     is_there = not any(call.outcome == "gone" and call.offset is None for call in fetch.calls)
     fine = {"answered"} if is_there else {"answered", "gone"}
     return [call for call in fetch.calls if call.outcome not in fine]

@@ -35,8 +35,8 @@ def is_excusable(history: History, request: Request) -> bool:
 
     Straight at a host, when one of its workers is killed: nobody is there to ask another. And a server that is reloaded
     may close a connection that idles at the very moment at which it is used (RFC 9112, section 9.3.1); its client asks
-    again, and that request must be answered. Who connects straight to a worker that has no descriptor left is not let
-    in; who is connected already is answered.
+    again, and that request must be answered. A new connection straight to a worker that has no descriptor left is not
+    accepted; a request on an open one is answered.
     """
     for fault in history.faults:
         meanwhile = fault.until >= request.sent and fault.since <= request.ended
@@ -250,7 +250,7 @@ def no_stale_copy_hides_a_404(history: History) -> Violated:
 
 
 def no_stale_copy_hides_a_refused_token(history: History) -> Violated:
-    """Neither from who asked, nor from those to whom that failure is repeated."""
+    """Neither for the request that asked C42, nor for those that get the same failure a moment later."""
     for answer in history.answers:
         request = answer.request
         if answer.kind != "stale":

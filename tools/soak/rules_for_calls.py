@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from .bounds import PAUSE, REPEATED_AT_LEAST
+from .bounds import OPEN_SECONDS, REPEATED_AT_LEAST
 from .fetches import PAGE, Fetch
 from .history import History
-from .pauses import pauses_of
+from .openings import openings_of
 
 PAGES_AT_ONCE = 8
 WORKERS_OF_A_HOST = 2
@@ -15,7 +15,7 @@ Violated = Iterator[tuple[Fetch, str]]
 
 
 def one_call_for_the_event_and_one_for_each_hundred_subscribers(history: History) -> Violated:
-    """None is made twice, none is beyond the end, and none without somebody who has asked for it."""
+    """No call is made twice, none asks beyond the end, and none is made without a request for the event."""
     for fetch in history.fetches:
         request = history.by_id.get(fetch.request)
         if request is None or request.event != fetch.event or request.sent > fetch.latest:
@@ -50,7 +50,7 @@ def c42_is_asked_once_within_the_ttl(history: History) -> Violated:
 
 
 def a_failed_fetch_is_not_retried_by_those_who_waited(history: History) -> Violated:
-    """They are told of the failure, as are others who ask within a moment."""
+    """They get the failure, and so do requests that come within a moment."""
     for fetches in history.fetches_by_event.values():
         for index, fetch in enumerate(fetches):
             failed = [
@@ -63,7 +63,7 @@ def a_failed_fetch_is_not_retried_by_those_who_waited(history: History) -> Viola
 
 
 def one_fetch_at_a_time(history: History) -> Violated:
-    """For an event; another takes over where the one who fetched was killed."""
+    """For an event; another process takes over if the one that fetched was killed."""
     for fetches in history.fetches_by_event.values():
         for index, fetch in enumerate(fetches):
             under_way = [other for other in fetches[:index] if other.result != "unknown" and fetch.latest < other.ended]
@@ -71,7 +71,7 @@ def one_fetch_at_a_time(history: History) -> Violated:
 
 
 def _too_many(history: History, fetch: Fetch, others: list[Fetch], how: str) -> Violated:
-    """Where all share the store, any other fetch is one too many; else each process may have had one."""
+    """If all processes share the store, any other fetch is one too many; else each process may have had one."""
     shared = [other for other in others if history.has_store(other.latest, fetch.latest)]
     if shared:
         yield fetch, f"that of {shared[-1].latest:.3f} for {shared[-1].request} {how}"
@@ -85,9 +85,9 @@ def _too_many(history: History, fetch: Fetch, others: list[Fetch], how: str) -> 
             yield fetch, f"{len(others)} of {history.run.processes + started} processes have one that {how}"
 
 
-def nobody_asks_while_c42_wants_us_to_wait(history: History) -> Violated:
-    """Not after the proxy has told somebody so; what was on its way to C42 then may arrive."""
-    waits = [
+def c42_is_not_asked_during_a_back_off(history: History) -> Violated:
+    """Once the proxy has told a client of it, no call begins; a call that was on its way to C42 may still arrive."""
+    back_offs = [
         (fetch.noted, call.ended + call.wait)
         for fetch in history.fetches
         if fetch.result == "told to wait"
@@ -97,7 +97,7 @@ def nobody_asks_while_c42_wants_us_to_wait(history: History) -> Violated:
     for fetch in history.fetches:
         request = history.by_id.get(fetch.request)
         sent = request.sent if request else 0.0
-        for since, until in waits:
+        for since, until in back_offs:
             grace = 0 if sent > since else history.on_its_way(since, fetch.latest)
             forbidden = [call for call in fetch.calls if since + grace < call.received < until]
             if forbidden and history.has_store(since - history.run.budget, forbidden[0].received):
@@ -105,35 +105,36 @@ def nobody_asks_while_c42_wants_us_to_wait(history: History) -> Violated:
                 break
 
 
-def c42_is_left_alone_while_it_is_down(history: History) -> Violated:
-    """For 5 s nobody asks. Then one tries at a time; where that fails, all is quiet for 5 s again.
+def c42_is_not_asked_while_the_breaker_is_open(history: History) -> Violated:
+    """Nobody asks for 5 s. Then one fetch at a time probes; if it fails, the breaker is open for 5 s again.
 
-    A trial of the event that failed last proves nothing: somebody else may try after it.
+    A failed probe of the event that failed last does not open it: another fetch may probe after it.
     """
-    for pause in pauses_of(history):
+    for opening in openings_of(history):
+        half_open = opening.opened + OPEN_SECONDS
         asking = [
             fetch
             for fetch in history.fetches
-            if pause.known < fetch.latest < pause.until
+            if opening.known < fetch.latest < opening.until
             and fetch.request in history.by_id
-            and history.by_id[fetch.request].sent > pause.known
-            and history.has_store(pause.cleared, fetch.latest)
-            and not history.is_refused(pause.cleared, fetch.latest)
+            and history.by_id[fetch.request].sent > opening.known
+            and history.has_store(opening.cleared, fetch.latest)
+            and not history.is_refused(opening.cleared, fetch.latest)
         ]
         for fetch in asking:
-            if fetch.latest < pause.opened + PAUSE:
-                yield fetch, f"{pause.opened + PAUSE - fetch.latest:.3f} s too early: known at {pause.known:.3f}"
-        last = pause.last
-        for trial, following in pairwise(fetch for fetch in asking if fetch.latest >= pause.opened + PAUSE):
-            renewed = trial.result == "down" and trial.event not in last
-            allowed = trial.ended + (PAUSE if renewed else 0)
-            last = {trial.event} if trial.result == "down" else last
+            if fetch.latest < half_open:
+                yield fetch, f"{half_open - fetch.latest:.3f} s too early: known at {opening.known:.3f}"
+        last = opening.last
+        for probe, following in pairwise(fetch for fetch in asking if fetch.latest >= half_open):
+            opens_again = probe.result == "down" and probe.event not in last
+            allowed = probe.ended + (OPEN_SECONDS if opens_again else 0)
+            last = {probe.event} if probe.result == "down" else last
             if following.latest < allowed:
-                yield following, f"{allowed - following.latest:.3f} s too early after the trial at {trial.latest:.3f}"
+                yield following, f"{allowed - following.latest:.3f} s too early after the probe at {probe.latest:.3f}"
 
 
 def no_call_begins_after_the_answer(history: History) -> Violated:
-    """What comes of it would be for nobody."""
+    """Its result would be of use to nobody."""
     for fetch in history.fetches:
         request = history.by_id.get(fetch.request)
         if request is None or request.status is None:
@@ -152,7 +153,7 @@ RULES = (
     c42_is_asked_once_within_the_ttl,
     a_failed_fetch_is_not_retried_by_those_who_waited,
     one_fetch_at_a_time,
-    nobody_asks_while_c42_wants_us_to_wait,
-    c42_is_left_alone_while_it_is_down,
+    c42_is_not_asked_during_a_back_off,
+    c42_is_not_asked_while_the_breaker_is_open,
     no_call_begins_after_the_answer,
 )

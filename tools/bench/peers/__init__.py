@@ -1,4 +1,4 @@
-"""Who the proxy is measured against. All give the same answer; the bare ones with the very headers of the proxy."""
+"""What the proxy is compared with. All give the same answer; the bare ones with the very headers of the proxy."""
 
 from collections.abc import Callable, Mapping
 

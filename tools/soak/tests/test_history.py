@@ -193,7 +193,7 @@ class HistoryTest(unittest.TestCase):
 
 class WellTest(HistoryTest):
     def test_all_that_may_be(self) -> None:
-        """A run with hits, misses, refreshes, 404s, pages, stale copies, waits, a pause and lost stores is well."""
+        """Hits, misses, refreshes, 404s, pages, stale copies, back-offs and an open breaker violate nothing."""
         tape = self.tape
         tea = tape.fetch("r1", 0.0)
         tape.tell("r2", 0.01, tea, "c42-proxy; fwd=uri-miss; collapsed; fwd-status=200", took=0.04)
@@ -373,7 +373,7 @@ class LackTest(HistoryTest):
     REASON = "a_failure_has_its_reason"
 
     def test_overloaded(self) -> None:
-        """Who asks a host without threads or descriptors may be told so, and nobody else, and only then."""
+        """A host without threads or descriptors may answer `overloaded`; no other host may, and only at that time."""
         for kind in self.SHORT:
             for at, of, since, until, right in (
                 ("nginx", HOST, -1, 1, True),
@@ -393,7 +393,7 @@ class LackTest(HistoryTest):
                         self.assert_well() if right else self.assert_violated(self.REASON, "r1")
 
     def test_other_failures(self) -> None:
-        """That C42 is down, or wants us to wait, does not follow from what the machine lacks."""
+        """What the machine lacks is no reason for an open breaker, a back-off or another failure."""
         others: tuple[FaultKind, ...] = ("shared memory full", "log not read", "one address dead", "Redis moved")
         for own, kinds in (
             ("detail=c42-down", (*self.SHORT, *others)),
@@ -418,7 +418,7 @@ class LackTest(HistoryTest):
         self.assert_well()
 
     def test_nothing_counts_against_c42(self) -> None:
-        """What such a fetch came to is no failure of C42."""
+        """A fetch that failed because of that is no failure of C42."""
         for number, event in enumerate("abc"):
             self.tape.fetch(event, number / 10, "cut", event=event)
             self.tape.problem("overloaded", 0, "fwd=uri-miss; detail=overloaded")
@@ -431,7 +431,7 @@ class LackTest(HistoryTest):
         self.assert_violated(self.REASON, "r1")
 
     def test_connection_that_is_not_let_in(self) -> None:
-        """Straight at a worker without descriptors; who is connected is answered, and nginx asks the other host."""
+        """A worker without descriptors may drop new connections straight to it, not open ones, nor those of nginx."""
         for at, of, used, loss, right in (
             (HOST, HOST, False, "broken off", True),
             (HOST, HOST, True, "broken off", False),
@@ -479,9 +479,9 @@ class LackTest(HistoryTest):
                 self.tape.fetch("r1", 0, "told to wait", wait=2)
                 self.tape.fetch("r2", -0.1, event="cake", asked=asked)
                 self.tape.version(1, -100, event="cake")
-                self.assert_violated(WaitTest.RULE, "r2")
+                self.assert_violated(BackOffTest.RULE, "r2")
                 self.tape.fault("one address dead", -1, 1)
-                self.assert_well() if right else self.assert_violated(WaitTest.RULE, "r2")
+                self.assert_well() if right else self.assert_violated(BackOffTest.RULE, "r2")
 
     def test_redis_moved(self) -> None:
         """Within 10 s all have found the new one, and leave the old one."""
@@ -609,7 +609,7 @@ class AgeTest(HistoryTest):
         self.assert_violated("an_answer_is_reused_no_longer_than_the_ttl", "r3")
 
     def test_collapsed(self) -> None:
-        """Who waits for a fetch is told what it brings; who comes a TTL later is not."""
+        """A request that waits for a fetch gets its answer; one that comes a TTL later must not."""
         tea = self.tape.fetch("r1", 0)
         self.tape.tell("r2", 3.1, tea, "c42-proxy; fwd=stale; collapsed; fwd-status=200")
         self.assert_violated("an_answer_is_reused_no_longer_than_the_ttl", "r2")
@@ -885,8 +885,8 @@ class ReasonTest(HistoryTest):
                 self.tape.problem("r2", 0.5, "detail=c42-down", event="cake")
                 self.assert_well() if right else self.assert_violated(self.RULE, "r2")
 
-    def test_down_during_a_trial(self) -> None:
-        """While one tries, the others are told that C42 is down, however long the pause is over."""
+    def test_down_during_a_probe(self) -> None:
+        """While one fetch probes, other requests are told that C42 is down, however long the breaker was half-open."""
         for sent, right in ((8.01, True), (8.01 + 2 * RUN.budget + A_MOMENT, False)):
             with self.subTest(sent=sent):
                 self.tape = Tape()
@@ -912,7 +912,7 @@ class ReasonTest(HistoryTest):
         self.assert_violated(self.RULE, "r1")
 
     def test_down(self) -> None:
-        """C42 is down after enough events in a row, each counted once, with no success in between, for 5 s."""
+        """The breaker is open for 5 s after enough events failed in a row, each counted once, without a success."""
         for events, seconds, right in (
             ("abc", 4.9 + JOINED, True),
             ("abc", 5.1 + JOINED, False),
@@ -995,7 +995,7 @@ class TokenTest(HistoryTest):
     RULE = "no_stale_copy_hides_a_refused_token"
 
     def test_own_fetch(self) -> None:
-        """Who asked C42 and was refused is told so."""
+        """The request whose fetch met the refused token reports it, and gets no stale copy."""
         tea = self.tape.fetch("r1", 0)
         self.tape.fetch("r2", 4, "token refused")
         self.assert_well()
@@ -1009,7 +1009,7 @@ class TokenTest(HistoryTest):
         self.assertIn((self.RULE, "r2"), {(one.rule, one.request) for one in violations_of(self.tape.records)})
 
     def test_repeated(self) -> None:
-        """Who is told of it for the moment after is, too; later, another failure may be hidden."""
+        """Neither do requests of the moment after it; later, a stale copy may hide another failure."""
         for seconds, right in ((0.9, False), (1.1, True)):
             with self.subTest(seconds=seconds):
                 self.tape = Tape()
@@ -1072,7 +1072,7 @@ class LaterEntryTest(HistoryTest):
 
 class CallsTest(HistoryTest):
     def test_nobody_has_asked(self) -> None:
-        """C42 is asked on behalf of somebody, who has asked for that event before."""
+        """C42 is asked for the sake of a request, which must have come before, and for that event."""
         rule = "one_call_for_the_event_and_one_for_each_hundred_subscribers"
         self.tape.fetch("r1", 0)
         self.tape.change("r1", id="other")
@@ -1194,7 +1194,7 @@ class FetchTest(HistoryTest):
                 self.assert_result(result)
 
     def test_request_that_says_nothing(self) -> None:
-        """Where who had asked got no answer, or one because of the time alone, nothing is known of the fetch."""
+        """If the first request got no answer, or only a time-out, nothing is known of the fetch."""
         for changes, result in (
             ({}, "down"),
             ({"status": None}, "unknown"),
@@ -1256,7 +1256,7 @@ class OneFetchTest(HistoryTest):
                     self.assert_well() if right else self.assert_violated(self.RULE, "r2")
 
     def test_told_instant(self) -> None:
-        """What is told of the instant counts where the first request had waited before C42 was asked for it."""
+        """The instant in the answers counts, if the first request had waited before C42 was asked for it."""
         self.tape.fetch("r1", 0.1, asked=0.95)
         self.tape.fetch("r2", 3.5)
         self.assert_violated(self.RULE, "r2")
@@ -1278,7 +1278,7 @@ class OneFetchTest(HistoryTest):
         self.assert_violated(self.RULE, "r7")
 
     def test_store_taken_back(self) -> None:
-        """A process takes the store back when it needs it, however late; who comes with that does not wait for it."""
+        """A process takes the store back when it needs it, however late; other requests do not wait for that."""
         self.tape.fetch("r1", 0)
         self.tape.fetch("r2", 1)
         for since, right in ((-0.4, False), (-0.2, True), (1.2, True), (1.4, False)):
@@ -1313,7 +1313,7 @@ class OneFetchTest(HistoryTest):
         self.assert_violated(self.RULE, "r3")
 
     def test_take_over(self) -> None:
-        """Another may begin before C42 notices that the one who fetched was killed."""
+        """Another process may begin before C42 notices that the one that fetched was killed."""
         self.tape.fetch("r1", 0, "failed", took=0.3)
         self.tape.fetch("r2", 0.2, "failed")
         found = {one.rule for one in violations_of(self.tape.records)}
@@ -1333,7 +1333,7 @@ class OneFetchTest(HistoryTest):
                 self.assertEqual(rules, [] if right else [rule])
 
     def test_failure(self) -> None:
-        """A failure is told for a second, before C42 is asked again for that event."""
+        """A failure is repeated for a second, before C42 is asked again for that event."""
         for outcome in ("failed", "cut", "token refused"):
             for sent, right in ((1 + TOOK, True), (1 + TOOK - A_MOMENT, False)):
                 with self.subTest(outcome, sent=sent):
@@ -1361,11 +1361,11 @@ class AfterTheAnswerTest(HistoryTest):
                 self.assert_well()
 
 
-class WaitTest(HistoryTest):
-    RULE = "nobody_asks_while_c42_wants_us_to_wait"
+class BackOffTest(HistoryTest):
+    RULE = "c42_is_not_asked_during_a_back_off"
 
-    def test_wait(self) -> None:
-        """Nobody who asks after the first was told asks C42 anything, until the time is over."""
+    def test_back_off(self) -> None:
+        """After the first client was told of the back-off, no request makes a call until it is over."""
         told = ASKED + TOOK + 0.02
         for sent, right in ((told - A_MOMENT, True), (told + A_MOMENT, False), (2, False), (2 + TOOK, True)):
             with self.subTest(sent=sent):
@@ -1376,7 +1376,7 @@ class WaitTest(HistoryTest):
                 self.assert_well() if right else self.assert_violated(self.RULE, "r2")
 
     def test_on_its_way(self) -> None:
-        """A call that was on its way by then may arrive, and not a page that is asked for later."""
+        """A call that was on its way by then may arrive; a page may not be asked for after that."""
         for asked, right in ((0.2, True), (0.4, False)):
             with self.subTest(asked=asked):
                 self.tape = Tape()
@@ -1394,8 +1394,8 @@ class WaitTest(HistoryTest):
         self.assert_well()
 
 
-class DownTest(HistoryTest):
-    RULE = "c42_is_left_alone_while_it_is_down"
+class BreakerTest(HistoryTest):
+    RULE = "c42_is_not_asked_while_the_breaker_is_open"
 
     def fail_in_a_row(self, first: float, events: str = "abc") -> float:
         """Enough failures in a row; when the last of them ended."""
@@ -1403,8 +1403,8 @@ class DownTest(HistoryTest):
             self.tape.fetch(f"{event}-{first:g}", first + number / 10, "failed", event=event)
         return first + (len(events) - 1) / 10 + ASKED + TOOK
 
-    def test_pause(self) -> None:
-        """Nobody who asks after that asks C42, for 5 s; then somebody may."""
+    def test_open(self) -> None:
+        """For 5 s after that, no request makes a call; then one may."""
         for seconds, right in ((0.1, False), (4.9, False), (5.0, True)):
             with self.subTest(seconds=seconds):
                 self.tape = Tape()
@@ -1413,7 +1413,7 @@ class DownTest(HistoryTest):
                 self.assert_well() if right else self.assert_violated(self.RULE, "r1")
 
     def test_too_few(self) -> None:
-        """Two events are not three, a success clears the count, and what C42 says no to does not count."""
+        """Two events are not three, a success clears the count, and a refused token does not count."""
         self.fail_in_a_row(0, "ab")
         self.tape.fetch("r1", 0.3, "token refused", event="d")
         self.tape.fetch("r2", 0.4, "answered")
@@ -1422,63 +1422,63 @@ class DownTest(HistoryTest):
         self.assert_well()
 
     def test_success_under_way(self) -> None:
-        """A fetch that succeeds ends the pause, also where it was under way before."""
+        """A fetch that succeeds closes the breaker, even if it began before the breaker opened."""
         self.tape.fetch("r1", -0.1, took=0.5)
         self.fail_in_a_row(0)
         self.tape.fetch("r2", 0.6, "failed", event="d")
         self.assert_well()
 
-    def test_trial(self) -> None:
-        """After the pause one tries, and where that fails, C42 is left alone for 5 s again."""
+    def test_probe(self) -> None:
+        """While half-open, one fetch probes; if it fails, the breaker is open for 5 s again."""
         for seconds, right in ((0.1, False), (4.9, False), (5.0, True)):
             with self.subTest(seconds=seconds):
                 self.tape = Tape()
-                trial = self.fail_in_a_row(0) + 5
-                self.tape.fetch("r1", trial, "failed", event="d")
-                self.tape.fetch("r2", trial + TOOK + seconds, "failed", event="e")
+                probe = self.fail_in_a_row(0) + 5
+                self.tape.fetch("r1", probe, "failed", event="d")
+                self.tape.fetch("r2", probe + TOOK + seconds, "failed", event="e")
                 self.assert_well() if right else self.assert_violated(self.RULE, "r2")
 
-    def test_trial_of_a_sick_event(self) -> None:
-        """A trial of the event that failed last proves nothing: somebody else may try at once."""
-        trial = self.fail_in_a_row(0) + 5
-        self.tape.fetch("r1", trial, "failed", event="c")
-        self.tape.fetch("r2", trial + 0.1, "failed", event="d")
+    def test_probe_of_a_sick_event(self) -> None:
+        """A failed probe of the event that failed last does not open the breaker: another may begin at once."""
+        probe = self.fail_in_a_row(0) + 5
+        self.tape.fetch("r1", probe, "failed", event="c")
+        self.tape.fetch("r2", probe + 0.1, "failed", event="d")
         self.assert_well()
-        self.tape.fetch("r3", trial + 0.2, "failed", event="e")
+        self.tape.fetch("r3", probe + 0.2, "failed", event="e")
         self.assert_violated(self.RULE, "r3")
 
-    def test_one_trial(self) -> None:
-        """Two do not try at the same time."""
-        trial = self.fail_in_a_row(0) + 5
-        self.tape.fetch("r1", trial, took=0.5)
-        self.tape.fetch("r2", trial + 0.1, event="d", took=0.5)
+    def test_one_probe(self) -> None:
+        """Two fetches do not probe at the same time."""
+        probe = self.fail_in_a_row(0) + 5
+        self.tape.fetch("r1", probe, took=0.5)
+        self.tape.fetch("r2", probe + 0.1, event="d", took=0.5)
         self.tape.version(1, -100, event="d")
         self.assert_violated(self.RULE, "r2")
 
     def test_doubtful_row(self) -> None:
-        """A fetch of which nobody knows what it came to may have cleared the count, or may have been one of the row."""
+        """A fetch whose result nobody knows may have cleared the count, or may have been one of the failures."""
         self.tape.fetch("first", -3)
         self.fail_in_a_row(-1, "ab")
         self.tape.fetch("doubt", -0.5, "failed", event="c")
         self.tape.change("doubt", status=None, loss="closed")
         self.tape.fault("nginx reloaded", -1, -1)
         self.fail_in_a_row(0, "de")
-        # If it was the third of them, the pause began at -0.5; if it was a success, not at all. So this may be right.
+        # If it was the third failure, the breaker opened at -0.5; if a success, not at all. So this may be right.
         self.tape.fetch("r1", 4.6, "failed", event="f")
         self.assert_well()
 
     def test_end_of_a_row(self) -> None:
-        """A trial that is answered ends it: whoever comes after that may ask."""
-        trial = self.fail_in_a_row(0) + 5
-        self.tape.fetch("r1", trial)
-        self.tape.fetch("r2", trial + TOOK + 0.1, event="d", took=0.5)
-        self.tape.fetch("r3", trial + TOOK + 0.2, event="e", took=0.5)
+        """A probe that succeeds closes the breaker: later requests may ask."""
+        probe = self.fail_in_a_row(0) + 5
+        self.tape.fetch("r1", probe)
+        self.tape.fetch("r2", probe + TOOK + 0.1, event="d", took=0.5)
+        self.tape.fetch("r3", probe + TOOK + 0.2, event="e", took=0.5)
         self.tape.version(1, -100, event="d")
         self.tape.version(1, -100, event="e")
         self.assert_well()
 
-    def test_who_began_it(self) -> None:
-        """Of failures at the same time any may have been the last: a trial of one of them proves nothing."""
+    def test_which_event_failed_last(self) -> None:
+        """Of failures at the same time any may be the last: a failed probe of any of them need not open the breaker."""
         for event, right in (("a", False), ("b", True), ("c", True)):
             with self.subTest(event):
                 self.tape = Tape()
@@ -1489,17 +1489,17 @@ class DownTest(HistoryTest):
                 self.tape.fetch("r2", 5.3, "failed", event="d")
                 self.assert_well() if right else self.assert_violated(self.RULE, "r2")
 
-    def test_trial_without_a_verdict(self) -> None:
-        """A refused token does not prove that C42 is down: the next one may try."""
-        trial = self.fail_in_a_row(0) + 5
-        self.tape.fetch("r1", trial, "token refused", event="d")
-        self.tape.fetch("r2", trial + 0.1, "failed", event="e")
+    def test_probe_without_a_verdict(self) -> None:
+        """A probe whose token is refused does not open the breaker: another one may begin."""
+        probe = self.fail_in_a_row(0) + 5
+        self.tape.fetch("r1", probe, "token refused", event="d")
+        self.tape.fetch("r2", probe + 0.1, "failed", event="e")
         self.assert_well()
-        self.tape.fetch("r3", trial + 0.2, "failed", event="f")
+        self.tape.fetch("r3", probe + 0.2, "failed", event="f")
         self.assert_violated(self.RULE, "r3")
 
     def test_failures_that_nobody_saw(self) -> None:
-        """Where C42 refused connections, nobody knows since when it is left alone; nor where the store was away."""
+        """If C42 refused connections, or the store was away, nobody knows when the breaker opened."""
         faults: tuple[FaultKind, ...] = ("C42 refuses", "Redis hangs")
         for kind in faults:
             with self.subTest(kind):
@@ -1515,7 +1515,7 @@ class DownTest(HistoryTest):
                 self.assert_well()
 
     def test_never(self) -> None:
-        """With a threshold of 0, C42 is never taken for down."""
+        """With a threshold of 0, the breaker never opens."""
         self.tape = Tape(threshold=0)
         self.fail_in_a_row(0)
         self.tape.fetch("r1", 1)

@@ -729,7 +729,7 @@ class TestInABrowser(unittest.TestCase):
             self.assertEqual(["tea"], [name for name in tab.visible("h3") if name == "tea"])
 
     def test_an_anchor_is_shown_whatever_the_filters_say(self) -> None:
-        """Who goes to an anchor that the filters hide is shown it, with the filters off."""
+        """A link to an anchor that the filters hide shows the anchor, with the filters off."""
         anchor = "#combining/an-answer-is-whole/tea"
         with opened(self.browser, self.mixed, "?search=coffee" + anchor) as tab:
             self.assertIn("tea", tab.visible("h3"))

@@ -1,4 +1,4 @@
-"""When C42 was certainly left alone, for too many failures in a row."""
+"""When the circuit breaker was certainly open, because of too many failures in a row."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,11 +9,11 @@ from .history import History
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
-    """Failures in a row, up to the next fetch that may have ended it at `until`.
+class Opening:
+    """Failures in a row that opened the breaker, up to the next fetch that may have closed it, at `until`.
 
-    The count was last cleared at `cleared` or later. The pause began at `opened` or later, and all knew by `known`;
-    `last` are the events of which one began it.
+    The count was last cleared at `cleared` or later. The breaker opened at `opened` or later, and all processes knew by
+    `known`; a failure of one of the events in `last` opened it.
     """
 
     cleared: float
@@ -23,8 +23,8 @@ class Pause:
     last: set[str]
 
 
-def pauses_of(history: History) -> Iterator[Pause]:
-    """Those of which there is no doubt."""
+def openings_of(history: History) -> Iterator[Opening]:
+    """The openings of which there is no doubt."""
     failures = [fetch for fetch in history.fetches if fetch.result in {"down", "unknown"}]
     if history.run.threshold == 0:
         return
@@ -35,13 +35,13 @@ def pauses_of(history: History) -> Iterator[Pause]:
         opened = _nth_event(((fetch.ended, fetch.event) for fetch in possible), history.run.threshold)
         if known is not None and opened is not None:
             last = {fetch.event for fetch in possible if fetch.noted >= opened and fetch.ended <= known}
-            yield Pause(cleared, opened, known, until, last)
+            yield Opening(cleared, opened, known, until, last)
 
 
 def _rows(fetches: Iterable[Fetch]) -> Iterator[tuple[float, float, float]]:
-    """The times between fetches that may have cleared the count: between its `ended` and its `noted` each of them does.
+    """The times between fetches that may have cleared the count. Each fetch clears it between its `ended` and `noted`.
 
-    (When it was cleared at the earliest, when at the latest, and when it may be again.)
+    Gives when the count was cleared at the earliest, when at the latest, and when it may be cleared again.
     """
     may_clear = [fetch for fetch in fetches if fetch.has_succeeded or fetch.result == "unknown"]
     cleared = since = 0.0
@@ -54,7 +54,7 @@ def _rows(fetches: Iterable[Fetch]) -> Iterator[tuple[float, float, float]]:
 
 
 def _nth_event(failed: Iterable[tuple[float, str]], number: int) -> float | None:
-    """When so many different events have failed."""
+    """When this number of different events have failed."""
     events: set[str] = set()
     for at, event in sorted(failed):
         events.add(event)
