@@ -1,8 +1,8 @@
-"""The rules of reuse once more, as the design tells them and as plainly as can be: what a real cache is held against.
+"""The rules of reuse once more, as plainly as can be: the real cache is compared with them.
 
-Several processes share a store that may fail. What they surely know is kept apart from what they might know: where a
-store fails, notes get lost, and the rules then allow more than one thing. What they allow in no case is checked always;
-what they demand, where nothing is in doubt.
+Several processes share a store that may fail. What they surely know is kept apart from what they might know: if a store
+fails, state texts get lost, and the rules then allow more than one thing. What the rules never allow is always checked;
+what they demand is checked if nothing is in doubt.
 """
 
 import math
@@ -27,9 +27,9 @@ from c42_proxy.web.responses import cache_status, expiry_of
 
 SKEW = 1.0
 HOUR = 3600.0
-PAUSE = 5.0
+OPEN_SECONDS = 5.0
 REPEATED = 1.0
-TRIAL = 8.0
+PROBE_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Process:
 
     own: dict[str, Entry] = field(default_factory=dict)
     perhaps: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
-    wait: Span | None = None
+    back_off: Span | None = None
     doubt: bool = False
 
     def has(self, event: str, entry: Entry) -> None:
@@ -91,13 +91,13 @@ class Rules:
         self.said: dict[str, list[Entry]] = defaultdict(list)
         self.processes: list[Process] = []
         self.shared: dict[str, Entry] = {}
-        self.wait: Span | None = None
-        self.waits: list[Span] = []
+        self.back_off: Span | None = None
+        self.back_offs: list[Span] = []
         self.failure: dict[str, Failed] = {}
         self.failures: dict[str, list[Failed]] = defaultdict(list)
-        self.row: list[str] = []
-        self.pause: Span | None = None
-        self.pauses: list[Span] = []
+        self.failed: list[str] = []
+        self.open: Span | None = None
+        self.openings: list[Span] = []
         self.breaker_sure = True
         self.breaker_noted_at = now
 
@@ -107,21 +107,23 @@ class Rules:
         """What has ended or is void may be forgotten, even if the clock comes back to it later."""
         self.now = now
         self.failure = {event: failed for event, failed in self.failure.items() if failed.span.covers(now)}
-        if self.wait is not None and not self.wait.covers(now):
-            self.wait = None
+        if self.back_off is not None and not self.back_off.covers(now):
+            self.back_off = None
         for process in self.processes:
             # Where a longer one is known, the other is forgotten.
-            if process.wait is not None and (not process.wait.covers(now) or self._is_longer_one(process.wait)):
-                process.wait = None
-        is_old = (self.row or self.pause) and now >= self.breaker_noted_at + HOUR
-        if is_old or (self.pause is not None and self.pause.since > now + SKEW):
+            if process.back_off is not None and (
+                not process.back_off.covers(now) or self._is_shorter(process.back_off)
+            ):
+                process.back_off = None
+        is_old = (self.failed or self.open) and now >= self.breaker_noted_at + HOUR
+        if is_old or (self.open is not None and self.open.since > now + SKEW):
             self.breaker_sure = False
 
     def instants(self) -> list[float]:
         """When something changes by itself."""
         ends = [self.expiry(entry) for entries in self.said.values() for entry in entries[-2:]]
         ends += [end + self.window for end in ends]
-        ends += [span.until for span in (*self.waits[-2:], *self.pauses[-2:])]
+        ends += [span.until for span in (*self.back_offs[-2:], *self.openings[-2:])]
         ends += [failed.span.until for failures in self.failures.values() for failed in failures[-1:]]
         return sorted({end for end in ends if end > self.now})
 
@@ -164,9 +166,9 @@ class Rules:
         possible = process.perhaps[event] if alone else self.said[event]
         maybe = (
             any(self.fresh(entry) for entry in possible)
-            or any(span.covers(self.now) for span in self.waits)
+            or any(span.covers(self.now) for span in self.back_offs)
             or any(failed.span.covers(self.now) for failed in self.failures[event])
-            or (not self._breaker_known(sure) and any(span.covers(self.now) for span in self.pauses))
+            or (not self._breaker_known(sure) and any(span.covers(self.now) for span in self.openings))
         )
         return View(
             sure,
@@ -179,9 +181,9 @@ class Rules:
     def _forbidden(self, process: Process, event: str, sure: bool) -> str:
         if sure and event in self.failure and self.failure[event].span.covers(self.now):
             return "it failed a moment ago"
-        if process.wait is not None or (sure and self.wait is not None):
-            return "C42 told us to wait"
-        if self._breaker_known(sure) and self.pause is not None and self.pause.covers(self.now):
+        if process.back_off is not None or (sure and self.back_off is not None):
+            return "C42 asked us to back off"
+        if self._breaker_known(sure) and self.open is not None and self.open.covers(self.now):
             return "C42 is down"
         return ""
 
@@ -208,13 +210,13 @@ class Rules:
         if outcome is None:
             return False
         if not view.sure:
-            self.pauses.append(Span(began, began + PAUSE + TRIAL))
+            self.openings.append(Span(began, began + OPEN_SECONDS + PROBE_SECONDS))
             self.breaker_sure = False
         if isinstance(outcome, UpstreamError):
             self._learn_failure(process, event, view, began, outcome)
             return False
         if view.sure:
-            self.row, self.pause, self.breaker_sure = [], None, True
+            self.failed, self.open, self.breaker_sure = [], None, True
         self.said[event].append(outcome)
         if not self.fresh(outcome):
             return False
@@ -239,30 +241,30 @@ class Rules:
         failed = Failed(Span(self.now, self.now + REPEATED), error)
         self.failures[event].append(failed)
         if isinstance(error, RateLimited):
-            wait = Span(self.now, self.now + error.seconds)
-            self.waits.append(wait)
-            if not wait.covers(self.now) or self._is_longer_one(wait):
+            back_off = Span(self.now, self.now + error.seconds)
+            self.back_offs.append(back_off)
+            if not back_off.covers(self.now) or self._is_shorter(back_off):
                 return
-            process.wait = wait
-            self.wait = wait if view.sure else None
+            process.back_off = back_off
+            self.back_off = back_off if view.sure else None
             return
         if view.sure:
             self.failure[event] = failed
         if isinstance(error, UpstreamUnavailable | UpstreamTimeout):
             self._count(event, began)
 
-    def _is_longer_one(self, wait: Span) -> bool:
-        return any(other.covers(self.now) and other.until > wait.until for other in self.waits)
+    def _is_shorter(self, back_off: Span) -> bool:
+        return any(other.covers(self.now) and other.until > back_off.until for other in self.back_offs)
 
     def _count(self, event: str, began: float) -> None:
         """One more failure in the row."""
-        pause = self.pause if self.pause is not None and self.pause.since <= self.now + SKEW else None
-        self.pauses.append(Span(self.now, self.now + PAUSE + (0 if self.breaker_sure else TRIAL)))
-        if pause is not None and (began < pause.until or event == self.row[-1]):
+        was_open = self.open if self.open is not None and self.open.since <= self.now + SKEW else None
+        self.openings.append(Span(self.now, self.now + OPEN_SECONDS + (0 if self.breaker_sure else PROBE_SECONDS)))
+        if was_open is not None and (began < was_open.until or event == self.failed[-1]):
             return
-        self.row = [*(other for other in self.row if other != event), event]
-        down = pause is not None or len(self.row) >= self.threshold > 0
-        self.pause = Span(self.now, self.now + PAUSE) if down else None
+        self.failed = [*(other for other in self.failed if other != event), event]
+        down = was_open is not None or len(self.failed) >= self.threshold > 0
+        self.open = Span(self.now, self.now + OPEN_SECONDS) if down else None
         self.breaker_noted_at = self.now
 
     # What is told
@@ -367,13 +369,13 @@ class Rules:
             told = [failed.error for failed in self.failures[event] if failed.span.covers(self.now)]
             assert (problem.status, problem.detail) in [(error.status, error.detail) for error in told]
         elif isinstance(problem, BackingOff):
-            ends = [span.until for span in self.waits if span.covers(self.now)]
+            ends = [span.until for span in self.back_offs if span.covers(self.now)]
             assert problem.retry_after in {max(1, math.ceil(end - self.now)) for end in ends}
         elif isinstance(problem, CircuitOpen):
-            assert any(span.covers(self.now) for span in self.pauses), "C42 is not down"
+            assert any(span.covers(self.now) for span in self.openings), "C42 is not down"
             if self._breaker_known(view.sure):
-                assert self.pause is not None
-                assert problem.retry_after == math.ceil(self.pause.until - self.now)
+                assert self.open is not None
+                assert problem.retry_after == math.ceil(self.open.until - self.now)
         else:
             raise AssertionError(f"no reason not to ask: {problem.why}")
 

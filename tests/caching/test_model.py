@@ -38,7 +38,7 @@ from c42_proxy.stores.tiered import TieredStore
 from c42_proxy.upstream.combine import Combined
 from c42_proxy.web.responses import cache_status
 
-from .model import TRIAL, Process, Rules
+from .model import PROBE_SECONDS, Process, Rules
 
 EXAMPLES = 200
 START = 1_700_000_000.0
@@ -177,7 +177,7 @@ class CacheMachine(RuleBasedStateMachine):
         metrics = Metrics()
         tiered = TieredStore(memory, faulty, clock=clock, metrics=metrics, monotonic=lambda: self.elapsed)
         breaker = CircuitBreaker(
-            tiered, clock=clock, threshold=self.model.threshold, probe_seconds=TRIAL, metrics=metrics
+            tiered, clock=clock, threshold=self.model.threshold, probe_seconds=PROBE_SECONDS, metrics=metrics
         )
         upstream = Upstream()
         events = Events(

@@ -107,8 +107,8 @@ def _do(store: Store, leases: dict[str, Lease], what: str, name: str, times: int
             return store.get(name) == entry(name)
         case "count":
             for _ in range(times):
-                note = store.change_state(name, lambda held: str(int(held or 0) + 1), 3600)
-            return note
+                text = store.change_state(name, lambda held: str(int(held or 0) + 1), 3600)
+            return text
         case "lease":
             lease = store.lease(name)
             if lease is not None:

@@ -150,7 +150,7 @@ class Contract(unittest.TestCase):
         self.assertEqual(entry("a", NOW), self.store.get("a"))
 
     def test_notes(self) -> None:
-        """A note is what the last change made of it; None removes it."""
+        """A state text is what the last change made of it; None removes it."""
         seen: list[str | None] = []
 
         def to(text: str | None) -> Callable[[str | None], str | None]:
@@ -168,7 +168,7 @@ class Contract(unittest.TestCase):
         self.assertIsNone(self.store.read_state("Down"))
 
     def test_notes_are_no_entries(self) -> None:
-        """A note and an entry of the same name know nothing of each other, nor of a lease."""
+        """A state text, an entry and a lease of the same name do not affect each other."""
         self.store.put("a", entry("a"), NOW)
         self.assertIsNone(self.store.read_state("a"))
         self.store.change_state("a", lambda _held: "note", 60)
@@ -180,7 +180,7 @@ class Contract(unittest.TestCase):
             self.assertEqual(entry("a"), self.store.get("a"))
 
     def test_a_change_that_fails(self) -> None:
-        """What a change raises comes through as it is, and the note stays; the next change finds nothing locked."""
+        """An exception of a change comes through as it is; the text stays, and the next change finds nothing locked."""
 
         def change(_held: str | None) -> str | None:
             raise ZeroDivisionError
@@ -192,7 +192,7 @@ class Contract(unittest.TestCase):
         self.assertEqual("new", self.store.change_state("a", lambda _held: "new", 60))
 
     def test_no_change_is_lost(self) -> None:
-        """Eight threads that count in one note 25 times each come to 200."""
+        """Eight threads that count in one state text 25 times each come to 200."""
 
         def count(_thread: int) -> None:
             for _ in range(25):
@@ -288,7 +288,7 @@ class SharedContract(Contract):
         return self.enterContext(Neighbour(self.url))
 
     def test_kept(self) -> None:
-        """What is put is there for whoever opens the store later, notes too."""
+        """Whoever opens the store later finds what was put into it, state texts too."""
         self.store.put("a", entry("a"), NOW)
         self.store.change_state("wait", lambda _held: "until then", 60)
         later = self.open()
@@ -296,7 +296,7 @@ class SharedContract(Contract):
         self.assertEqual("until then", later.read_state("wait"))
 
     def test_namespaces(self) -> None:
-        """Entries, notes and leases of another namespace are not seen."""
+        """Entries, state texts and leases of another namespace are not seen."""
         other = self.open("m")
         self.store.put("a", entry("a"), NOW)
         self.store.change_state("a", lambda _held: "note", 60)
@@ -327,7 +327,7 @@ class SharedContract(Contract):
         self.assertCountEqual(expected, found)
 
     def test_list_of_ours_alone(self) -> None:
-        """Neither notes nor leases are listed, nor what is of another namespace or was not written by us."""
+        """State texts and leases are not listed, nor what is of another namespace or was not written by us."""
         self.store.put("a", entry("a"), NOW)
         for namespace in ("m", "nn", "o"):
             self.open(namespace).put("b", entry("b"), NOW)
@@ -405,7 +405,7 @@ class SharedContract(Contract):
         self.assertLess(time.monotonic(), killed + self.freed_within)
 
     def test_processes_lose_no_change(self) -> None:
-        """Two other processes and this one count in one note 100 times each, and come to 300."""
+        """Two other processes and this one count in one state text 100 times each, and come to 300."""
         neighbours = [self.neighbour(), self.neighbour()]
         for neighbour in neighbours:
             neighbour.ask("get", "ready")

@@ -31,7 +31,7 @@ EVENTS = 300
 
 
 class SlowC42:
-    """C42 takes half a second for each event, and notes for which it was asked."""
+    """C42 takes half a second for each event, and records for which events it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -179,7 +179,7 @@ class OverheadTest(unittest.TestCase):
 
 class NotesTest(unittest.TestCase):
     def test_too_long(self) -> None:
-        """All notes have 4 MiB, each with the overhead: a longer one is not held, nor is what was there before it."""
+        """All state texts have 4 MiB, each with the overhead: a longer one is not kept, nor is its predecessor."""
         store = MemoryStore(1)
         longest = "x" * (4_194_304 - ENTRY_OVERHEAD)
         self.assertEqual(store.change_state("a", lambda _held: longest, 60), longest)
@@ -188,7 +188,7 @@ class NotesTest(unittest.TestCase):
         self.assertIsNone(store.read_state("a"))
 
     def test_least_recently_used(self) -> None:
-        """Where there is no room for all notes, the one that was used least recently is forgotten."""
+        """If there is no room for all state texts, the one that was used least recently is dropped."""
         store = MemoryStore(1)
         half = "x" * (4_194_304 // 2 - ENTRY_OVERHEAD)
         for name in ("a", "b"):

@@ -366,7 +366,7 @@ class BoundTest(SqliteTest):
         self.assertEqual(entry("a"), store.get("a"))
 
     def test_no_room_at_all(self) -> None:
-        """A store of one byte holds nothing, says so, and still has notes and leases."""
+        """A store of one byte keeps no entry, says so, and still has state texts and leases."""
         store = self.open(max_bytes=1)
         self.assertFalse(store.put("a", entry("a"), NOW))
         self.assertIsNone(store.get("a"))
@@ -382,7 +382,7 @@ class BoundTest(SqliteTest):
             self.assert_works(self.store, "a")
 
     def test_notes_that_are_no_text(self) -> None:
-        """What somebody else left in place of a note is none, and gives way to one."""
+        """What somebody else left in place of a state text is ignored, and replaced by the next change."""
         for value in (b"\xff\xfe", 7, 1.5):
             self.store.read_state("a")
             self.stranger().execute("REPLACE INTO notes_1 VALUES (?, 9e9, ?)", (f"{NAMESPACE}:a", value))
@@ -428,7 +428,7 @@ class ErasureTest(SqliteTest):
         self.assertEqual({f"{NAMESPACE}:{name}" for name in ("kept", "longest")}, notes)
 
     def test_a_note_that_is_over(self) -> None:
-        """A note is no longer read when its lifetime is over."""
+        """A state text is no longer read when its lifetime is over."""
         self.store.change_state("short", lambda _held: "x", 2)
         self.now = NOW + 1.9
         self.assertEqual("x", self.store.read_state("short"))

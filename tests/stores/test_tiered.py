@@ -107,7 +107,7 @@ class WorkingTest(TieredTest):
         self.assertEqual(entry("a", NOW), self.store.get("a"))
 
     def test_remembers_for_a_failure(self) -> None:
-        """Entries and notes that this process put, and notes that it read, outlive the shared store."""
+        """Entries and state texts that this process put, and texts that it read, outlive the shared store."""
         self.use("put", "change_state")
         self.shared.change_state("theirs", lambda _held: "y", 60)
         self.store.read_state("theirs")
@@ -197,7 +197,7 @@ class FailingTest(TieredTest):
             self.assertTrue(self.store.failed)
 
     def test_notes_of_an_unwritable_store(self) -> None:
-        """While notes cannot be changed there, the ones here count: they are newer."""
+        """While state texts cannot be changed in the shared tier, those in memory count: they are newer."""
         self.store.change_state("n", lambda _held: "old", 60)
         self.breaks(*WRITING)
         with self.assertLogs(LOGGER):
@@ -205,7 +205,7 @@ class FailingTest(TieredTest):
         self.assertEqual("old and new", self.store.read_state("n"))
 
     def test_no_leases(self) -> None:
-        """Where leases alone fail, entries and notes are still shared."""
+        """If leases alone fail, entries and state texts are still shared."""
         self.breaks("lease")
         with self.assertLogs(LOGGER):
             self.assertEqual(["lease", "get", "put"], self.use("lease", "get", "put", "lease"))
