@@ -129,16 +129,12 @@ class C42Client:
     def _get(self, path: str, params: dict[str, str | int], deadline: Deadline) -> tuple[int, bytes]:
         """The status, 200 or 404, and the whole body. Raises UpstreamError and Overloaded."""
         try:
+            # Not `session.get`: to merge in what a session may have takes a tenth of the time of a miss.
+            request = requests.Request("GET", self._api_url + path, _headers(), params=params, auth=self._auth)
             with (
                 ends_at(deadline),
-                self._session.get(
-                    self._api_url + path,
-                    params=params,
-                    headers=_headers(),
-                    auth=self._auth,
-                    timeout=deadline.remaining(),
-                    allow_redirects=False,
-                    stream=True,
+                self._session.send(
+                    request.prepare(), timeout=deadline.remaining(), allow_redirects=False, stream=True
                 ) as response,
             ):
                 if response.status_code not in {HTTPStatus.OK, HTTPStatus.NOT_FOUND}:
