@@ -93,8 +93,8 @@ Feature: Combining an event with its subscribers
         | does not come    |
 
   Rule: Anybody who reaches the proxy may ask
-    The proxy does not ask who an app is, and asks C42 with its own token alone. The operator decides who can
-    reach the proxy.
+    The proxy does not ask who an app is, and asks C42 with its own token alone. The operator decides who can reach
+    the proxy.
 
     Scenario Outline: an app with <what>
       Given the event "Tea" with the subscriber Arthur
@@ -109,8 +109,9 @@ Feature: Combining an event with its subscribers
         | a cookie           |
 
   Rule: A browser shows an answer to a page of another site only if the operator allows that site
-    A browser shows a page what another site has answered only if that answer allows it. Which sites are allowed, the operator
-    decides; without a decision, none is. Other programs do not look at that.
+    When a page requests something from another site, the browser shows the answer to the page only if the answer allows it.
+    The operator decides which sites the proxy's answers allow; without a decision, none. Other programs than browsers do not
+    look at that.
 
     Scenario Outline: no site is allowed, and a page of another site requests <which>
       Given <which>

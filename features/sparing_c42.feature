@@ -85,7 +85,7 @@ Feature: Sparing C42
         | 0 s    | 30 s |
         | 29.9 s | 1 s  |
 
-    Scenario: C42 asks to wait 30 s, and another event is requested when they are over
+    Scenario: C42 asks to wait 30 s, and another event is requested when the 30 s are over
       Given C42 asks to wait 30 s
       And "Tea" has been requested
       And C42 is well again
@@ -189,7 +189,7 @@ Feature: Sparing C42
 
   Rule: When the proxy has too much to do, it says so at once
     It asks C42 for 256 events at the same time, and 1000 more may wait for their turn. Whoever comes after them is told so
-    at once, unless the answer is remembered. That is no failure of C42, which goes on to be asked.
+    at once, unless the answer is remembered. That is no failure of C42: it is still asked.
 
     @slow @use.with_store=memory @use.with_driver=flask @use.with_driver=live
     Scenario: many different events are requested at once

@@ -1,4 +1,4 @@
-"""CORS: to pages of which other sites a browser shows an answer (Fetch standard, section 3.2).
+"""CORS: the sites to whose pages a browser shows an answer (Fetch standard, section 3.2).
 
 These few lines are our own: each library for it serves one of our two entry points alone (flask-cors, Starlette).
 """
@@ -18,7 +18,7 @@ PREFLIGHT = (
 
 
 class Cors:
-    """`origins` are the sites whose pages may read answers; without any, no answer says anything of them."""
+    """`origins` are the sites whose pages may read answers. If there are none, no answer has a header of CORS."""
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origins)
@@ -34,5 +34,5 @@ class Cors:
         return (VARY,) if self.is_on else ()
 
     def preflight(self, origin: str) -> tuple[Header, ...]:
-        """For the answer to a browser that asks beforehand whether a page may send its request. They come on top."""
+        """More headers, for the answer to a browser that asks beforehand whether a page may send its request."""
         return PREFLIGHT if self._origins & {ANY, origin} else ()
