@@ -32,9 +32,10 @@ check: .venv/installed-dev ## format, lint, types, import contract and features,
 	$(COVERAGE) -m behave --format failures --tags 'not @slow' -D driver=asgi
 
 live: .venv/installed-dev ## the features against gunicorn's workers, with each store
-	$(BIN)/python -m behave --format failures -D driver=live -D store=memory
-	$(BIN)/python -m behave --format failures -D driver=live -D store=sqlite
-	$(BIN)/python -m behave --format failures -D driver=live -D store=redis
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync live-memory live-sqlite live-redis
+
+live-%:
+	$(BIN)/python -m behave --format failures -D driver=live -D store=$*
 
 unit: .venv/installed-dev ## the unit tests, in a random order; SEED=... repeats one, TESTS=... names some
 	$(COVERAGE) -m harness.runner $(if $(SEED),--seed $(SEED)) $(or $(TESTS),--jobs 2)
