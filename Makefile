@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features words spec fuzz soak planted mutants unit bench image pins clean docs/specification.png
+.PHONY: help run test check live features words spec fuzz soak planted mutants unit reference clients bench image pins clean docs/specification.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -55,6 +55,12 @@ docs/specification.png: spec # the picture in the README (chromium, fonts-noto-c
 	@profile=$$(mktemp -d) && $(CHROMIUM) --user-data-dir=$$profile --window-size=1200,1000 --screenshot=$@ \
 		file://$(CURDIR)/$(SPECIFICATION); status=$$?; rm -rf $$profile; exit $$status
 
+reference: .venv/installed-dev build/clients/installed ## write the reference of the address for makers of apps
+	$(BIN)/python -m tools.clients
+
+clients: .venv/installed-dev build/clients/installed ## clients that six generators make, the reference and docs/clients.md, against the proxy
+	$(BIN)/python -m harness.runner $(addprefix tools.clients.tests.check_,generated)
+
 fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as many strange answers of C42
 	C42_OPENAPI_REQUESTS=10000 $(BIN)/python -m unittest tests.web.test_openapi.ServiceTest
 	C42_FUZZ_EXAMPLES=1000 $(BIN)/python -m unittest tests.upstream.test_fuzz
@@ -83,6 +89,8 @@ pins: .venv/bin/python ## pin what the image installs (make pins UPGRADE=--upgra
 	$(UV_PINS) --output-file deploy/requirements.txt pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_PINS) --output-file deploy/requirements-build.txt -
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make pins' $(UPGRADE) --output-file tools/clients/requirements.txt tools/clients/requirements.in
 
 clean: ## remove what these targets have installed and built
 	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache *.egg-info build
@@ -103,3 +111,11 @@ clean: ## remove what these targets have installed and built
 .venv/installed-bench: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@ .venv/installed-dev .venv/installed
+
+# The generators have an environment of their own: they shall not decide which versions the checks above run with.
+build/clients/installed: $(addprefix tools/clients/,requirements.txt package.json package-lock.json)
+	@mkdir -p build/clients; cp $^ build/clients
+	$(PYTHON) -m venv build/clients/venv
+	build/clients/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement build/clients/requirements.txt
+	cd build/clients && PATH="$$PWD/venv/bin:$$PATH" npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@

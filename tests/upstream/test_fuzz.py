@@ -23,6 +23,7 @@ from c42_proxy.errors import UpstreamError
 from c42_proxy.settings import Settings
 from c42_proxy.upstream.client import Event, Page
 from c42_proxy.upstream.transport import new_session
+from harness.openapi import RESPONSES, validator
 from harness.wire import (
     EVENT_ID,
     PAGE,
@@ -39,7 +40,6 @@ from harness.wire import (
     sends_and_closes,
     subscription,
 )
-from tests.web.openapi import RESPONSES, validator
 
 from .hostile import answers, endings, no_answers
 from .oracle import REMOVED, UnusableError, first_names, subscriptions_of, title_of

@@ -53,10 +53,9 @@ from c42_proxy.stores.contract import Entry
 from c42_proxy.web.responses import response_to
 from c42_proxy.web.routes import EVENT_ID, PREFIX
 from harness.cluster import Cluster, Host
+from harness.openapi import DOCUMENT, FILE, REASONS, RESPONSES, examples, parts, schemas, validator
 from harness.processes import ROOT
 from harness.sandbox import Sandbox
-
-from .openapi import DOCUMENT, FILE, REASONS, RESPONSES, examples, parts, schemas, validator
 
 NGINX = (ROOT / "deploy" / "nginx" / "nginx.conf").read_text()
 
