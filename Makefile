@@ -59,7 +59,7 @@ reference: .venv/installed-dev build/clients/installed ## write the reference of
 	$(BIN)/python -m tools.clients
 
 clients: .venv/installed-dev build/clients/installed ## clients that six generators make, the reference and docs/clients.md, against the proxy
-	$(BIN)/python -m harness.runner $(addprefix tools.clients.tests.check_,generated)
+	$(BIN)/python -m harness.runner $(addprefix tools.clients.tests.check_,generated reference)
 
 fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as many strange answers of C42
 	C42_OPENAPI_REQUESTS=10000 $(BIN)/python -m unittest tests.web.test_openapi.ServiceTest
