@@ -58,7 +58,7 @@ docs/specification.png: spec # the picture in the README (chromium, fonts-noto-c
 reference: .venv/installed-dev build/clients/installed ## write the reference of the address for makers of apps
 	$(BIN)/python -m tools.clients
 
-clients: .venv/installed-dev build/clients/installed ## clients that six generators make, the reference and docs/clients.md, against the proxy
+clients: .venv/installed-dev build/clients/installed ## clients that six generators make, and the reference, each tried against the proxy
 	$(BIN)/python -m harness.runner $(addprefix tools.clients.tests.check_,generated reference)
 
 fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as many strange answers of C42
