@@ -25,7 +25,7 @@ def _duration(feature: Feature) -> float:
     return sum((scenario.duration for scenario in feature.walk_scenarios()), 0.0)
 
 
-# behave 1.3 leaves out the scenarios that stand in a rule, and would say that nothing took any time.
+# behave 1.3 does not count the scenarios of rules, and would say that the features took no time.
 Feature.duration = property(_duration)
 
 

@@ -1,4 +1,4 @@
-"""A headless Chromium, which tells all that a page says and asks for."""
+"""A headless Chromium, which records what a page prints on the console and which addresses it asks for."""
 
 import shutil
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Opened:
         return found
 
     def barriers(self) -> str:
-        """What of the WCAG and of good practice it does not keep, as axe tells it; empty where all is well."""
+        """The rules of the WCAG and of good practice that the page breaks, by axe; empty if there are none."""
         results = Axe().run(self.page)
         return results.generate_report() if results.violations_count else ""
 

@@ -111,7 +111,7 @@ class Cluster:
         return self._clients.submit(host.get, event_id)
 
     def storm(self, number: int, *event_ids: str) -> list[Answer]:
-        """So many clients ask at once, spread over the events and the hosts."""
+        """`number` clients ask at once, spread over the events and the hosts."""
         events = event_ids or (COFFEE,)
         rounds = (divmod(client, len(events)) for client in range(number))
         asked = [(self.hosts[sum(turn) % len(self.hosts)], events[turn[1]]) for turn in rounds]

@@ -17,7 +17,7 @@ TestClass = TypeVar("TestClass", bound=type[unittest.TestCase])
 
 
 def needs(program: str) -> Callable[[TestClass], TestClass]:
-    """Skip a test class, saying why, where `program` is not there."""
+    """Skip a test class if `program` is not installed, and say why."""
     return unittest.skipUnless(shutil.which(program), f"{program} is not there")
 
 

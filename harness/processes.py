@@ -39,7 +39,7 @@ _given_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 at which nobody listened a moment ago; each is given once.
+    """A TCP port of 127.0.0.1 at which nobody listened a moment ago. No port is returned twice.
 
     It is below those that the system gives to connections (from 32,768 on, ip(7)): none of them takes it meanwhile.
     """

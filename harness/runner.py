@@ -40,7 +40,7 @@ FOLDERS = ("tests", "tools")
 SKIPS = ROOT / "tests" / "skips.toml"
 
 LONGEST = {"tests.server.test_faults", "tests.deploy.test_image"}
-"""They come first: where one of them is the last, one process runs alone for two minutes."""
+"""They come first: if one of them were the last, one process would run alone for two minutes."""
 
 END_SECONDS = 5.0
 """For a thread that ends by itself."""
@@ -53,7 +53,7 @@ KEPT = re.compile(r"-leases( \(deleted\))?$|^/dev/shm/pym-")
 
 TURN_BYTES = 2
 SLOWEST = 20
-"""So many modules are named with the time that they took."""
+"""How many modules are named with the time that they took."""
 
 
 class LeftBehind(AssertionError):
@@ -198,7 +198,7 @@ def expected_skips(platform: str) -> dict[str, str]:
 
 
 def differences(found: dict[str, str], expected: dict[str, str], *, whole: bool) -> list[str]:
-    """Where what was skipped is not what is listed; `whole` says that all tests were to run."""
+    """The differences between what was skipped and what is listed; `whole` says that all tests were to run."""
     wrong = [f"skipped, and not listed: {name} ({why})" for name, why in found.items() - expected.items()]
     if whole:
         wrong += [f"listed, and not skipped: {name} ({why})" for name, why in expected.items() - found.items()]

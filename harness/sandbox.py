@@ -32,7 +32,7 @@ class Sandbox(Process):
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a proxy is told of it."""
+        """The settings with which a proxy uses it as C42."""
         return {"C42_API_URL": f"{self.url}/api/v2/", "C42_API_TOKEN": SANDBOX_TOKEN}
 
     def set(self, **changes: object) -> None:

@@ -41,7 +41,7 @@ _numbers = itertools.count(1)
 
 
 class Answer(NamedTuple):
-    """What came back, and when the request was sent and the answer was there (seconds since the epoch)."""
+    """What came back, when the request was sent, and when the answer had come (seconds since the epoch)."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -144,7 +144,7 @@ def environ_of(c42_port: int, *, path: str | None = None, **settings: str) -> di
 
 
 class StackTest(ProcessTestCase):
-    """A stack and its C42. They are shared where nobody harms them."""
+    """A stack and its C42. Tests that do no harm to them share them."""
 
     shared: ClassVar[tuple[Sandbox, Stack] | None] = None
     c42: ClassVar[Sandbox]

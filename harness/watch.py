@@ -1,4 +1,4 @@
-"""What goes wrong outside of any test, and would else only be printed: warnings, in destructors too, and in threads."""
+"""Notes what goes wrong outside of tests and would otherwise only be printed: warnings, and errors in threads."""
 
 import gc
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Watch:
-    """From now on a warning in this process is an error, and what cannot be raised anywhere is noted."""
+    """From now on a warning in this process is an error; one that cannot be raised to a caller is noted."""
 
     def __init__(self) -> None:
         self._noted: list[str] = []

@@ -27,7 +27,7 @@ REASON_OF = {
     431: "bad-request",
     502: "c42-unavailable",
 }
-"""What a problem of these statuses is called, where C42 is broken or the request is wrong."""
+"""The `reason` of the proxy's problem for each status, if C42 is broken or the request is wrong."""
 PAGE = 100
 
 
@@ -42,7 +42,7 @@ class Connection:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is the wire that ends this connection."""
+        """Whether the wire has ended this connection itself."""
         return self._over.is_set()
 
     def next_request(self) -> bool:
@@ -120,7 +120,7 @@ def address(host: str, port: int) -> Address:
 
 @contextlib.contextmanager
 def dead_address() -> Iterator[Address]:
-    """An address that neither takes nor refuses a connection: its queue is full, and what comes then is dropped."""
+    """An address that neither accepts nor refuses a connection: its queue is full, and further attempts are dropped."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as queue:
         for _ in range(4):
             waiting = queue.enter_context(socket.socket())
@@ -247,7 +247,7 @@ def offset(path: str) -> int:
     return asked(path)[1] or 0
 
 
-# What C42 says, but for what the proxy does not read: whatever is altered in it should matter.
+# What C42 says, without what the proxy does not read: every alteration should matter to the proxy.
 
 
 def event(title: object = "Coffee", **fields: object) -> dict[str, object]:
@@ -338,7 +338,7 @@ def after(seconds: float, behaviour: Behaviour) -> Behaviour:
 
 
 def c42(title: object = "Coffee", people: Sequence[object] = (), *, at_most: int = PAGE, **meta: object) -> Behaviour:
-    """A well-behaved C42, but for what `meta` says instead of the true `count`, and for `at_most` so many a page."""
+    """A well-behaved C42, except that `meta` replaces the true `count`, and a page has `at_most` subscriptions."""
 
     def behave(path: str, connection: Connection) -> None:
         if kind(path) == "event":

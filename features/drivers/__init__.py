@@ -9,7 +9,7 @@ STORES = {"flask": ("memory",), "asgi": ("memory",), "live": ("memory", "sqlite"
 
 
 def started(name: str, store: str) -> Driver:
-    """The driver of that name, ready. An unknown one is a LookupError that says which there are."""
+    """The driver of that name, ready. Raises LookupError for an unknown one, with the names that there are."""
     if name not in STORES:
         raise LookupError(f"There is no driver {name}: -D driver= is one of {', '.join(STORES)}.")
     if store not in STORES[name]:

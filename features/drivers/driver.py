@@ -16,11 +16,11 @@ TIME_ZONE = "Europe/Amsterdam"
 
 
 class Driver(Protocol):
-    """Runs the proxy of one scenario after the other. `store` is what its processes share."""
+    """Runs the proxy for one scenario after the other. `store` is what the processes of the proxy share."""
 
     store: str
     slack: float
-    """Seconds that apps may wait longer than they have to: a busy machine takes its time."""
+    """Seconds by which apps may wait for longer than they have to, because the machine may be busy."""
 
     @property
     def now(self) -> datetime: ...
@@ -43,7 +43,7 @@ class Driver(Protocol):
         ...
 
     def output(self) -> str:
-        """What the proxy has said so far, where it says it elsewhere than in this process."""
+        """What the proxy has printed so far, if it runs in other processes."""
         ...
 
     def close(self) -> None:

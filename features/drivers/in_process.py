@@ -33,8 +33,8 @@ class InProcess:
         forbid_connections()
         os.environ["TZ"] = TIME_ZONE
         time.tzset()
-        # Frozen once for all: it takes longer than a scenario. asyncio needs a clock that goes on, and so does behave,
-        # which measures how long a scenario takes.
+        # The time is frozen once for all scenarios: freezing takes longer than a scenario. asyncio needs a clock that
+        # goes on, and so does behave, which measures how long a scenario takes.
         self._clock = self._running.enter_context(freeze_time(START, real_asyncio=True, ignore=["behave"]))
 
     @property

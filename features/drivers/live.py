@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 BUDGET_SECONDS = 2.0
-"""Of real time, where C42 is silent: long enough for a busy machine, short enough to wait for."""
+"""The budget in real seconds if C42 is silent: long enough for a busy machine, short enough to wait for."""
 USUAL_BUDGET_SECONDS = 4.0
-"""Without a setting. What apps wait is told as if the budget were this one."""
+"""The budget if the scenario sets none. The scenario is told how long apps wait as if the budget were this one."""
 SLACK_SECONDS = 1.0
 ANSWER_SECONDS = 30.0
 WORKERS = 2
@@ -147,7 +147,7 @@ def _opened(store: str, folder: Path, running: ExitStack) -> str:
 
 
 class _ByScenario:
-    """The ASGI app of a worker: that of the scenario which is told at the moment."""
+    """The ASGI app of a worker: it passes each request to the app of the scenario that runs now."""
 
     def __init__(self, folder: _Folder) -> None:
         self._folder = folder

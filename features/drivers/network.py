@@ -1,4 +1,4 @@
-"""The specification is about our rules, not about a network: whoever reaches for one fails."""
+"""The specification is about our rules, not about a network: every attempt to use one fails."""
 
 import socket
 from typing import NoReturn

@@ -156,7 +156,7 @@ def origin(answer: TestResponse) -> str:
 
 
 def permissions(answer: TestResponse) -> dict[str, str]:
-    """What the answer permits to pages of other sites (CORS)."""
+    """What the answer lets pages of other sites do (CORS)."""
     start = "access-control-"
     headers = [(name.lower(), value) for name, value in answer.headers]
     return {name.removeprefix(start): value for name, value in headers if name.startswith(start)}
@@ -175,7 +175,7 @@ def expect_shown_to_the_page(answer: TestResponse) -> None:
 
 
 def expect_page_may_send(answer: TestResponse) -> None:
-    """The answer is what lets a browser send the request of a page that it has asked about."""
+    """The answer lets a browser send the page's request, about which it has asked."""
     _expect_permitted_origin(answer)
     expect(answer.status_code == 204, "status 204", permitted(answer))
     given = permissions(answer)
@@ -187,7 +187,7 @@ def expect_page_may_send(answer: TestResponse) -> None:
 
 def _expect_permitted_origin(answer: TestResponse) -> None:
     allowed = permissions(answer).get("allow-origin")
-    # Where not all sites are told the same, nobody may give a page of one site what was for another one.
+    # If the answers for two sites differ, no cache may give a page of one site the answer for the other.
     right = allowed == "*" or (
         allowed == answer.request.headers["Origin"] and answer.headers.get("Vary", "") == "Origin"
     )

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 NUMBERS = {1: "once", 2: "twice"}
 SHOWN = 6
-"""So many names of a long list are shown; the rest is counted."""
+"""How many names of a long list are shown; the rest is counted."""
 
 
 def expect(holds: object, expected: str, got: str) -> None:

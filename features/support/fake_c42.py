@@ -28,7 +28,7 @@ CallName = Literal["event", "subscribers"]
 CALL_NAMES: tuple[CallName, ...] = ("event", "subscribers")
 
 PAGE = 100
-"""So many subscribers are on a page at the most."""
+"""How many subscribers are on a page at most."""
 
 
 class Failure(Enum):
@@ -60,13 +60,13 @@ class FakeC42:
     """Answers with the sandbox, unless a scenario says that it misbehaves. `now` tells the time of the scenario."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
-        # Each has an address of its own: what a scenario leaves under way, or in a store, is not for the next one.
+        # Each C42 has an address of its own, so what a scenario leaves under way or in a store does not reach the next.
         self.path = f"/c42-{next(_numbers)}/api/v2/"
         self.calls: list[Call] = []
         self.titles: dict[str, str | None] = {}
         """Of the events that a scenario gives, by their ids."""
         self.counts_given: set[int | None] = set()
-        """What it has given, on purpose, as the number of subscribers."""
+        """The numbers of subscribers that it has given because the scenario says so, right or wrong."""
         self.authorizations: set[str | None] = set()
         """The tokens with which it has been asked."""
         self._left: dict[tuple[str, str], Subscription] = {}
@@ -80,12 +80,12 @@ class FakeC42:
         self._now = now
         self._events: dict[str, Sample] = {}
         self._readings: defaultdict[str, list[Sample]] = defaultdict(list)
-        """What each event was each time that C42 was asked for the first page of its subscribers."""
+        """For each event, its state each time that C42 was asked for the first page of its subscribers."""
         self._sandbox = Sandbox(token=TOKEN, events=self._events)
         self._lock = Lock()
 
     def receive(self, path: str, headers: Mapping[str, str]) -> Answer:
-        """What it answers to a GET for `path`, which has its query with it."""
+        """The answer to a GET for `path`, which includes the query."""
         event_id, offset = asked(path)
         call = Call("event" if offset is None else "subscribers", event_id, offset or 0, self._now())
         with self._lock:
@@ -141,7 +141,7 @@ class FakeC42:
         self._events[event_id] = Sample(known.event, known.subscriptions[1:])
 
     def unsubscribe(self, event_id: str, name: str) -> None:
-        """The subscription of the one of that name is removed: C42 goes on to list it, without its subscriber."""
+        """Remove the subscription of the person with that name: C42 still lists it, but without its subscriber."""
         self._left[event_id, name] = self._change(event_id, name, lambda known: removed(str(known["id"])))
 
     def subscribe_again(self, event_id: str, name: str) -> None:
@@ -156,7 +156,7 @@ class FakeC42:
         self._change(event_id, name, lambda known: {**known, "subscriber": {"first_name": other}})
 
     def _change(self, event_id: str, name: str, change: Callable[[Subscription], Subscription]) -> Subscription:
-        """Change the subscription of the one of that name; gives what it was."""
+        """Change the subscription of the person with that name. Returns what it was before."""
         known = self._events[event_id]
         place = self.people(event_id).index(name)
         changed = change(known.subscriptions[place])
@@ -171,16 +171,16 @@ class FakeC42:
         return [each["subscriber"]["first_name"] for each in event.subscriptions]  # type: ignore[index]  # JSON
 
     def expect_listed(self, event_id: str, number: int) -> None:
-        """So many are in the list of its subscribers, with those who are not named."""
+        """The list of its subscribers has this length, those who are not named included."""
         expect_same(f"C42 lists {number} subscribers", f"C42 lists {self._length(event_id)} subscribers")
 
     def misbehave(self, behaviour: Behaviour, *names: CallName) -> None:
-        """From now on it does this when it is asked these questions, or either of them, in place of what it did."""
+        """From now on, do this if asked one of these questions (without `names`, either of the two)."""
         for name in names or CALL_NAMES:
             self._behaviours[name] = behaviour
 
     def recover(self) -> None:
-        """It no longer misbehaves. What else was said of it holds."""
+        """Stop misbehaving. All else that the scenario has said of C42 still holds."""
         self._behaviours.clear()
 
     def when_asked(self, name: CallName, happen: Callable[[Call], None]) -> None:
@@ -188,7 +188,7 @@ class FakeC42:
         self._happenings.append((name, happen))
 
     def alter(self, name: CallName, change: Callable[[Any], None]) -> None:
-        """Change one thing more in what it knows, in its answers to one of the questions."""
+        """From now on, make this change, too, to the answers to one of the questions."""
         self._alterations.append((name, change))
 
     def asked(self, name: CallName, event_id: str | None = None) -> int:
@@ -196,9 +196,9 @@ class FakeC42:
         return sum(call.name == name and event_id in {None, call.event_id} for call in self.calls)
 
     def expect_asked(self, number: int, event_id: str | None = None) -> None:
-        """C42 was asked so often, for one event or for all: each time for the event, and for each page of the list.
+        """C42 was asked `number` times, for one event or for all: each time for the event and each page of its list.
 
-        Where there was no answer to be had, pages may have been left out: the event's failure decides alone.
+        If C42 failed, pages may have been left out: the event's failure alone decides the answer.
         """
         asked = Counter(
             (call.event_id, call.name, call.offset) for call in self.calls if event_id in {None, call.event_id}
@@ -291,7 +291,7 @@ def asks_to_wait(retry_after: str) -> Behaviour:
 
 
 def asks_to_wait_until(later: timedelta) -> Behaviour:
-    """The wait is told as a date, seen from the moment of the call."""
+    """C42 asks to wait until a date, which is `later` than the call."""
     return lambda call, truth: asks_to_wait(format_datetime(call.at + later, usegmt=True))(call, truth)
 
 

@@ -30,7 +30,7 @@ POLL_SECONDS = 0.05
 
 
 class World:
-    """One scenario's. It begins at `START`; nothing of it is left for the next one."""
+    """The world of one scenario. It begins at `START`; nothing of it is left for the next scenario."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -66,13 +66,13 @@ class World:
         self.send(PATH + self.event_id + "/", **options)
 
     def set_up(self, *, bug: bool = False, **settings: str) -> None:
-        """Change how the proxy is set up, which must not run yet."""
+        """Change a setting of the proxy, which must not run yet."""
         assert self._proxy is None, "the proxy runs already: its settings no longer change anything"
         self._settings.update(settings)
         self._has_bug |= bug
 
     def expect_budget(self, budget: timedelta) -> None:
-        """The proxy gives C42 so much time for an answer."""
+        """Set how much time the proxy gives C42 for an answer."""
         expect_same(
             f"{budget.total_seconds()} s for C42", f"{self._settings.get('C42_TIMEOUT', 'the usual')} s for C42"
         )
@@ -128,7 +128,7 @@ class World:
         return False
 
     def expect_waited(self, duration: timedelta) -> None:
-        """The app waited so long for its last answer, and not longer than it had to."""
+        """The app waited for its last answer for this time, and not for longer."""
         seconds = duration.total_seconds()
         expect(
             seconds <= self._waited <= seconds + self._driver.slack,
@@ -227,7 +227,7 @@ class World:
         self.choose(self._announced)
 
     def give_others(self, number: int, people: Sequence[Person]) -> None:
-        """C42 has so many more events, for those who request another one."""
+        """C42 has `number` more events, for steps that request another event."""
         self._others.extend(self.c42.add(f"Other event {next(self._places)}", people) for _ in range(number))
 
     def choose(self, title: str) -> None:
