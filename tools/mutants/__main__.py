@@ -44,7 +44,7 @@ Fates = dict[Mutant, bool]
 @click.option("--again", is_flag=True, help="Do not try what was killed the last time, or is explained in the list.")
 @click.option("--at-once", default=2, help="How many modules are tried at the same time.")
 def main(only: tuple[str, ...], again: bool, at_once: int) -> None:
-    """Break the core in each small way that means something. Fails where too many of these mutants survive all tests,
+    """Break the core in each small way that means something. Fails if too many of these mutants survive all tests,
     or others than those that survivors.toml explains.
     """
     os.nice(19)
@@ -117,7 +117,7 @@ def _judge(questions: Iterable[str]) -> Iterator[None]:
 
 
 def _is_killed(result: object) -> bool:
-    """What cosmic-ray could not try (INCOMPETENT) it calls killed; here it is a survivor that needs an explanation."""
+    """cosmic-ray calls a mutant killed that it could not try (INCOMPETENT); here it is a survivor to be explained."""
     return getattr(result, "test_outcome", None) is TestOutcome.KILLED
 
 

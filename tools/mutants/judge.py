@@ -32,7 +32,7 @@ IMPORTED = (
     "hypothesis", "prometheus_client", "pydantic", "redis", "requests", "responses", "structlog", "urllib3", "uvicorn",
     "uvloop", "werkzeug.test",
 )  # fmt: skip
-"""What the tests import of others: each process that is forked from here has it."""
+"""The libraries that the tests import: they are imported once, before the processes are forked."""
 
 TIMES = Path("times.json")
 """How long each test takes in seconds, as the run without a mutant has measured it: the quickest are asked first."""
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _judge(connection: socket.socket, questions: list[str]) -> None:
-    """Send who was asked, and what came of it. Where the client is ended by cosmic-ray's time-out, so is the trial."""
+    """Let a child process ask the questions and send the outcome. If cosmic-ray's time-out ends the client, kill it."""
     child = os.fork()
     if child == 0:
         try:
@@ -143,7 +143,7 @@ def _unit_tests(module: str) -> Ask:
 
 
 def _quickest_first(tests: Iterable[unittest.TestCase], times: Times) -> list[unittest.TestCase]:
-    """Those of one class stay together, for what they share is set up once."""
+    """The tests of one class stay together, because what they share is set up once."""
     classes: dict[type, list[unittest.TestCase]] = {}
     for test in tests:
         classes.setdefault(type(test), []).append(test)

@@ -19,7 +19,7 @@ Position = tuple[int, int]
 Span = tuple[Position, Position]
 
 COMPARISONS = {
-    # The boundary moved, negated, and one half of it forgotten. What tells these apart from the original tells all
+    # The boundary moved, negated, and one half of it left out. A test that tells these from the original tells all
     # others, too. Where there is no order, there is nothing but the negation.
     "Lt": ("LtE", "GtE", "NotEq"),
     "LtE": ("Lt", "Gt", "Eq"),
@@ -148,7 +148,7 @@ def work_items(path: Path) -> list[WorkItem]:
 
 
 def _left_out(code: str) -> list[Span]:
-    """Where a mutation means nothing at run time."""
+    """The places where a mutation means nothing at run time."""
     spans: list[Span] = []
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.AnnAssign | ast.arg) and node.annotation is not None:

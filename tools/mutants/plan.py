@@ -1,4 +1,4 @@
-"""What is broken on purpose, and who is asked whether it is noticed."""
+"""What is broken on purpose, and which tests are asked whether they notice it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ to keep. One more or less is as right; what they must keep to (a bound, a time) 
 
 @dataclass(frozen=True)
 class Core:
-    """A module of the core, and who is asked about it in turn: modules of tests, and drivers of the features."""
+    """A module of the core, and what is asked about it in turn: modules of tests, and drivers of the features."""
 
     path: Path
     questions: tuple[str, ...]

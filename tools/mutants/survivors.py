@@ -1,4 +1,4 @@
-"""The mutants that survive, held against the list of those that are explained."""
+"""The mutants that survive, compared with the list of those that are explained."""
 
 import tomllib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def listed(path: Path = LIST) -> dict[Mutant, str]:
 
 
 def complaints(fates: Mapping[Mutant, bool], explained: Mapping[Mutant, str]) -> list[str]:
-    """What the list does not say of these mutants (whether each was killed), or says although it is not so."""
+    """The differences between the list and what happened to these mutants (whether each was killed)."""
     survived = {mutant for mutant, killed in fates.items() if not killed}
     modules = {module for module, _ in fates}
     of_these = {mutant for mutant in explained if mutant[0] in modules}

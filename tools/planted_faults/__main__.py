@@ -26,7 +26,7 @@ def main(jobs: int, only: str) -> None:
 
 
 def _tried(jobs: int, only: str) -> Iterator[tuple[str, str | None]]:
-    """Each planted fault, and who noticed it."""
+    """Each planted fault, and which scenario noticed it."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["tools.planted_faults.runs"])
     # A process for each: behave's registry of steps is global, and the features stop the clock.

@@ -54,7 +54,7 @@ def _later_page(path: str) -> bool:
 
 
 def _doubled(concerned: Callable[[str], bool], *, renewals_alone: bool = False) -> Calls:
-    """Such a question is asked twice; of two answers, the second counts."""
+    """Questions of this kind are asked twice; of the two answers, the second counts."""
 
     def calls(receive: Receive) -> Receive:
         asked: set[str] = set()
@@ -71,7 +71,7 @@ def _doubled(concerned: Callable[[str], bool], *, renewals_alone: bool = False) 
 
 
 def _dropped_when_renewed(concerned: Callable[[str], bool]) -> Calls:
-    """Such a question is asked once for all: later, the old answer counts."""
+    """Questions of this kind are asked once for all: later, the old answer counts."""
 
     def calls(receive: Receive) -> Receive:
         known: dict[str, Answer] = {}
@@ -204,7 +204,7 @@ def _header(name: str, change: Callable[[str], str | None]) -> Answers:
 
 
 def _reused(duration: timedelta, *statuses: int) -> Answers:
-    """An answer of these statuses is given again for so long, to whoever sends the same request."""
+    """An answer of these statuses is given again, for some time, to whoever sends the same request."""
 
     def answers(app: "WSGIApplication", _receive: Receive) -> "WSGIApplication":
         known: dict[str, tuple[datetime, Response]] = {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 
-# With a fault, what a scenario waits for may never come, and it waits for that again and again.
+# With a fault, a scenario may wait for something that never comes, again and again.
 world.PATIENCE_SECONDS = 5
 
 

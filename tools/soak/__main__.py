@@ -30,7 +30,7 @@ PROGRAMS = ("nginx", "redis-server")
 def main(seconds: float, seed: int | None, record: Path | None) -> None:
     """Prove that the production stack keeps its promises while its parts fail.
 
-    Ends with status 1 where it does not; the record is then in build/soak/, with the logs.
+    Ends with status 1 if it does not; the record is then in build/soak/, with the logs.
     """
     if record is not None:
         sys.exit(1 if told(History(read(record))) else 0)
@@ -53,7 +53,7 @@ def main(seconds: float, seed: int | None, record: Path | None) -> None:
 
 
 def told(history: History) -> list[Violation]:
-    """Tell what a run came to, and give what was violated in it."""
+    """Print the results of a run. Returns the violations."""
     violations = check(history)
     click.echo(table(history, violations))
     for line in shown(history, violations):

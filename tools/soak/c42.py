@@ -49,7 +49,7 @@ class C42(Wire):
         self._fault: FaultKind | None = None
         self._struck = ""
         self.keeps_connections = True
-        """Whether they stay open behind an answer, for further calls."""
+        """Whether connections stay open after an answer, for further calls."""
         for event, size in {**FEW, **MANY, **FLICKERING}.items():
             self.add(event, size)
 
@@ -75,7 +75,7 @@ class C42(Wire):
         self._record(version)
 
     def _behave(self, path: str, connection: Connection) -> None:
-        """Answer a call as it was when it came, and record it."""
+        """Answer a call from the state at the moment when it came, and record it."""
         event, offset = asked(path)
         with self._versions_lock:
             received, number, version = time.time(), next(self._numbers), self._versions.get(event)

@@ -55,7 +55,7 @@ class Clients:
         connection.close()
 
     async def _burst_on(self, over: float) -> None:
-        """Now and then, everybody at once for one event, often one that nobody has asked for yet."""
+        """Now and then, all clients ask at once for one event, often one that nobody has asked for yet."""
         everywhere = [NGINX, NGINX, *self._ports]
         connections = [(at, _Connection(self._ports[at])) for at, _ in zip(itertools.cycle(everywhere), range(BURST))]
         for number in itertools.count(1):

@@ -28,7 +28,7 @@ OF_HOSTS: tuple[FaultKind, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A fault `at` so many seconds after the start, for so many `seconds`, where it lasts. `on` is what it strikes."""
+    """A fault `at` seconds after the start; if it lasts, it ends after `seconds` more. `on` is what it strikes."""
 
     at: float
     kind: FaultKind
@@ -38,7 +38,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A kind of fault that comes `often` in each round, for a time between two numbers of seconds."""
+    """A kind of fault that comes `often` times in each round, and lasts between two numbers of seconds."""
 
     kind: FaultKind
     often: int
@@ -103,12 +103,12 @@ def _row(
 
 
 def is_left_out(kind: FaultKind) -> bool:
-    """Whether it cannot be made on this machine, by this user."""
+    """Whether this user cannot make this fault on this machine."""
     return kind == "shared memory full" and not can_mount()
 
 
 class Faults:
-    """Injects what is planned, and records when each fault really was."""
+    """Injects the planned faults, and records when each one really began and ended."""
 
     def __init__(self, record: Callable[[Record], None], chance: random.Random, c42: C42, stack: FragileStack) -> None:
         self._record = record
@@ -128,7 +128,7 @@ class Faults:
             self._record(Fault(fault.kind, since, time.time(), fault.on, left or ""))
 
     async def _inject(self, fault: Planned) -> str | None:
-        """Gives what was left behind, if it is more than should be."""
+        """Returns what was left behind, if it should not have been."""
         stack = self._stack
         match fault.kind:
             case "worker killed":

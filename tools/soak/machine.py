@@ -42,7 +42,7 @@ def can_mount() -> bool:
 
 
 class Machine:
-    """What the hosts are told by `hooks/`, in `environ`. `logs` are the files in which their logs are."""
+    """What the machine lacks; `hooks/` make the hosts feel it, by way of `environ`. `logs` are the hosts' log files."""
 
     def __init__(self, hosts: Iterable[str]) -> None:
         self._opened = ExitStack()
@@ -67,7 +67,7 @@ class Machine:
 
     @contextmanager
     def unread_log(self, host: str) -> Iterator[None]:
-        """Nobody reads what a host says."""
+        """Nobody reads a host's log."""
         pipe = self._pipes[host]
         pipe.block()
         try:
@@ -97,7 +97,7 @@ class Machine:
 
 
 class Pipe:
-    """What somebody says there is kept in a file, and waits in the pipe while `reads` is not set."""
+    """What is written to the pipe goes to a file; while `reads` is not set, it waits in the pipe."""
 
     def __init__(self, path: Path, kept: Path) -> None:
         os.mkfifo(path)

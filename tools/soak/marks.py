@@ -1,4 +1,4 @@
-"""What the texts of C42 say of where they come from: each answer of a run can be traced to the calls it is made of."""
+"""C42's texts carry marks of their origin, so each answer of a run can be traced to the calls it is made of."""
 
 import json
 import re
@@ -18,7 +18,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Those of an answer: of its title, and for each subscriber in order."""
+    """The marks in an answer: in its title, and for each subscriber in order."""
 
     title: Mark
     names: list[Mark]

@@ -1,4 +1,4 @@
-"""What a run came to, for people."""
+"""The results of a run, in words for people."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ AROUND = 1.5
 """Seconds before and after a violation of which the records are shown."""
 LINES = 30
 STORE_SECONDS = 0.25
-"""What was sent to Redis before it went on, or came back, fails after so long."""
+"""Seconds after which a command fails that was sent while Redis hung or was away."""
 
 
 def table(history: History, violations: list[Violation]) -> str:

@@ -1,6 +1,6 @@
-"""What is promised to those who ask: each rule is a function from the history to the requests that violate it, and how.
+"""What clients are promised: each rule is a function from the history to the requests that violate it, and how.
 
-Where the record leaves a doubt the proxy has the benefit of it, and each moment of grace says what it is for.
+If the record leaves a doubt, the proxy has the benefit of it; each time of grace has its reason in `bounds.py`.
 """
 
 import math
@@ -82,7 +82,7 @@ def a_hit_waits_for_nobody(history: History) -> Violated:
 
 
 def an_answer_is_whole(history: History) -> Violated:
-    """It tells what C42 has said, of this event, in one fetch: the title, and each subscriber once and in order."""
+    """It says what C42 has said of this event in one fetch: the title, and each subscriber once and in order."""
     for answer in history.answers:
         if answer.request.status in {200, 304}:
             wrong = _what_is_not_whole(history, answer)
@@ -133,7 +133,7 @@ def what_is_told_was_there_within_the_ttl(history: History) -> Violated:
         if entry is None:
             continue
         window = history.run.ttl + (history.run.stale_if_error if answer.kind == "stale" else 0)
-        # A result that is past its instant when it arrives is told to those who waited for it.
+        # A result that arrives after its expiry is given to the requests that waited for it.
         window += 2 * history.run.budget if answer.kind == "past expiry" else 0
         grace = NGINX_CLOCK if answer.kind == "hit of nginx" else 0
         there = history.exists(request.event, request.sent - window - grace, request.ended)
@@ -203,7 +203,7 @@ def a_stale_copy_has_expired_within_its_window(history: History) -> Violated:
 
 
 def a_failure_has_its_reason(history: History) -> Violated:
-    """An error or a stale copy is told only where C42 has failed, or the rules forbid to ask it."""
+    """A client gets an error or a stale copy only if C42 has failed, or may not be asked by the rules."""
     reasons = Reasons(history)
     for answer in history.answers:
         if answer.kind in {"problem", "stale"} and not reasons.found(answer):
@@ -211,7 +211,7 @@ def a_failure_has_its_reason(history: History) -> Violated:
 
 
 def a_404_is_told_of_what_was_not_there(history: History) -> Violated:
-    """It was not there at some moment within the TTL, and C42 has said so."""
+    """The event was not there at some moment within the TTL, and C42 has said so."""
     ttl = history.run.ttl
     for answer in history.answers:
         request = answer.request
@@ -237,7 +237,7 @@ def _denies(fetch: Fetch, answer: Answer, ttl: float, grace: float) -> bool:
 
 
 def no_stale_copy_hides_a_404(history: History) -> Violated:
-    """That there is no such event is an answer, and what was told before is not told any more."""
+    """A 404 is an answer: after it, nobody gets an older answer any more."""
     for answer in history.answers:
         request, fetch = answer.request, answer.fetch
         if answer.kind != "stale" or fetch is None:
@@ -268,7 +268,7 @@ def no_stale_copy_hides_a_refused_token(history: History) -> Violated:
 
 
 def an_entry_never_replaces_a_later_one(history: History) -> Violated:
-    """Nobody is told what is older than what somebody had already been told before."""
+    """Once any client has got an answer, no client gets an older one."""
     newest: dict[str, list[tuple[float, Fetch]]] = defaultdict(list)
     for answer in sorted(history.answers, key=lambda answer: answer.request.ended):
         known = newest[answer.request.event]

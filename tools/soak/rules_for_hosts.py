@@ -15,7 +15,7 @@ def a_redis_that_has_moved_is_left_in_time(history: History) -> Violated:
 
 
 def no_host_logs_a_traceback(history: History) -> Violated:
-    """What a machine may lack, and what C42 or the store may do, has been thought of."""
+    """Whatever the machine lacks, and whatever C42 or the store does, the proxy handles it."""
     for traceback in history.tracebacks:
         yield traceback.at, traceback.since, traceback.said
 

@@ -1,4 +1,4 @@
-"""One run: the stack, its C42, clients and faults, all for so long; and the record of it."""
+"""One run: the stack, its C42, clients and faults, for a given time; and the record of it."""
 
 import asyncio
 import random

@@ -45,7 +45,7 @@ class FragileStack(Stack):
 
     @property
     def ports(self) -> dict[str, int]:
-        """Those of nginx and of the hosts, by name."""
+        """The ports of nginx and of the hosts, by name."""
         return {"nginx": self.port, **dict(zip(HOSTS, self.host_ports, strict=True))}
 
     def close(self) -> None:
@@ -99,6 +99,6 @@ class FragileStack(Stack):
 
 
 def commands_of_hosts(replica: RedisServer) -> str:
-    """Which commands came to a replica that were not its primary's: those that the hosts use, and none replicates."""
+    """The commands that a replica got from the hosts: they use these, and a primary never passes them to a replica."""
     said = replica.command("INFO", "commandstats").decode()
     return ", ".join(re.findall(r"cmdstat_((?:get|eval):calls=\d+)", said))

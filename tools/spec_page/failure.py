@@ -1,4 +1,4 @@
-"""What broke, told without saying where in the world it was tried."""
+"""What broke, described without paths or names of the machine on which it ran."""
 
 import re
 import socket

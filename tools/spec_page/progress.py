@@ -30,7 +30,7 @@ class FailuresFormatter(ScenarioProgressFormatter):  # type: ignore[misc]  # beh
         self._scenarios.append(scenario)
 
     def report_current_scenario_failures(self) -> None:
-        """Called when a feature is at its end."""
+        """Called when a feature has ended."""
         for scenario in self._scenarios:
             if scenario.status.has_failed():
                 self._report(scenario, failures_of_scenario(scenario))

@@ -1,4 +1,4 @@
-"""The words for what came of a try: held, broken, not run."""
+"""The words for the result of a run: held, broken, not run."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a number of scenarios; `failed` where something else than a scenario broke."""
+    """The result of a number of scenarios; `failed` if something other than a scenario broke."""
 
     held: int = 0
     broken: int = 0
