@@ -59,7 +59,7 @@ class TreeTest(unittest.TestCase):
         self.assertEqual(errors.UpstreamUnavailable.precedence, errors.InvalidAnswer.precedence)
 
     def test_retry_after(self) -> None:
-        """Whoever is to try again is told whole seconds, rounded up, and at least one."""
+        """`Retry-After` is in whole seconds, rounded up, and at least one."""
         for error, seconds in (
             (errors.RateLimited(0, 429), 1),
             (errors.RateLimited(1.001, 429), 2),

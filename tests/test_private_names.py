@@ -1,4 +1,4 @@
-"""Names of other libraries that they may change: without them, the proxy answers all the same, and says so once."""
+"""Private names that libraries may change: without them, the proxy still answers, and logs the loss once."""
 
 import http.client
 import json
@@ -40,7 +40,7 @@ from c42_proxy.stores.redis_connection import connection_class
 choice = lambda: (connection_class(tls=True), connection_class(tls=False))[1]
 """,
 }
-"""Which names of which libraries, and who chooses between the private and the public way."""
+"""The names of each library, and the function that chooses between the private and the public way."""
 
 
 class CheckTest(unittest.TestCase):
@@ -104,7 +104,7 @@ class PublicWayTest(unittest.TestCase):
             connection.close()
 
     def test_answers(self) -> None:
-        """Answers are right, failures are told in time, metrics are there, a stop is clean. Each loss is told once."""
+        """Answers are right, failures come in time, metrics are there, a stop is clean. Each loss is logged once."""
         expected = {"id": EVENT_ID, "title": "Coffee", "names": [str(number) for number in range(150)]}
         for outcome in ("fwd=uri-miss; stored", "hit", "hit"):
             status, headers, body = self.ask(EVENT_ID)

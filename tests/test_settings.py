@@ -186,7 +186,7 @@ class ValuesTest(unittest.TestCase):
             self.assert_accepted(variable, **{":4244": "0.0.0.0:4244"})
 
     def test_ops_port_of_its_own(self) -> None:
-        """The ops port is told from the public one by its number, so it must have one, and another one."""
+        """The proxy knows the ops port by its number, so it must have one that differs from the public port's."""
         self.assert_refused("C42_OPS_BIND", ADDRESS, "127.0.0.1:0", "127.0.0.2:4242")
 
     def test_ops_port_by_default(self) -> None:
@@ -319,7 +319,7 @@ class TokenFileTest(unittest.TestCase):
                 self.assertEqual(found.warnings, ())
 
     def test_no_file(self) -> None:
-        """Where there is no such file, or it is a folder, the line says so and says what is allowed."""
+        """If there is no such file, or it is a folder, the line says so and says what is allowed."""
         for name, why in ((self.folder / "none", "No such file"), (self.folder, "Is a directory")):
             line = self.refused(name)
             self.assertTrue(line.startswith("C42_API_TOKEN_FILE: allowed is the name of a readable file"), line)
@@ -352,7 +352,7 @@ class TokenFileTest(unittest.TestCase):
             self.assertIn("C42_API_TOKEN_FILE", line)
 
     def test_an_empty_other_one(self) -> None:
-        """An empty C42_API_TOKEN beside a file is none."""
+        """An empty C42_API_TOKEN beside a file counts as unset."""
         self.file.write_text(TOKEN)
         found = Settings.from_env({"C42_API_TOKEN": "", "C42_API_TOKEN_FILE": str(self.file)})
         self.assertEqual(found.api_token.get_secret_value(), TOKEN)
@@ -384,7 +384,7 @@ class WarningsTest(unittest.TestCase):
             self.assertEqual((f"{name} is not a setting of the proxy.",), settings(**{name: "1"}).warnings)
 
     def test_beside_what_is_wrong(self) -> None:
-        """An unknown variable is told beside what is wrong: it may be the missing one, misspelt."""
+        """An unknown variable is named next to what is wrong: it may be the missing one, misspelt."""
         lines = refused({"C42_API_TOKN": TOKEN, "C42_TIMEOUT": "x"}).lines
         self.assertEqual(["C42_API_TOKEN:", "C42_TIMEOUT:", "C42_API_TOKN"], [line.split()[0] for line in lines])
         self.assertTrue(lines[-1].endswith("Did you mean C42_API_TOKEN?"), lines)

@@ -88,7 +88,7 @@ class WrongStartTest(unittest.TestCase):
         )
 
     def test_taken_ports(self) -> None:
-        """Where it cannot listen on a port, it says so at once, and does not try again; the status is 1."""
+        """If the proxy cannot listen on a port, it says so at once, and does not try again; the exit status is 1."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             bind = f"127.0.0.1:{taken.getsockname()[1]}"
             says = rf"cannot listen on {bind} \(Address already in use\)\.\n"

@@ -12,7 +12,7 @@ class AttemptsTest(unittest.TestCase):
         self.enterContext(patch("time.monotonic", lambda: self.now))
 
     def pauses(self, patience: float, seconds: float) -> list[float]:
-        """The pauses between attempts, each of which takes so long."""
+        """The pauses between attempts that take `seconds` each."""
         attempts = Attempts(patience=patience)
         pauses = []
         self.now += seconds

@@ -69,7 +69,7 @@ class CacheTest(unittest.TestCase):
             self.assertTrue(store.put(event_id, given_entry, NOW))
 
     def assert_fails(self, result: Result, says: str) -> None:
-        """Nothing is told but one line that says why, with status 1."""
+        """The only output is one line that says why; the exit status is 1."""
         self.assertEqual((1, ""), (result.exit_code, result.stdout))
         self.assertIsInstance(result.exception, SystemExit)
         self.assertRegex(result.stderr, rf"^Error: .*{says}.*\n$")
@@ -157,7 +157,7 @@ class TellingTest(CacheTest):
         self.assertEqual(TABLE, cache(self.url).stdout)
 
     def test_far_away(self) -> None:
-        """An instant that no calendar has is told as a number."""
+        """An instant that no calendar has is shown as a number."""
         self.store_of(self.url).put("a", entry("a", 1e300), NOW)
         self.assertRegex(cache(self.url).stdout, r"\nahead +-1\.16e\+295d +- +- +\d+ a\n$")
 
@@ -186,7 +186,7 @@ class FailingTest(CacheTest):
         self.assertEqual([file], list(self.folder.iterdir()))
 
     def test_settings(self) -> None:
-        """Wrong settings are told as everywhere."""
+        """Wrong settings are reported as by the other commands."""
         self.assertEqual(2, cache(self.url, C42_TIMEOUT="x").exit_code)
 
 
@@ -217,7 +217,7 @@ class ManyTest(CacheTest):
         )
 
     def test_all(self) -> None:
-        """Thousands of answers are told, each once and in order."""
+        """Thousands of answers are listed, each once and in order."""
         expected = [f"event-{number:04}" for number in range(self.COUNT)]
         self.assertEqual(expected, [line.split()[-1] for line in cache(self.url).stdout.splitlines()[1:]])
         self.assertEqual(expected, [each["event"] for each in json.loads(cache(self.url, "--json").stdout)])
@@ -257,7 +257,7 @@ class RedisTest(CacheTest):
         cls.redis = cls.enterClassContext(RedisServer("pa55"))
 
     def test_table(self) -> None:
-        """A Redis is told as a file is, and without its password."""
+        """A Redis is listed like a file, and its address is shown without the password."""
         self.fill(self.redis.url)
         result = cache(self.redis.url)
         self.assertEqual((0, TABLE), (result.exit_code, result.stdout))

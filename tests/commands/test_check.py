@@ -64,7 +64,7 @@ class AskingC42Test(OnlineTest):
         )
 
     def test_failures(self) -> None:
-        """Each way to fail is told by its name."""
+        """Each kind of failure is named."""
         for status, says in (
             ("401 Unauthorized", r"refuses the token \(401\)"),
             ("403 Forbidden", r"refuses the token \(403\)"),
@@ -85,7 +85,7 @@ class AskingC42Test(OnlineTest):
         )
 
     def test_unreachable(self) -> None:
-        """Where nothing listens, that is told, and what does not resolve ends in time."""
+        """If nothing listens, the line says so; a name that does not resolve ends the check in time."""
         result = self.check(f"http://{NOTHING_LISTENS}/")
         self.assert_found(result, store="works .*", c42=f"FAILS  http://{NOTHING_LISTENS}/: cannot be reached.*")
         began = time.monotonic()
@@ -151,7 +151,7 @@ class ListeningTest(OnlineTest):
         self.assert_bind("192.0.2.1:80", r"FAILS  192.0.2.1:80: cannot listen \(Cannot assign .*\)", 1)
 
     def test_our_own(self) -> None:
-        """It is none where the proxy itself has it."""
+        """It is no failure if the proxy itself listens there."""
         problem = "Content-Type: application/problem+json"
         with Wire(wire.says(b"/events-with-subscriptions/", "404 Not Found", problem)) as proxy:
             bind = proxy.url.split("/")[2]

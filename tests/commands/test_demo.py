@@ -134,7 +134,7 @@ class EndTest(unittest.TestCase):
             self.assert_ends(process, started)
 
     def test_one_ends_by_itself(self) -> None:
-        """Where one of the two is gone, the demo says so, ends the other, and ends with 1."""
+        """If one of the two has ended, the demo says so, ends the other one, and exits with 1."""
         process, started = self.start()
         # The first that it started, so our own, too.
         sandbox = min(started, key=lambda each: (int(each[1]), each[0]))[0]

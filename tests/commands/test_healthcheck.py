@@ -56,7 +56,7 @@ class HealthTest(ProcessTestCase):
         self.assertRegex(result.output, rf"^Error: {bind}: .*{says}.*\n$")
 
     def test_well(self) -> None:
-        """Where a worker answers, one line says so, at whatever address it was told to listen; C42 is not asked."""
+        """If a worker answers, one line says so, whatever address it listens on; C42 is not asked."""
         for host in ("127.0.0.1", "0.0.0.0", "localhost", *(["[::1]", "[::]", "[0::0]"] if has_ipv6() else [])):
             with self.subTest(host):
                 self.assert_well(f"{host}:{self.port}")
@@ -100,7 +100,7 @@ class HealthTest(ProcessTestCase):
         self.assert_ill("127.0.0.1:0", "no answer")
 
     def test_in_time(self) -> None:
-        """However it dawdles, the answer is there within 2 seconds, or it is none."""
+        """However slowly the answer comes, it must be complete within 2 seconds, or the check fails."""
         self.assertEqual(2, HEALTH_SECONDS)
         with patch("c42_proxy.commands.healthcheck.HEALTH_SECONDS", 0.3):
             for what in ("silence", "headers that drip", "a body that drips"):
@@ -110,7 +110,7 @@ class HealthTest(ProcessTestCase):
                 self.assertLess(time.monotonic(), began + 1)
 
     def test_somebody_else(self) -> None:
-        """Another server at the address, a 404 of its own or not, is none of ours; nor is what is no HTTP."""
+        """Another server at the address does not count as the proxy, whether it answers 404 or speaks no HTTP at all."""
         problem = "Content-Type: application/problem+json"
         for status, content, header in (
             ("200 OK", b"{}", problem),
@@ -126,7 +126,7 @@ class HealthTest(ProcessTestCase):
             self.assert_ill(other.url.split("/")[2], "no answer")
 
     def test_wrong_bind(self) -> None:
-        """A wrong C42_BIND is a wrong setting, the only one that is told, with status 2."""
+        """A wrong C42_BIND is the only wrong setting that is reported; the exit status is 2."""
         result = healthcheck("nonsense", C42_TIMEOUT="x")
         self.assertEqual(2, result.exit_code)
         self.assertRegex(result.output, r"^Error: the settings are wrong:\n  C42_BIND: allowed is .*\n$")

@@ -86,7 +86,7 @@ class ReuseTest(StackTest):
         self.assertLess(max(answer.received for answer in answers) - min(answer.sent for answer in answers), 3)
 
     def test_stale_copy(self) -> None:
-        """A copy that is told because C42 fails is asked for each time, and nginx keeps neither it nor a problem."""
+        """nginx keeps neither a stale copy, which is served because C42 fails, nor a problem: it asks each time."""
         event, unknown = self.c42.new_event(), self.c42.new_event()
         fresh = self.ask(path_of(event))
         with self.c42.with_fault(status=500):

@@ -271,7 +271,7 @@ class LifeTest(unittest.TestCase):
             self.assertNotIn("process", ended.stderr)
 
     def test_port_taken(self) -> None:
-        """Where somebody listens on STACK_PORT already, it says so, and does not take that for its nginx."""
+        """If another server listens on STACK_PORT already, the stack says so, and does not take it for its nginx."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
             ended = run(sys.executable, STACK, environ=environ_of(9) | {"STACK_PORT": f"{port}"})
@@ -279,7 +279,7 @@ class LifeTest(unittest.TestCase):
         self.assertIn(f"nginx cannot listen on 127.0.0.1:{port}: Address already in use", ended.stderr)
 
     def test_part_that_cannot_start(self) -> None:
-        """Where a part dies at the start, it says which one and shows its log, and ends the others."""
+        """If a part dies at the start, the stack names it, shows its log, and ends the other parts."""
         with tempfile.TemporaryDirectory() as folder:
             broken = Path(folder, "redis-server")
             broken.write_text("#!/bin/sh\necho no room for me\nexit 3\n")

@@ -100,7 +100,7 @@ class RunnerTest(unittest.TestCase):
             self.assertEqual(1, status, said)
 
     def test_skipped(self) -> None:
-        """What is skipped is told; where all is required, it fails unless it is listed."""
+        """A skipped test is reported; if all tests are required, it fails unless it is listed."""
         body = "def test(self):\n    self.skipTest('no such program')"
         status, said = self.ran(body)
         self.assertEqual(0, status, said)
@@ -110,7 +110,7 @@ class RunnerTest(unittest.TestCase):
         self.assertIn("trixie: skipped, and not listed: small.Small.test (no such program)", said)
 
     def test_listed(self) -> None:
-        """A test that is listed and runs all the same is told as well, where all tests were to run."""
+        """A listed test that runs all the same is reported, too, if all tests were to run."""
         listed = {"a": "why"}
         self.assertEqual([], differences({"a": "why"}, listed, whole=True))
         self.assertEqual(["listed, and not skipped: a (why)"], differences({}, listed, whole=True))

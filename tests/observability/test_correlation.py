@@ -55,7 +55,7 @@ class CorrelationTest(unittest.TestCase):
             self.assertEqual(sent, [("app-42.7", TRACE)] * 2)
 
     def test_made(self) -> None:
-        """Without an id, or with one that is none, a new one is made; a trace that is none goes nowhere."""
+        """Without a valid id, a new one is made; an invalid trace is not passed on."""
         self.knows_tea()
         for client in self.clients():
             for wrong in (None, "", "a b", "x" * 129, "ü", 'a"b', "a,b"):

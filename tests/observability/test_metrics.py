@@ -112,7 +112,7 @@ class MetricsTest(unittest.TestCase):
         self.assertEqual(self.ops.get("/readyz").get_json()["status"], "ready")
 
     def test_memory(self) -> None:
-        """Entries and bytes of the memory are told."""
+        """The metrics show the entries and bytes in memory."""
         self.c42_answers()
         self.clients["asgi"].get(PATH)
         found = self.samples()

@@ -127,7 +127,7 @@ class ReadTest(QueuedLinesTest):
 
 class UnreadTest(QueuedLinesTest):
     def test_dropped(self) -> None:
-        """Beyond what may wait, lines are dropped and counted; when somebody reads again, they are told how many."""
+        """Lines beyond the limit are dropped and counted; when the log is read again, a line says how many."""
         handler = self.handler(max_queued=30)
         self.fill(handler)
         self.assertEqual(0, self.dropped)

@@ -157,7 +157,7 @@ class StartTest(OpsTestCase):
         until(lambda: process.output().count("Booting worker") == 2, "a worker of another master")
 
     def test_socket_activation(self) -> None:
-        """Where systemd hands over the sockets, the ops port is one of them, or is told to be absent."""
+        """If systemd hands over the sockets, the ops port is one of them, or the log says that it is absent."""
         for ports in ("public,ops", "public"):
             with self.subTest(ports):
                 script = f"""P=$(echo {ports} | sed "s/public/${{C42_BIND##*:}}/; s/ops/${{C42_OPS_BIND##*:}}/"); \

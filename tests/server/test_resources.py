@@ -101,7 +101,7 @@ class UnreadLogTest(unittest.TestCase):
         return set(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split())
 
     def test_answers_go_on(self) -> None:
-        """Hits and misses are answered, the master replaces a worker, and all end when they are told to."""
+        """Hits and misses are answered, the master replaces a worker, and all processes end at a signal."""
         # Each refused request is a line of 200 bytes.
         statuses = [ask(self.port, "/").status for _ in range(100)]
         self.assertEqual([404] * 100, statuses)
@@ -141,7 +141,7 @@ class UnreadLogTest(unittest.TestCase):
 
 class FewDescriptorsTest(ProxyTest):
     def test_no_connection_to_c42(self) -> None:
-        """With no descriptor left, misses are told so, nothing counts against C42, and all is well afterwards."""
+        """With no descriptor left, misses get a 503, nothing counts against C42, and all is well afterwards."""
         self.start()
         connections = [self.connected() for _ in range(10)]
         self.limit_descriptors()
@@ -160,7 +160,7 @@ class FewDescriptorsTest(ProxyTest):
 
 class FewThreadsTest(ProxyTest):
     def test_no_thread(self) -> None:
-        """With no thread left, misses are told so; no call is made later, and all is well with threads again."""
+        """With no thread left, misses get a 503; no call is made later, and all is well with threads again."""
         self.start(PYTHONPATH=f"{self.few_threads()}{os.pathsep}{ROOT}")
         (self.folder / "none").touch()
         connection = self.connected()

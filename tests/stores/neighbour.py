@@ -79,7 +79,7 @@ class Neighbour:
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """The result of what it was told before. TimeoutError where there is none."""
+        """The result of the command that it got before. Raises TimeoutError if none comes."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], SECONDS)[0]:
             raise TimeoutError("the other process does not answer")

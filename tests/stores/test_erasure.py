@@ -1,4 +1,4 @@
-"""The thread that erases: it begins where it is told, goes on whatever happens, and ends where it is told."""
+"""The thread that erases: it begins when it is started, goes on whatever happens, and ends when it is closed."""
 
 import multiprocessing
 import threading
@@ -30,7 +30,7 @@ class EraserTest(unittest.TestCase):
             self.assertEqual(RETRY_SECONDS, Eraser(lambda: 1 // 0 == 0).step())
 
     def test_thread(self) -> None:
-        """It erases at once, in one thread however often it is told to begin, which ends when it is closed."""
+        """It erases at once, in one thread however often it is started; the thread ends when it is closed."""
         erased = threading.Semaphore(0)
 
         def erase() -> bool:

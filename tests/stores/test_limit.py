@@ -128,7 +128,7 @@ class StoreLimitTest(unittest.TestCase):
             pass
 
     def test_other_errors(self) -> None:
-        """What is no failure of the store is none for others."""
+        """An error that is no failure of the store does not fail the threads that wait."""
         limit = StoreLimit(1)
         with self.assertRaises(ZeroDivisionError), limit.slot():
             raise ZeroDivisionError

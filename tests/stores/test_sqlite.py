@@ -181,7 +181,7 @@ class LocksTest(SqliteTest):
             make_folder(self.folder)
 
     def test_both_answers(self) -> None:
-        """A lock that another process has is told of in one of two ways (fcntl(2)); neither is a failure."""
+        """The system reports the lock of another process by one of two errors (fcntl(2)); neither is a failure."""
         for answer in (BlockingIOError, PermissionError):
             with patch("fcntl.lockf", side_effect=answer):
                 self.assertIsNone(self.store.lease("a"))
@@ -236,7 +236,7 @@ class ListTest(SqliteTest):
         self.assertEqual([], self.stranger().execute("SELECT * FROM sqlite_master").fetchall())
 
     def test_corrupt(self) -> None:
-        """A corrupt file is told as such, and stays where and as it is."""
+        """A corrupt file is reported as corrupt, and stays where and as it is."""
         self.folder.mkdir(parents=True)
         self.path.write_bytes(b"This is no database. " * 500)
         before = self.files()
@@ -266,7 +266,7 @@ class ListTest(SqliteTest):
         self.assertEqual(names, set(self.files()))
 
     def test_changes_nothing(self) -> None:
-        """A file that a crash left with its log is told with what is in the log, and neither of the two changes."""
+        """If a crash left the file with its log, the list includes what is in the log, and neither file changes."""
         self.assert_works(self.store, "a")
         crashed = self.folder / "crashed.sqlite3"
         for suffix in ("", "-wal"):
@@ -462,7 +462,7 @@ class ErasureTest(SqliteTest):
             self.assertEqual(0, self.count(b"OVER"))
 
     def test_while_somebody_reads(self) -> None:
-        """While somebody reads, it is told that something is left, and nobody waits; later all is erased."""
+        """While somebody reads, `erase` says that something is left, and nobody waits; later all is erased."""
         self.store.put("a", entry("a", title="Secret"), NOW)
         reader = self.stranger()
         reader.execute("BEGIN")

@@ -95,7 +95,7 @@ class WorkingTest(TieredTest):
         self.assertEqual(entry("b"), self.store.get("b"))
 
     def test_no_lease(self) -> None:
-        """While somebody else has the lease, there is none here either."""
+        """While another process has the lease, this process does not get it either."""
         self.shared.granted = None
         self.assertIsNone(self.store.lease("a"))
         self.assertFalse(self.store.failed)

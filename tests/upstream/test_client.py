@@ -224,14 +224,14 @@ class EventTest(C42Test):
         self.assertEqual(Event(True, None, 200), self.event(says({"data": [{"id": EVENT_ID}]})))
 
     def test_not_there(self) -> None:
-        """A 404, an empty list and a deleted event all mean that there is none."""
+        """A 404, an empty list and a deleted event all mean that there is no such event."""
         self.assertEqual(Event(False, None, 404), self.event(says(b"<html>", "404 Not Found")))
         self.assertEqual(Event(False, None, 200), self.event(says({"data": []})))
         deleted = {"data": [{"id": EVENT_ID, "permission": "removed"}]}
         self.assertEqual(Event(False, None, 200), self.event(says(deleted)))
 
     def test_malformed_heads(self) -> None:
-        """An answer of which nobody can say where it ends is refused as soon as its head is there."""
+        """An answer whose end cannot be known is refused as soon as its head has come."""
         for fault in MALFORMED_HEADS.items():
             with self.subTest(fault=fault[0]):
                 start = time.monotonic()
@@ -386,7 +386,7 @@ class OurOwnLimitsTest(C42Test):
             self.event(c42())
 
     def test_not_counted(self) -> None:
-        """Nothing became of the call: it is none of those that C42 answered, or did not."""
+        """The call was never made: it counts neither as answered by C42 nor as failed."""
         metrics = Metrics()
         client = C42Client(self.wire.url, SecretStr(TOKEN), session=self.session, clock=lambda: NOW, metrics=metrics)
         with no_descriptors(), self.assertRaises(Overloaded):
@@ -507,7 +507,7 @@ def json_values() -> st.SearchStrategy[object]:
 
 class ShapeTest(C42Test):
     def test_what_is_wrong(self) -> None:
-        """What is no JSON, and JSON of another shape, are told apart: operators look for different things."""
+        """The message distinguishes what is no JSON from JSON of another shape: operators look for different things."""
         for content, why in ((b"<html>", "not JSON"), ({"data": 7}, "another shape")):
             with self.assertRaisesRegex(InvalidAnswer, why):
                 self.event(says(content))

@@ -349,7 +349,7 @@ class FaultsTest(CombinerTest):
         self.each(page_faults(), lambda fault: but(c42(), {"page 0": fault}))
 
     def test_later_page(self) -> None:
-        """Each fault of a later page ends in its error, within the budget: half of an answer is none."""
+        """Each fault of a later page ends in its error, within the budget: an answer is never given in part."""
         usual = c42(people=people(250))
         self.each(page_faults(), lambda fault: but(usual, {"page 100": fault}))
 
@@ -397,7 +397,7 @@ class FaultsTest(CombinerTest):
         self.assertIn("refuses our token", logs.output[0])
 
     def test_another_process_is_told_to_wait(self) -> None:
-        """A wish to wait that another process is told in the meantime keeps this one from the pages that are left."""
+        """If another process begins a back-off meanwhile, this one does not ask for the remaining pages."""
         store = MemoryStore(1_000_000)
         other = CircuitBreaker(store, clock=clock, threshold=0, probe_seconds=1, metrics=Metrics())
         usual = c42(people=people(250))
@@ -479,7 +479,7 @@ class DisagreementTest(CombinerTest):
         self.assertEqual(404, self.combiner(threads=InReverse).combined(EVENT_ID).entry.status)
 
     def test_failure_waits_for_the_event(self) -> None:
-        """A failure of the subscriptions is told when the event call has ended, or the budget."""
+        """A failure of the subscriptions is raised when the event call has ended, or the budget."""
         late = after(0.2, c42())
         start = time.monotonic()
         self.assert_fails(but(late, {"page 0": closes}), UpstreamUnavailable)

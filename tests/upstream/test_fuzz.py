@@ -50,7 +50,7 @@ SHORT = 0.2
 """The budget, in seconds, where C42 may be silent."""
 SLACK = 2.0
 HOURS = 7200.0
-"""After so long, nothing that was is told any more, nor keeps the proxy from anything."""
+"""After this time, nothing earlier is served any more, or keeps the proxy from asking C42."""
 
 INSTEAD: dict[str, list[object]] = {
     "id": ["x", EVENT_ID, f"{EVENT_ID}__1", LONE, 1],
@@ -278,7 +278,7 @@ class BytesTest(ProxyTest):
         check()
 
     def test_damaged(self) -> None:
-        """Whatever bytes come for one call, what the others said is told as it is, or nothing of it."""
+        """Whatever bytes come for one call, the answers to the others are given unchanged, or not at all."""
 
         @fuzzed(st.data(), st.sampled_from(sorted(CALLS)), endings())
         def check(data: st.DataObject, which: str, ends: Callable[[bytes], Behaviour]) -> None:

@@ -397,7 +397,7 @@ class BugTest(RoutesTest):
 
 
 class CorsTest(RoutesTest):
-    """To pages of which sites a browser shows an answer. Each test asks in all ways that end in different statuses."""
+    """The sites to whose pages a browser shows an answer. Each test asks in all ways that end in different statuses."""
 
     LIST = "https://app.example, https://shop.example"
     ASKED = {"Access-Control-Request-Method": "GET"}  # noqa: RUF012  # it is not changed
@@ -429,7 +429,7 @@ class CorsTest(RoutesTest):
         }
 
     def test_on_every_status(self) -> None:
-        """An origin that is listed is named, with the headers that its pages may read; others are told Vary alone."""
+        """A listed origin is named, with the headers that its pages may read; other origins get `Vary` alone."""
         exposed = "Access-Control-Expose-Headers: Cache-Status, ETag, Retry-After, X-Request-ID"
         named = ("Access-Control-Allow-Origin: https://app.example", exposed, "Vary: Origin")
         everybody = ("Access-Control-Allow-Origin: *", exposed)

@@ -59,7 +59,7 @@ class WorkItems(unittest.TestCase):
         )
 
     def test_alike(self) -> None:
-        """Two mutants that look the same in a function are told apart."""
+        """Two mutants of a function that look the same are distinguished."""
         self.assertEqual(
             [text for text in self.texts(CODE) if "return True -> " in text],
             ["Limit.admits: return True -> return False", "Limit.admits: return True -> return False (2)"],

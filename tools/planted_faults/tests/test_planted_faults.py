@@ -53,7 +53,7 @@ class TestPlantedFaults(unittest.TestCase):
         self.assertEqual([], alone(with_idle_step, "answer_is_exactly_this", [two]).scenarios)
 
     def test_the_whole_goes_on_behind_a_step_that_failed(self) -> None:
-        """Each check that fails is told, not the first one of a scenario alone."""
+        """Each check that fails is reported, not only the first one of a scenario."""
         noticed = alone(with_fault, "no answer is right", [place("an event without a title")], whole=True)
         self.assertEqual({"answer_has_no_title", "answer_names"}, noticed.steps)
 

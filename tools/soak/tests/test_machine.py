@@ -154,7 +154,7 @@ class MachineTest(unittest.TestCase):
 @needs("redis-server")
 class MovedTest(unittest.TestCase):
     def test_commands_of_hosts(self) -> None:
-        """What hosts still ask a replica is told from what its primary sends it."""
+        """The commands that hosts still send to a replica are distinguished from those of its primary."""
         with RedisServer() as primary, RedisServer() as replica:
             primary.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
             replica.command("REPLICAOF", "127.0.0.1", f"{primary.port}")

@@ -140,7 +140,7 @@ class TestWhatCameOfIt(unittest.TestCase):
         return _own_word(article)[0].text, " | ".join(failure.find("pre").text for failure in failures)
 
     def test_a_scenario_of_which_all_steps_passed_has_held(self) -> None:
-        """A scenario of which all steps passed has held."""
+        """A scenario whose steps have all passed has held."""
         self.assertEqual(("held", ""), self.outcome("Given it holds", "Then it holds"))
 
     def test_whatever_breaks_a_step_breaks_the_scenario(self) -> None:
@@ -184,7 +184,7 @@ class TestWhatCameOfIt(unittest.TestCase):
             self.assertEqual(("not run", ""), self.outcome(f"Given {step}", options=("--dry-run",)))
 
     def test_an_error_in_a_hook_breaks_what_it_belongs_to(self) -> None:
-        """An error around a step or a scenario breaks the scenario, and its message is told."""
+        """An error around a step or a scenario breaks the scenario, and its message is shown."""
 
         def hook(*_arguments: object) -> None:
             raise OSError("no room")
@@ -287,7 +287,7 @@ class TestOutlines(unittest.TestCase):
         self.assertEqual([["2", "held"], ["3", "broken"], ["4", "<b>four</b>", "held"]], rows)
 
     def test_a_broken_row_says_why(self) -> None:
-        """What broke a row is told below it, with the row's own values and its traceback folded."""
+        """What broke a row is shown below it, with the row's own values and its traceback folded."""
         failure = self.outline.all("tr", data_verdict="broken")[1].find("div")
         self.assertIn("Broken at: Given 3 is even", failure.text)
         self.assertEqual("3 is odd", failure.find("pre").text)
@@ -331,7 +331,7 @@ class TestTexts(unittest.TestCase):
         self.assertEqual(["Two lines that are one paragraph.", "A scenario may be described."], prose[1:])
 
     def test_backgrounds_are_told_where_they_belong(self) -> None:
-        """The background of a feature or of a rule is told once, in its head."""
+        """The background of a feature or of a rule is shown once, in its head."""
         self.assertEqual(2, self.page.text.count("Before each scenario"))
 
     def test_texts_and_tables_of_a_step_are_told_with_it(self) -> None:
@@ -520,7 +520,7 @@ class TestLifetime(unittest.TestCase):
         self.assertIn("expires and is gone 4 minutes 12 s", figure.find("svg").text)
 
     def test_times_are_read_out(self) -> None:
-        """A time span is told in days, hours, minutes and seconds, and none that is nought."""
+        """A time span is shown in days, hours, minutes and seconds, without those that are 0."""
         for seconds, told in (
             (0, "0 s"),
             (0.5, "0.5 s"),

@@ -46,12 +46,12 @@ class TestFailures(unittest.TestCase):
         self.assertNotIn("behave/", told)
 
     def test_an_unknown_step_is_a_sentence(self) -> None:
-        """A step that nobody has defined is told as one."""
+        """A step that nobody has defined is reported as undefined."""
         told = dots_of(TWO.format(step="nobody knows it"))
         self.assertIn("broken at: Then nobody knows it\n  Nobody has written down how to try this step.\n", told)
 
     def test_an_error_around_a_feature_is_told(self) -> None:
-        """What fails before a feature is told with the feature."""
+        """What fails before a feature is reported with the feature."""
 
         def fails(*_arguments: object) -> None:
             raise OSError("no room")
