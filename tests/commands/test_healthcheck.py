@@ -110,7 +110,7 @@ class HealthTest(ProcessTestCase):
                 self.assertLess(time.monotonic(), began + 1)
 
     def test_somebody_else(self) -> None:
-        """Another server at the address does not count as the proxy, whether it answers 404 or speaks no HTTP at all."""
+        """Another server at the address does not count as the proxy, whether it answers 404 or speaks no HTTP."""
         problem = "Content-Type: application/problem+json"
         for status, content, header in (
             ("200 OK", b"{}", problem),
