@@ -66,7 +66,8 @@ class Answer(NamedTuple):
 
     @property
     def expires(self) -> float:
-        return parsedate_to_datetime(self.header("Expires") or "").timestamp()
+        """The second of the answer's instant: `Expires` is the one before it."""
+        return parsedate_to_datetime(self.header("Expires") or "").timestamp() + 1
 
 
 def send(connection: http.client.HTTPConnection, target: str, method: str = "GET", **headers: str) -> Answer:
@@ -186,6 +187,6 @@ class StackTest(ProcessTestCase):
 
     def assert_problem(self, answer: Answer, status: int) -> None:
         self.assertEqual((answer.status, answer.header("Content-Type")), (status, MADE_BY_US), answer)
-        self.assertEqual(answer.header("Cache-Control"), "no-store")
+        self.assertEqual((answer.header("Cache-Control"), answer.header("X-Accel-Expires")), ("no-store", "0"))
         problem = json.loads(answer.body)
         self.assertEqual((problem["status"], problem["reason"]), (status, REASON_OF[status]))

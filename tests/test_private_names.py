@@ -20,9 +20,9 @@ TIMEOUT = 10.0
 CHANGED = "no longer has the private names"
 
 UVICORN = """
-    HttpToolsProtocol ServerState access_log capture_signals cycle default_headers disconnected flow
+    HttpToolsProtocol ServerState access_log capture_signals cycle disconnected flow
     keep_alive message_event more_body on_headers_complete on_response response_complete response_started scope
-    send_400_response server_state should_exit shutdown transport write_paused
+    send_400_response should_exit shutdown transport write_paused
 """
 URLLIB3 = """
     ConnectionCls HTTPConnectionPool LineTooLong _dns_host _new_conn begin fp headers msg

@@ -20,7 +20,7 @@ from uvicorn.server import Server, ServerState
 
 from ..threads import end_at_once
 from ..web.asgi import SEND_WHOLE, Receive, Scope, Send
-from ..web.responses import problem
+from ..web.responses import date, problem
 
 LAST_REQUEST_SECONDS = 0.5
 LINGER_SECONDS = 1.0
@@ -45,12 +45,9 @@ class ClientConnection(HttpToolsProtocol):
     """
 
     # Private names used here: `shutdown`, `send_400_response` and `on_headers_complete`, which uvicorn must call;
-    # `transport`, `flow`, `scope`, `server_state`, and `cycle`, the latest request, with its attributes used below.
+    # `transport`, `flow`, `scope`, and `cycle`, the latest request, with its attributes used below.
 
     _ends = False
-    _default_headers: list[tuple[bytes, bytes]] | None = None
-    _default_lines = b""
-
     _head_bytes = 0
     """Number of bytes of an unfinished head given to the parser."""
     _last = b""
@@ -170,7 +167,7 @@ class ClientConnection(HttpToolsProtocol):
         return data  # the parser will refuse it
 
     def _send_whole(self, scope: Any, head: bytes, body: bytes) -> bool:
-        """Write the answer plus the server's headers in one go; False if uvicorn must send it."""
+        """Write the answer in one go; False if uvicorn must send it."""
         # Not bound to the request: the cycle of references would leave its objects to the garbage collector.
         cycle = self.cycle
         # Without one of these names, we would not know whether the bytes may be sent now, unchanged.
@@ -183,19 +180,12 @@ class ClientConnection(HttpToolsProtocol):
             or self.flow.write_paused
         ):
             return False
-        if self._default_headers is not self.server_state.default_headers:
-            self._make_default_lines()
-        self.transport.write(b"".join((head, self._default_lines, b"\r\n", body)))
+        self.transport.write(b"".join((head, b"\r\n", body)))
         # Without these, uvicorn would answer again with a 500, or never take the next request.
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
         return True
-
-    def _make_default_lines(self) -> None:
-        # uvicorn makes new headers each second. Without them, answers would have no date.
-        self._default_headers = self.server_state.default_headers
-        self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
 
     def _refuse(self, earlier: Any, status: HTTPStatus, detail: str) -> None:
         """Refuse bytes that are no request.
@@ -207,9 +197,8 @@ class ClientConnection(HttpToolsProtocol):
             self.cycle.disconnected = True
         if earlier is None or earlier.response_complete:
             self._is_over, self._is_between_heads = True, False
-            self._make_default_lines()
-            head, body = problem(status, "bad-request", detail).as_bytes()
-            self.transport.write(b"".join((head, b"connection: close\r\n", self._default_lines, b"\r\n", body)))
+            response = problem(status, "bad-request", detail).having(("Connection", "close"), ("Date", date()))
+            self.transport.write(b"\r\n".join(response.as_bytes()))
             self._close_gently()
         else:
             # The client would read this error as the answer to its earlier request.
@@ -317,18 +306,15 @@ async def _check_protocol() -> None:
         return written
 
     state = ServerState()
-    state.default_headers = [(b"date", b"today")]
     connection, transport = connect()
-    whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ndate: today\r\n\r\nOK"
+    whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
     _expect(await answer() == whole, "an answer is not sent whole")
     _expect(await answer() == whole, "the next request is not taken")
     _expect(hasattr(HttpToolsProtocol, "shutdown"), "a connection has no shutdown")
     connection.shutdown()
     _expect(not transport.is_closing(), "an idle connection is closed at once")
-    # This answer is sent by uvicorn, with the same headers.
-    lines = (await answer()).split(b"\r\n")
-    _expect(b"date: today" in lines, "an answer of uvicorn has other headers")
-    _expect(b"connection: close" in lines, "a last answer is without Connection: close")
+    # This answer is sent by uvicorn.
+    _expect(b"connection: close" in (await answer()).split(b"\r\n"), "a last answer is without Connection: close")
     _expect(transport.is_closing(), "a connection goes on after its last request")
     connection.connection_lost(None)
 

@@ -48,6 +48,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         "lifespan": "off",
         "proxy_headers": False,
         "server_header": False,
+        # The app adds it: uvicorn's own is up to two seconds late, and caches count from it.
+        "date_header": False,
         "callback_notify": None,
         "interface": "asgi3",
         # Used only with uvicorn's own h11 protocol.

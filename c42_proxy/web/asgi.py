@@ -22,7 +22,7 @@ from ..observability.logs import hits_are_logged, log_request
 from ..observability.metrics import Metrics
 from ..threads import Threads
 from .cors import Cors
-from .responses import cache_status, failure_response, header_lines, response_to
+from .responses import cache_status, date, failure_response, header_lines, response_to
 from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host, known_hosts
 
 FLASK_THREADS = 16
@@ -41,7 +41,7 @@ _EVENT = re.compile(f"{PREFIX}({EVENT_ID})/")
 
 
 class WsgiAsAsgi:
-    """A WSGI app as an ASGI app, in a bounded pool of threads."""
+    """A WSGI app as an ASGI app, in a bounded pool of threads. It adds the `Date`, which a WSGI server would add."""
 
     def __init__(self, app: Flask, threads: int, cors: Cors) -> None:
         self._cors = cors
@@ -50,17 +50,22 @@ class WsgiAsAsgi:
         self._middleware.executor = self._threads  # type: ignore[assignment]  # it may be any Executor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"date", date().encode())]
+            await send(message)
+
         try:
             # The middleware's types for ASGI are narrower than ours.
-            await cast("Asgi", self._middleware)(scope, receive, send)
+            await cast("Asgi", self._middleware)(scope, receive, send_dated)
         except Overloaded as overloaded:
             request_id, *_ = _request_headers(scope) or (correlation.request_id(None),)
             correlation.begin(request_id, None)
             allowed = self._cors.headers(_origin(scope))
             response = failure_response(overloaded).having(("X-Request-ID", request_id), *allowed)
             head, body = response.as_bytes()
-            await send(_start(response.status.value, head))
-            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+            await send_dated(_start(response.status.value, head))
+            await send_dated({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def close(self) -> None:
         self._threads.close()
@@ -111,7 +116,7 @@ class AsgiApp:
             outcome, upstream_seconds = reply.outcome, reply.upstream_seconds
         except Exception as error:  # noqa: BLE001  # as Flask's handler for bugs
             correlation.begin(request_id, traceparent)
-            response = internal_error(error).having(("X-Request-ID", request_id))
+            response = internal_error(error).having(("X-Request-ID", request_id), ("Date", date()))
             status, (head, body) = response.status.value, response.as_bytes()
             outcome, upstream_seconds = "error", None
         if self._cors.is_on:
@@ -166,9 +171,10 @@ def _status_head_body(
         entry = reply.entry
         if entry.prepared is not None:
             head, body = entry.prepared
-            own = f"cache-status: {cache_status(reply)}\r\nx-request-id: {request_id}\r\n"
+            own = f"cache-status: {cache_status(reply)}\r\ndate: {date()}\r\nx-request-id: {request_id}\r\n"
             return entry.status, head + own.encode(), body
-    response = response_to(event_id, reply).unless_known(if_none_match).having(("X-Request-ID", request_id))
+    response = response_to(event_id, reply).unless_known(if_none_match)
+    response = response.having(("X-Request-ID", request_id), ("Date", date()))
     return response.status.value, *response.as_bytes()
 
 

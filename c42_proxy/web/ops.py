@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from ..caching.circuit_breaker import CircuitBreaker
 from ..observability.metrics import Metrics
 from ..stores.tiered import TieredStore
+from .responses import NO_STORE
 
 
 def create_ops(metrics: Metrics, store: TieredStore, breaker: CircuitBreaker) -> Flask:
@@ -35,5 +36,5 @@ def create_ops(metrics: Metrics, store: TieredStore, breaker: CircuitBreaker) ->
 
 def _json(answer: dict[str, object]) -> Response:
     response = Response(json.dumps(answer), HTTPStatus.OK, content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.extend(NO_STORE)
     return response

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -18,7 +19,8 @@ from .cors import Header
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
-NO_STORE = "no-store"
+# nginx would cache what `proxy_cache_valid` of its operator says, where he lets it ignore Cache-Control.
+NO_STORE = (("Cache-Control", "no-store"), ("X-Accel-Expires", "0"))
 # No max-age and no Age: a cache that counts max-age from when *it* stored the answer would keep it too long.
 UNTIL_EXPIRES = "must-revalidate, stale-while-revalidate=0, stale-if-error=0"
 
@@ -90,9 +92,7 @@ def problem(status: HTTPStatus, reason: str, detail: str) -> HttpResponse:
     """A problem (RFC 9457, section 3). `reason` is for programs; the operator finds its `request_id` in the log."""
     origin = correlation.current()
     members = {} if origin is None else {"request_id": origin.request_id}
-    return _response(
-        status, PROBLEM_JSON, _problem_body(status, reason, detail, **members), ("Cache-Control", NO_STORE)
-    )
+    return _response(status, PROBLEM_JSON, _problem_body(status, reason, detail, **members), *NO_STORE)
 
 
 def failure_response(failure: Problem) -> HttpResponse:
@@ -136,14 +136,19 @@ def _entry_response(event_id: str, entry: Entry, expiry: float | None) -> HttpRe
 def _until(expiry: float | None) -> tuple[Header, ...]:
     """The headers that say until when caches may reuse the response (None: not at all)."""
     if expiry is None:
-        return (("Cache-Control", NO_STORE),)
-    instant = math.floor(expiry)
+        return NO_STORE
+    # Dates have whole seconds, and some caches (nginx is one) reuse an answer to the end of the one that they are told.
+    last_second = math.floor(expiry) - 1
     return (
         ("Cache-Control", UNTIL_EXPIRES),
-        ("Expires", _http_date(instant)),
-        # nginx serves through the whole second that this header names.
-        ("X-Accel-Expires", f"@{instant - 1}"),
+        ("Expires", _http_date(last_second)),
+        ("X-Accel-Expires", f"@{last_second}"),
     )
+
+
+def date() -> str:
+    """The value of `Date` for an answer that is sent now: some caches reuse an answer for `Expires` minus `Date`."""
+    return _http_date(int(time.time()))
 
 
 _http_date = lru_cache(4096)(http_date)

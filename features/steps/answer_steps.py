@@ -1,7 +1,7 @@
 """Answers: what an app is told."""
 
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 
 from behave import then
 
@@ -178,6 +178,12 @@ def answer_is_valid_until(context: Context, life: timedelta) -> None:
 def answer_is_valid_until_a_moment(context: Context, moment: datetime) -> None:
     expires = context.world.answer.headers.get("Expires")
     expect(expires and parsedate_to_datetime(expires) == moment, f"valid until {moment}", f"valid until {expires}")
+
+
+@then("the answer says that it was sent just now")
+def answer_says_when_it_was_sent(context: Context) -> None:
+    sent = context.world.answer.headers.get("Date")
+    expect_same(f"sent at {format_datetime(context.world.now, usegmt=True)}", f"sent at {sent}")
 
 
 @then("the answer comes from another proxy than the first one")

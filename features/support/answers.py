@@ -141,8 +141,12 @@ def title_of(answer: TestResponse) -> str:
 
 def expect_not_to_be_kept(answer: TestResponse) -> None:
     headers = answer.headers
-    kept = ", ".join(f"{name}: {headers[name]}" for name in ("Cache-Control", "Expires") if name in headers)
-    expect_same("Cache-Control: no-store", kept or "nothing is said of whether the answer may be kept")
+    kept = ", ".join(
+        f"{name}: {headers[name]}" for name in ("Cache-Control", "X-Accel-Expires", "Expires") if name in headers
+    )
+    expect_same(
+        "Cache-Control: no-store, X-Accel-Expires: 0", kept or "nothing is said of whether the answer may be kept"
+    )
 
 
 def origin(answer: TestResponse) -> str:

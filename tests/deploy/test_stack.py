@@ -99,6 +99,7 @@ class ReuseTest(StackTest):
                 stale = self.ask(path_of(event))
                 self.assertEqual((stale.status, stale.body), (200, fresh.body))
                 self.assertEqual((stale.header("Cache-Control"), stale.header("Expires")), ("no-store", None))
+                self.assertEqual(stale.header("X-Accel-Expires"), "0")
                 self.assertRegex(stale.cache_status[0], "detail=stale-if-error$")
                 self.assertEqual(stale.cache_status[1], "nginx; fwd=stale; fwd-status=200")
         # The proxy repeats a failure for a moment.

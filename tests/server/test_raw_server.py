@@ -6,6 +6,7 @@ import socket
 import time
 import unittest
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
@@ -27,6 +28,7 @@ class Client:
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
         self._received = b""
+        self._began = int(time.time())
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -38,6 +40,8 @@ class Client:
         head, _, self._received = self._received.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        assert len(headers) == len(lines), f"a header twice: {lines}"
+        assert parsedate_to_datetime(headers["date"]).timestamp() >= self._began, f"sent before it was asked: {lines}"
         length = int(headers["content-length"])
         while len(self._received) < length:
             self._receive()

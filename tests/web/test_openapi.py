@@ -6,11 +6,13 @@
 import json
 import os
 import re
+import time
 import tomllib
 import unittest
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 from unittest import mock
@@ -65,7 +67,7 @@ PARAMETERS = DOCUMENT["components"]["parameters"]
 REQUEST_ID: str = PARAMETERS["X-Request-ID"]["schema"]["pattern"]
 
 REQUESTS = 500
-SERVERS_OWN_HEADERS = {"content-type", "content-length", "date"}
+SERVERS_OWN_HEADERS = {"content-type", "content-length"}
 CORS = {"access-control-allow-origin", "access-control-expose-headers", "vary"}
 OTHER_METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 CHECKS = [
@@ -318,7 +320,10 @@ class ServiceTest(unittest.TestCase):
                 case.headers["If-None-Match"] = tags[case.formatted_path]
             else:
                 case.headers["Origin"] = "https://app.example"
-            response = case.call(service.address_in(situation), session, params=query)
+            address, sent = service.address_in(situation), int(time.time())
+            response = case.call(address, session, params=query)
+            (date,) = response.headers["date"]
+            self.assertTrue(sent <= parsedate_to_datetime(date).timestamp() <= time.time(), date)
             seen[response.status_code] += 1
             # The redirect is no answer of an operation, so the description has it in words alone.
             case.validate_response(
@@ -334,7 +339,7 @@ class ServiceTest(unittest.TestCase):
     def leads_to_slash(self, _context: CheckContext, response: Response, case: Case[Any]) -> None:
         """A further check: only the address without its closing slash leads elsewhere, without a body and a query."""
         self.assertEqual((case.path, case.method in {"GET", "HEAD"}), (WITHOUT_SLASH, True))
-        self.assertEqual(set(response.headers) - SERVERS_OWN_HEADERS - CORS, {"location", "x-request-id"})
+        self.assertEqual(set(response.headers) - SERVERS_OWN_HEADERS - CORS, {"date", "location", "x-request-id"})
         self.assertRegex(response.headers["location"][0], f"^{PREFIX}{EVENT_ID}/$")
         self.assertEqual(response.content, b"")
 
@@ -355,9 +360,9 @@ class ServiceTest(unittest.TestCase):
         self.assertRegex(how, rf"^({CACHE_STATUS.pattern}|none; detail=refused)$")
         may_be_reused = status in {200, 304, 404} and "detail=" not in how
         self.assertEqual(headers.get("cache-control", "no-store") != "no-store", may_be_reused, how)
+        self.assertEqual(headers["x-accel-expires"] == "0", not may_be_reused)
         for name, is_there in (
             ("expires", may_be_reused),
-            ("x-accel-expires", may_be_reused),
             ("etag", may_be_reused and status != 404),
             ("content-type", "content" in described),
         ):

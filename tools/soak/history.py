@@ -191,8 +191,9 @@ class History:
 
 
 def expires_of(request: Request) -> int | None:
-    """The instant that an answer tells, where it is one."""
-    return _instant(request.headers.get("expires", ""))
+    """The second of the instant that an answer tells, where it is one: `Expires` is a second less."""
+    last_second = _instant(request.headers.get("expires", ""))
+    return None if last_second is None else last_second + 1
 
 
 @lru_cache(4096)

@@ -112,7 +112,7 @@ class Tape:
         if own_status < 500:
             headers["cache-control"], headers["expires"] = UNTIL_EXPIRES, _date(began + RUN.ttl - A_MOMENT)
         else:
-            headers["cache-control"] = "no-store"
+            headers["cache-control"], headers["x-accel-expires"] = "no-store", "0"
         if own_status == 503:
             headers["retry-after"] = f"{wait}"
         headers["content-type"] = "application/json" if body else "application/problem+json"
@@ -143,13 +143,13 @@ class Tape:
 
     def stale(self, request: str, sent: float, entry: Entry, own: str = "fwd=stale; fwd-status=500") -> None:
         """An expired answer instead of a failure."""
-        kept = {"cache-control": "no-store", "content-type": "application/json"}
+        kept = {"cache-control": "no-store", "x-accel-expires": "0", "content-type": "application/json"}
         told = replace(entry, headers=kept)
         self.tell(request, sent, told, f"c42-proxy; {own}; detail=stale-if-error, nginx; fwd=stale")
 
     def problem(self, request: str, sent: float, own: str, *, event: str = TEA, status: int = 503) -> None:
         """A failure of which C42 knows nothing."""
-        headers = {"cache-control": "no-store", "content-type": "application/problem+json"}
+        headers = {"cache-control": "no-store", "x-accel-expires": "0", "content-type": "application/problem+json"}
         if status == 503:
             headers["retry-after"] = "1"
         self.tell(request, sent, Entry(event, status, "", headers, 0), f"c42-proxy; {own}")
@@ -171,7 +171,8 @@ class Tape:
 
 
 def _date(instant: float) -> str:
-    return formatdate(math.floor(instant), usegmt=True)
+    """What `Expires` says of the instant."""
+    return formatdate(math.floor(instant) - 1, usegmt=True)
 
 
 def _etag(body: str) -> str:
@@ -327,7 +328,10 @@ class LossTest(HistoryTest):
     def test_answered_by_nginx(self) -> None:
         """nginx's own 502 is no answer of the proxy."""
         self.tape.problem("r1", 0, "", status=502)
-        self.tape.change("r1", headers={"content-type": "application/problem+json", "cache-control": "no-store"})
+        self.tape.change(
+            "r1",
+            headers={"content-type": "application/problem+json", "cache-control": "no-store", "x-accel-expires": "0"},
+        )
         found = {violation.rule for violation in violations_of(self.tape.records)}
         self.assertIn(self.RULE, found)
 
@@ -668,7 +672,7 @@ class AgeTest(HistoryTest):
     def test_past_its_instant(self) -> None:
         """What expires on its way is told to those who waited for it or asked before, and to nobody after them."""
         own = "c42-proxy; fwd=uri-miss; fwd-status=200; detail=past-expiry"
-        late = {"content-type": "application/json", "cache-control": "no-store"}
+        late = {"content-type": "application/json", "cache-control": "no-store", "x-accel-expires": "0"}
         tea = replace(self.tape.fetch("r1", 0, took=0.9), headers=late)
         self.tape.change("r1", headers={**late, "cache-status": own})
         self.tape.tell("r2", 0.92, tea, f"{own}, nginx; fwd=uri-miss", took=0.03)
@@ -727,6 +731,7 @@ class HeadersTest(HistoryTest):
             ("r3", {"expires": None}),
             ("r4", {"cache-control": UNTIL_EXPIRES}),
             ("r4", {"content-type": "application/json"}),
+            ("r4", {"x-accel-expires": None}),
             ("r4", {"retry-after": "1"}),
             ("r6", {"retry-after": None}),
             ("r5", {"cache-control": UNTIL_EXPIRES}),
@@ -870,6 +875,7 @@ class ReasonTest(HistoryTest):
     def problem_headers(self) -> dict[str, str]:
         return {
             "cache-control": "no-store",
+            "x-accel-expires": "0",
             "content-type": "application/problem+json",
             "cache-status": "c42-proxy; fwd=uri-miss; fwd-status=404",
         }
@@ -1002,6 +1008,7 @@ class TokenTest(HistoryTest):
         stale = {
             **tea.headers,
             "cache-control": "no-store",
+            "x-accel-expires": "0",
             "cache-status": "c42-proxy; fwd=stale; detail=stale-if-error",
         }
         del stale["expires"], stale["etag"]
