@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features words spec fuzz soak planted mutants unit reference clients bench image pins clean docs/specification.png
+.PHONY: help run test check live features words spec fuzz soak interop planted mutants unit reference clients bench image pins clean docs/specification.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -68,6 +68,9 @@ fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as man
 soak: .venv/installed-dev ## the stack with clients and faults for three minutes, and the proof that every promise was kept
 	$(BIN)/python -m tools.soak $(SOAK)
 
+interop: .venv/installed-interop ## put five caches in front of the proxy, and see that none gives an old answer (nginx, varnish, squid, chromium)
+	$(BIN)/python -m tools.interop
+
 planted: .venv/installed-dev ## plant faults in the proxy's calls and answers and in the steps, and see the features notice each
 	$(BIN)/python -m tools.planted_faults $(PLANTED)
 
@@ -107,6 +110,10 @@ clean: ## remove what these targets have installed and built
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ .venv/installed
+
+.venv/installed-interop: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,interop]'
+	@touch $@ .venv/installed-dev .venv/installed
 
 .venv/installed-bench: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
