@@ -58,8 +58,8 @@ docs/specification.png: spec # the picture in the README (chromium, fonts-noto-c
 reference: .venv/installed-dev build/clients/installed ## write the reference of the address for makers of apps
 	$(BIN)/python -m tools.clients
 
-clients: .venv/installed-dev build/clients/installed ## clients that six generators make, and the reference, each tried against the proxy
-	$(BIN)/python -m harness.runner $(addprefix tools.clients.tests.check_,generated reference)
+clients: .venv/installed-dev build/clients/installed ## clients that six generators make, the reference and docs/clients.md, tried against the proxy
+	$(BIN)/python -m harness.runner $(addprefix tools.clients.tests.check_,generated reference examples)
 
 fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as many strange answers of C42
 	C42_OPENAPI_REQUESTS=10000 $(BIN)/python -m unittest tests.web.test_openapi.ServiceTest
