@@ -24,6 +24,7 @@ from pydantic import (
 
 from .address import Address
 from .errors import SettingsError
+from .redis_url import RedisUrl, WrongUrl
 
 log = logging.getLogger(__name__)
 
@@ -70,24 +71,19 @@ def _ops_bind(value: str) -> str:
 
 
 def _cache_url(value: str) -> str:
-    url = urlsplit(value)
+    if RedisUrl.is_meant(value):
+        RedisUrl.parsed(value)
+        return value
     # `:memory:` would become a file of that name, and nothing expands `~`.
     is_file = re.fullmatch(r"sqlite:///(?!~).*[^/]", value) and not value.endswith(":memory:")
-    is_redis = (
-        url.scheme in {"redis", "rediss"}
-        and url.hostname
-        and (url.port is None or url.port > 0)
-        and re.fullmatch(r"/?|/[0-9]+", url.path)
-        and not re.search(r"[?#\s]", value)
-    )
-    if not (value == MEMORY_URL or is_file or is_redis):
+    if not (value == MEMORY_URL or is_file):
         raise ValueError
     return value
 
 
 def masked(url: str) -> str:
-    """A URL without user and password."""
-    return re.sub(r"(?<=://)[^/]*@", "***@", url)
+    """A URL without users and passwords."""
+    return re.sub(r"(sentinel_(?:username|password)=)[^&]*", r"\1***", re.sub(r"(?<=://)[^/]*@", "***@", url))
 
 
 class Settings(BaseModel):
@@ -116,7 +112,11 @@ class Settings(BaseModel):
     )
     cache_url: Annotated[str, AfterValidator(_cache_url)] | None = Field(
         None,
-        description="memory://, sqlite:///file without ~ at its start, redis://host:port/db or rediss://host:port/db",
+        description=(
+            "memory://, sqlite:///file without ~ at its start, redis://host:port/db (valkey:// is the same, rediss:// "
+            "has TLS), unix:///socket?db=0, redis+sentinel://host:port,host:port/name/db, "
+            "or redis+cluster://host:port,host:port"
+        ),
         repr=False,
     )
     cache_ttl: float = Field(252, gt=0, le=YEAR, description="a number of seconds, more than 0 and at most a year")
@@ -172,10 +172,11 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as exc:
-            wrong = [str(error["loc"][0]) for error in exc.errors()]
+            errors = {str(error["loc"][0]): error.get("ctx", {}).get("error") for error in exc.errors()}
+            wrong = list(errors)
             lines = [
-                f"{_variable(field)}: allowed is {_allowed(field)}."
-                for field in wrong
+                f"{_variable(field)}: {error if isinstance(error, WrongUrl) else f'allowed is {_allowed(field)}'}."
+                for field, error in errors.items()
                 if field != "api_token" or not token_line
             ]
             lines = [*filter(None, [token_line]), *lines, *unknown]

@@ -14,13 +14,14 @@ from harness.processes import Process, free_port, until
 class RedisServer:
     """A redis-server of its own at 127.0.0.1 that keeps nothing on disk. As a context manager it is stopped at the end.
 
-    With `password`, it wants that one.
+    With `password`, it wants that one. `options` are further ones of its command line.
     """
 
-    def __init__(self, password: str = "") -> None:
+    def __init__(self, password: str = "", *options: str) -> None:
         self.port = free_port()
         self.url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
         self._password = password
+        self._options = options
         self._folder = tempfile.TemporaryDirectory()
         self._process: Process | None = None
 
@@ -43,7 +44,7 @@ class RedisServer:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         words = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
-        words += ["--requirepass", self._password] if self._password else []
+        words += [*(["--requirepass", self._password] if self._password else []), *self._options]
         self._process = process = Process(words, dict(os.environ), Path(self._folder.name))
         until(lambda: self._answers() or not process.is_running, "an answer of redis-server")
         if not process.is_running:
@@ -69,18 +70,23 @@ class RedisServer:
 
     def command(self, *words: str | bytes) -> bytes:
         """Send it a command of its protocol (redis.io/docs/reference/protocol-spec); what it says, up to 64 KiB."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-            if self._password:
-                connection.sendall(_request("AUTH", self._password))
-                connection.recv(65536)
-            connection.sendall(_request(*words))
-            return connection.recv(65536)
+        return command(self.port, *words, password=self._password)
 
     def _answers(self) -> bool:
         try:
             return self.command("PING") == b"+PONG\r\n"
         except OSError:
             return False
+
+
+def command(port: int, *words: str | bytes, password: str = "") -> bytes:
+    """Send a command to whatever speaks Redis's protocol at this port."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        if password:
+            connection.sendall(_request("AUTH", password))
+            connection.recv(65536)
+        connection.sendall(_request(*words))
+        return connection.recv(65536)
 
 
 def _request(*words: str | bytes) -> bytes:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.certificate import CERTIFICATE_WITH_KEY
 from harness.processes import C42_PROXY, Process, clean_environ, free_port, run, until
 from tests.commands.command_line import c42_proxy
 
@@ -146,24 +147,3 @@ class TlsTest(unittest.TestCase):
             bind = f"127.0.0.1:{port}"
             until(lambda: c42_proxy("healthcheck", C42_BIND=bind).exit_code == 0, "a healthy worker", SECONDS)
             self.assertIn(f"C42_OPS_BIND: 127.0.0.1:{ops} speaks TLS as well", process.output())
-
-
-CERTIFICATE_WITH_KEY = """\
------BEGIN CERTIFICATE-----
-MIIBnDCCAUGgAwIBAgIUARJ/sworqIKM6qWhjqCCjz5UTmYwCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNjE1MjY1NFoYDzIxMjYxMTAy
-MTUyNjU0WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAAQR7qQqYsvBLR3cUFSZWXZAhKa4hcSHeeffjRIhjeFfzGr3IDhhwAMo
-DZuvW2RjT9WQelC+ZvaNSXW7v6vg0txeo28wbTAdBgNVHQ4EFgQU5NVNNVZ27rAs
-L80c7FoCEIDiCnEwHwYDVR0jBBgwFoAU5NVNNVZ27rAsL80c7FoCEIDiCnEwDwYD
-VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
-zj0EAwIDSQAwRgIhALzU+ADMez5fLBVcBtPQUD+dBZ5ymeH0gUTWxHFmc7r6AiEA
-mOOHKIj7iYl7U3rKCMOdJFe+cLxRc4LZsLHe7aKSPaM=
------END CERTIFICATE-----
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgUWgrbREAUWKD9EES
-9/s3gIM6B3f0C68vWJ+AVVXE4SihRANCAAQR7qQqYsvBLR3cUFSZWXZAhKa4hcSH
-eeffjRIhjeFfzGr3IDhhwAMoDZuvW2RjT9WQelC+ZvaNSXW7v6vg0txe
------END PRIVATE KEY-----
-"""
-"""For localhost, made for these tests alone; it is nobody's secret."""

@@ -5,28 +5,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from math import ceil
-from queue import Empty
 from threading import Event, Lock, Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 
 from ..errors import StoreError
+from ..redis_url import RedisUrl
 from .contract import STORE_SECONDS, Entry, Lease, Listed
 from .forks import after_fork
 from .limit import StoreLimit
 from .records import from_bytes, to_bytes
-from .redis_connection import connection_class
+from .redis_clients import Client, new_server
+from .redis_cluster import Cluster
 
 COMMANDS_AT_ONCE = 16
 """More would not make Redis faster; their threads would only slow down the event loop."""
 
 OPERATION_SECONDS = 2 * STORE_SECONDS
 """If no operation ends for this long, waiters give up. Twice, because one may have to connect first."""
-
-SPARE_CONNECTIONS = 2
-"""For the renewal of leases, which must not queue."""
 
 LEASE_SECONDS = 1.0
 RENEW_SECONDS = 0.3
@@ -67,40 +64,25 @@ RENEW = """
 class RedisStore:
     """Thread-safe. Nothing is connected before the first use.
 
-    `url` is redis:// or rediss://, optionally with user and password. Entries of another `namespace` are not seen.
-    Redis itself counts the lifetime of each key (`lifetime` seconds for entries), so for that the clocks of the
-    hosts do not matter. The bound on memory is Redis' own (maxmemory).
+    `url` is one that `RedisUrl` knows. Entries of another `namespace` are not seen. Each command and each script has
+    one key, so that a cluster can execute it at the node that has the key. Redis itself counts the lifetime of each key
+    (`lifetime` seconds for entries), so for that the clocks of the hosts do not matter. The bound on memory is Redis'
+    own (maxmemory).
     """
 
     def __init__(self, url: str, *, namespace: str, lifetime: float) -> None:
-        address = urlsplit(url)
-        self._address = f"{address.hostname}:{address.port or 6379}"
+        self._url = RedisUrl.parsed(url)
         self._prefix = f"c42-proxy:{namespace}:"
         self._lifetime = lifetime
-        self._url = url
-        self._client = self._new_client()
         self._forget()
         after_fork(self._forget)
 
-    def _new_client(self) -> Any:  # its methods have no types
-        """A client without connections: each connection resolves the host name when it is opened."""
-        pool = _Pool.from_url(
-            self._url,
-            connection_class=connection_class(tls=self._url.startswith("rediss")),
-            max_connections=COMMANDS_AT_ONCE + SPARE_CONNECTIONS,
-            timeout=STORE_SECONDS,
-            socket_timeout=STORE_SECONDS,
-            socket_connect_timeout=STORE_SECONDS,
-            # redis-py would send extra commands when it connects; each could take a whole time-out.
-            protocol=2,
-            driver_info=None,
-        )
-        # With a pool of ours, redis-py does not try again (by default ten times, with pauses). Before each command it
-        # checks whether the server has closed the connection, and then opens a new one.
-        return redis.Redis(connection_pool=pool)
+    def _new_client(self) -> Client:
+        return Cluster(self._url) if self._url.kind == "cluster" else new_server(self._url)
 
     def _forget(self) -> None:
-        """In a forked child: the leases and the thread are the parent's. redis-py itself forgets the connections."""
+        """In a forked child: connections, leases and the thread are the parent's."""
+        self._client = self._new_client()
         self._leases: dict[str, bytes] = {}
         self._leases_lock = Lock()
         self._any_lease = Event()
@@ -113,11 +95,11 @@ class RedisStore:
         """As in the contract. Leases that are still held expire."""
         with self._leases_lock:
             renewal = self._renewal
-        if renewal is not None:
             self._closed.set()
             self._any_lease.set()
+        if renewal is not None:
             renewal.join()
-        self._client.connection_pool.disconnect()
+        self._client.close()
         self._forget()
 
     def get(self, event_id: str) -> Entry | None:
@@ -162,23 +144,32 @@ class RedisStore:
 
     def listed(self) -> Iterator[Listed]:
         """As in the contract. Redis keeps no order, so all entries are read before the first is returned."""
-        prefix = self._key("event", "")
         found: dict[str, Listed] = {}
+        with self._operation():
+            primaries = self._client.primaries()
+        for primary in primaries:
+            for listed in self._listed_at(primary):
+                found[listed.event_id] = listed
+        yield from sorted(found.values(), key=lambda listed: listed.fetched_at, reverse=True)
+
+    def _listed_at(self, primary: Client) -> Iterator[Listed]:
+        prefix = self._key("event", "")
         cursor = None
         while cursor != 0:
             with self._operation():
                 # Not KEYS: Redis would answer no other client until it has scanned everything.
-                cursor, keys = self._command("SCAN", cursor or 0, "MATCH", f"{prefix}*", "COUNT", SCANNED_AT_ONCE)
+                cursor, keys = primary.execute_command(
+                    "SCAN", cursor or 0, "MATCH", f"{prefix}*", "COUNT", SCANNED_AT_ONCE
+                )
             for start in range(0, len(keys), READ_AT_ONCE):
                 some = keys[start : start + READ_AT_ONCE]
                 with self._operation():
-                    records = self._command("MGET", *some)
+                    records = primary.at_once({key: ("GET", key) for key in some})
                 for key, record in zip(some, records, strict=True):
                     event_id = (_text(key) or "").removeprefix(prefix)
                     entry = from_bytes(event_id, record)
                     if entry is not None:
-                        found[event_id] = Listed(event_id, entry.status, entry.fetched_at, len(entry.body))
-        yield from sorted(found.values(), key=lambda listed: listed.fetched_at, reverse=True)
+                        yield Listed(event_id, entry.status, entry.fetched_at, len(entry.body))
 
     def _key(self, kind: str, name: str) -> str:
         return f"{self._prefix}{kind}:{name}"
@@ -206,7 +197,7 @@ class RedisStore:
                     return new
             # A random pause, so that processes that collided do not collide again.
             time.sleep(secrets.randbelow(MAX_PAUSE_MICROSECONDS) / 1_000_000)
-        raise StoreError(f"Redis at {self._address}: others change {key} all the time")
+        raise StoreError(f"Redis at {self._url}: others change {key} all the time")
 
     def _replace(self, key: str, held: bytes | None, new: bytes | None, lifetime: float) -> bool:
         milliseconds = max(1, ceil(1000 * lifetime))
@@ -220,7 +211,7 @@ class RedisStore:
             self._leave_if_demoted(client, exc)
             raise
 
-    def _leave_if_demoted(self, client: Any, error: object) -> None:
+    def _leave_if_demoted(self, client: Client, error: object) -> None:
         """Leave a server that is no longer the primary: the name may belong to another one by now.
 
         redis-py would keep the connections.
@@ -229,7 +220,7 @@ class RedisStore:
             with self._leases_lock:
                 if self._client is client:
                     self._client = self._new_client()
-                    client.connection_pool.leave()
+                    client.leave()
 
     @contextmanager
     def _operation(self) -> Iterator[None]:
@@ -237,7 +228,7 @@ class RedisStore:
             try:
                 yield
             except (redis.RedisError, OSError) as exc:
-                raise StoreError(f"Redis at {self._address}: {exc}") from exc
+                raise StoreError(f"Redis at {self._url}: {exc}") from exc
 
     def _keep(self, key: str, value: bytes) -> None:
         with self._leases_lock:
@@ -258,18 +249,18 @@ class RedisStore:
             if self._closed.wait(RENEW_SECONDS):
                 return
             with self._leases_lock:
+                if self._closed.is_set():
+                    return
                 leases = dict(self._leases)
                 if not leases:
                     self._any_lease.clear()
                     continue
             # A lease that cannot be prolonged is lost. Then another process may fetch, too; that makes no answer wrong.
             with suppress(redis.RedisError, OSError):
-                # All in one round trip. An error for one does not stop the others.
-                client = self._client
-                renewals = client.pipeline(transaction=False)
-                for key, value in leases.items():
-                    renewals.execute_command("EVAL", RENEW, 1, key, value, round(1000 * LEASE_SECONDS))
-                for error in renewals.execute(raise_on_error=False):
+                # All in one round trip for each node. An error for one does not stop the others.
+                client, milliseconds = self._client, round(1000 * LEASE_SECONDS)
+                renewals = {key: ("EVAL", RENEW, 1, key, value, milliseconds) for key, value in leases.items()}
+                for error in client.at_once(renewals):
                     self._leave_if_demoted(client, error)
 
     def _release(self, key: str) -> None:
@@ -279,29 +270,6 @@ class RedisStore:
         # If this fails, the lease expires.
         with suppress(StoreError), self._operation():
             self._replace(key, value, None, LEASE_SECONDS)
-
-
-class _Pool(redis.BlockingConnectionPool):
-    """redis-py's pool, which can be closed while other threads still use its connections."""
-
-    _left = False
-
-    def leave(self) -> None:
-        """Close each connection as soon as it is idle."""
-        self._left = True
-        idle = []
-        with suppress(Empty):
-            while True:
-                idle.append(self.pool.get_nowait())
-        for connection in idle:
-            if connection is not None:
-                connection.disconnect()
-            self.pool.put_nowait(connection)
-
-    def release(self, connection: Any) -> None:
-        if self._left:
-            connection.disconnect()
-        super().release(connection)  # type: ignore[no-untyped-call]  # redis-py has no types here
 
 
 def _argument(value: bytes | None) -> bytes:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cache
 
 import redis
+from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
 from ..errors import Overloaded
 from ..private_names import private_or_public
@@ -22,12 +23,16 @@ NOBODY = {"host": "127.0.0.1", "port": 1, "socket_connect_timeout": STORE_SECOND
 
 
 @cache
-def connection_class(*, tls: bool) -> type[redis.Connection]:
-    """redis-py's connection, with a bound on connecting as a whole."""
-    public = redis.SSLConnection if tls else redis.Connection
+def connection_class(*, tls: bool, managed: bool = False) -> type[redis.Connection]:
+    """redis-py's connection, with a bound on connecting as a whole.
+
+    A `managed` one asks its pool for the address of the primary, and the pool asks Sentinels.
+    """
+    plain = redis.SSLConnection if tls else redis.Connection
+    public = (SentinelManagedSSLConnection if tls else SentinelManagedConnection) if managed else plain
 
     def private() -> type[redis.Connection]:
-        check(public)
+        check(plain)
         return _in_time(public)
 
     return private_or_public(

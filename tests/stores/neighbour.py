@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from c42_proxy.redis_url import RedisUrl
 from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.redis import RedisStore
 from c42_proxy.stores.sqlite import SqliteStore
@@ -28,8 +29,8 @@ def entry(event_id: str, fetched_at: float = NOW, title: str | None = "Coffee") 
 
 
 def open_at(url: str) -> Store:
-    """The store at redis://... or in the SQLite file of that name, with a clock that stands still."""
-    if url.startswith("redis"):
+    """The store at the address of a Redis, or in the SQLite file of that name, with a clock that stands still."""
+    if RedisUrl.is_meant(url):
         return RedisStore(url, namespace=NAMESPACE, lifetime=LIFETIME)
     return SqliteStore(Path(url), namespace=NAMESPACE, max_bytes=1 << 26, lifetime=LIFETIME, clock=lambda: NOW)
 

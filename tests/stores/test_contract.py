@@ -26,7 +26,7 @@ from c42_proxy.stores.redis import RedisStore
 from c42_proxy.stores.sqlite import SqliteStore
 from c42_proxy.stores.tiered import TieredStore
 from harness.needs import needs
-from harness.redis_server import RedisServer
+from harness.redis_deployments import Deployment, Nodes, Watched
 
 from .neighbour import LIFETIME, NAMESPACE, NOW, Neighbour, entry
 
@@ -464,12 +464,15 @@ class SqliteContractTest(SharedContract):
 
 @needs("redis-server")
 class RedisContractTest(SharedContract):
+    """A Redis that Sentinels name. One at an address of its own is tried in `test_redis.py`."""
+
     freed_within = 1.3
-    redis: ClassVar[RedisServer]
+    deployment: ClassVar[type[Deployment]] = Watched
+    redis: ClassVar[Deployment]
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.redis = cls.enterClassContext(RedisServer())
+        cls.redis = cls.enterClassContext(cls.deployment())
 
     def setUp(self) -> None:
         self.url = self.redis.url
@@ -551,7 +554,13 @@ class TieredSqliteContractTest(Tiers, SqliteContractTest):
 
 
 @needs("redis-server")
-class TieredRedisContractTest(Tiers, RedisContractTest):
+class TieredClusterContractTest(Tiers, RedisContractTest):
+    deployment = Nodes
+
+    def keys(self) -> list[bytes]:
+        assert isinstance(self.redis, Nodes)
+        return [key for node in self.redis.nodes for key in node.command("KEYS", "*").split(b"\r\n")[2::2]]
+
     def open(self, namespace: str = NAMESPACE) -> Store:
         return self.tiered(super().open(namespace))
 

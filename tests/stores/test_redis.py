@@ -235,6 +235,24 @@ class LeaseTest(RedisTest):
         renewing = [thread for thread in set(threading.enumerate()) - before if thread.name == "c42-lease"]
         self.assertEqual([True], [thread.daemon for thread in renewing])
 
+    def test_closed_at_the_last_moment(self) -> None:
+        """A store ends also if it is closed in the instant in which its thread begins to look for leases."""
+
+        class TooLate(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                super().wait(timeout and 10)
+                return False
+
+        store = self.open_at(self.redis.url)
+        lease, store._closed = store.lease("a"), TooLate()
+        assert lease is not None
+        with lease:
+            pass
+        closing_it = threading.Thread(target=store.close, daemon=True)
+        closing_it.start()
+        closing_it.join(5)
+        self.assertFalse(closing_it.is_alive(), "its thread waits for a lease")
+
     def test_after_a_fork(self) -> None:
         """A child has none of its parent's leases, and keeps its own for as long as it needs them."""
         other = self.open_at(self.redis.url)

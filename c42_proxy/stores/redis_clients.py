@@ -1,0 +1,169 @@
+"""What the store needs of redis-py: a client of one server, which may be the one that Sentinels name as the primary.
+
+By itself, redis-py would try again for seconds. When several threads look for the primary, it asks one Sentinel after
+the other, and may lose one of its list.
+"""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import as_completed
+from typing import Any, Protocol
+
+import redis
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from ..errors import Overloaded
+from ..redis_url import RedisUrl
+from ..threads import in_thread
+from .contract import STORE_SECONDS
+from .redis_connection import connection_class
+
+Command = tuple[object, ...]
+
+
+class Client(Protocol):
+    """What the store needs of one server, or of all nodes of a cluster. Raises redis.RedisError and OSError."""
+
+    def execute_command(self, *words: object) -> Any:
+        """Execute a command where its key is."""
+        ...
+
+    def at_once(self, commands: Mapping[str, Command]) -> list[Any]:
+        """Execute a command for each key, in one round trip for each node.
+
+        An error that a node answers is a result. If a node fails, the commands of the others are executed all the same.
+        """
+        ...
+
+    def primaries(self) -> Iterable["Client"]:
+        """Each server that has some of the keys."""
+        ...
+
+    def leave(self) -> None:
+        """Close each connection as soon as it is idle."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections. The next command opens new ones."""
+        ...
+
+
+def new_server(url: RedisUrl) -> Client:
+    """A client without connections: each connection resolves the name of its host when it is opened."""
+    options: dict[str, Any] = {"db": url.db, **url.login, **url.files}
+    if url.kind == "socket":
+        return Server(Pool(connection_class=redis.UnixDomainSocketConnection, path=url.path, **options))
+    if url.kind == "sentinel":
+        return Server(
+            _SentinelPool(
+                *(url.name, _Sentinels(url)),
+                connection_class=connection_class(tls=url.tls, managed=True),
+                **options,
+            )
+        )
+    ((host, port),) = url.hosts
+    return Server(Pool(connection_class=connection_class(tls=url.tls), host=host, port=port, **options))
+
+
+class _Bounded(redis.ConnectionPool):
+    """redis-py's pool, which can be closed while other threads still use its connections."""
+
+    _left = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        bounds = {
+            "socket_timeout": STORE_SECONDS,
+            "socket_connect_timeout": STORE_SECONDS,
+            # redis-py would send extra commands when it connects; each could take a whole time-out.
+            "protocol": 2,
+            "driver_info": None,
+        }
+        # With a pool of ours, redis-py does not try again (by default ten times, with pauses). Before each command it
+        # checks whether the server has closed the connection, and then opens a new one.
+        super().__init__(*arguments, **{**options, **bounds})
+
+    def leave(self) -> None:
+        self._left = True
+        self.disconnect(inuse_connections=False)
+
+    def release(self, connection: Any) -> None:
+        if self._left:
+            connection.disconnect()
+        super().release(connection)
+
+
+class Pool(_Bounded):
+    """Of connections to one server."""
+
+
+class _SentinelPool(_Bounded, SentinelConnectionPool):
+    """Of connections to the primary that the Sentinels name when the connection is opened."""
+
+
+class Server(redis.Redis):
+    """One server, or whichever is the primary."""
+
+    def __init__(self, pool: _Bounded) -> None:
+        super().__init__(connection_pool=pool)
+        self._bounded = pool
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+    def at_once(self, commands: Mapping[str, Command]) -> list[Any]:
+        return at_once(self, commands.values())
+
+    def primaries(self) -> Iterable[Client]:
+        return [self]
+
+    def leave(self) -> None:
+        self._bounded.leave()
+
+    def close(self) -> None:
+        self._bounded.disconnect()
+
+
+class _Sentinels(Sentinel):
+    """Asks all Sentinels at once, each on a connection of its own: one that hangs costs no time."""
+
+    def __init__(self, url: RedisUrl) -> None:
+        super().__init__([])  # type: ignore[no-untyped-call]  # redis-py has no types here
+        self._hosts = url.hosts
+        self._options = {**url.files, **url.sentinel_login}
+        self._connection_class = connection_class(tls=url.tls)
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        why = f"no Sentinel answers that asks about {service_name}"
+        try:
+            asked = [in_thread(self._ask, *host, service_name) for host in self._hosts]
+            for answer in as_completed(asked, 2 * STORE_SECONDS):
+                try:
+                    return answer.result()
+                except (redis.RedisError, OSError) as exc:
+                    why = f"{exc}"
+        except Overloaded as exc:
+            raise redis.ConnectionError("this process can start no thread") from exc
+        except TimeoutError:
+            pass
+        raise redis.ConnectionError(why)
+
+    def _ask(self, host: str, port: int, name: str) -> tuple[str, int]:
+        pool = Pool(connection_class=self._connection_class, host=host, port=port, **self._options)
+        try:
+            masters: Any = redis.Redis(connection_pool=pool).sentinel_masters()
+        except redis.RedisError as exc:
+            raise redis.ConnectionError(f"Sentinel {host}:{port}: {exc}") from exc
+        finally:
+            pool.disconnect()
+        state = masters.get(name)
+        if state is None:
+            raise redis.ConnectionError(f"Sentinel {host}:{port}: it watches no {name}")
+        if not self.check_master_state(state, name):  # type: ignore[no-untyped-call]  # redis-py has no types here
+            raise redis.ConnectionError(f"Sentinel {host}:{port}: {name} is down, and no other is elected yet")
+        return state["ip"], state["port"]
+
+
+def at_once(client: redis.Redis, commands: Iterable[Command]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for words in commands:
+        pipeline.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py has no types here
+    return pipeline.execute(raise_on_error=False)

@@ -1,0 +1,134 @@
+"""A cluster of Redis: redis-py's client, which sends each command to the node that has the key."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import AskError, RedisClusterException
+from redis.retry import Retry
+
+from ..redis_url import RedisUrl
+from .contract import STORE_SECONDS
+from .redis_clients import Client, Command, Pool, Server, at_once
+from .redis_connection import connection_class
+
+
+class Cluster:
+    """It asks the nodes of `url` for the others when it is first used, and when it knows no node that answers."""
+
+    def __init__(self, url: RedisUrl) -> None:
+        self._url = url
+        self._lock = Lock()
+        self._cluster: Any = None
+
+    def execute_command(self, *words: object) -> Any:
+        with self._connected() as cluster:
+            return cluster.execute_command(*words)
+
+    def at_once(self, commands: Mapping[str, Command]) -> list[Any]:
+        with self._connected() as cluster:
+            nodes: dict[Any, list[str]] = {}
+            for key in commands:
+                nodes.setdefault(cluster.get_node_from_key(key), []).append(key)
+            results: dict[str, Any] = {}
+            failure = None
+            for node, keys in nodes.items():
+                try:
+                    answers = at_once(cluster.get_redis_connection(node), [commands[key] for key in keys])
+                except (redis.RedisError, OSError) as exc:
+                    failure = exc
+                else:
+                    results.update(zip(keys, answers, strict=True))
+            if failure is not None:
+                cluster.nodes_manager.initialize()
+                raise failure
+            for key, result in results.items():
+                if isinstance(result, AskError):  # its subclass MovedError, too: the key is at another node
+                    results[key] = cluster.execute_command(*commands[key])
+            return [results[key] for key in commands]
+
+    def primaries(self) -> Iterable[Client]:
+        with self._connected() as cluster:
+            return [Server(cluster.get_redis_connection(node).connection_pool) for node in cluster.get_primaries()]
+
+    def leave(self) -> None:
+        for pool in self._pools():
+            pool.leave()
+
+    def close(self) -> None:
+        for pool in self._pools():
+            pool.disconnect()
+        self._cluster = None
+
+    def _pools(self) -> list[Any]:
+        nodes = self._cluster.get_nodes() if self._cluster else []
+        return [node.redis_connection.connection_pool for node in nodes if node.redis_connection]
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        cluster = None
+        try:
+            cluster = self._cluster or self._connect()
+            yield cluster
+        except RedisClusterException as exc:  # no RedisError
+            # None of the nodes answers, or they have not all slots. Ask those of the address next time, by their names.
+            if cluster is not None and self._cluster is cluster:
+                self.leave()
+                self._cluster = None
+            raise redis.ConnectionError(f"{exc}") from exc
+
+    def _connect(self) -> Any:
+        if not self._lock.acquire(timeout=STORE_SECONDS):
+            raise redis.ConnectionError("another thread is still asking the nodes of the cluster")
+        try:
+            if self._cluster is None:
+                cluster = self._new_cluster()
+                cluster.nodes_manager.initialize = _one_at_a_time(cluster.nodes_manager.initialize)
+                self._cluster = cluster
+            return self._cluster
+        finally:
+            self._lock.release()
+
+    def _new_cluster(self) -> Any:
+        (host, port), *others = self._url.hosts
+        node: Any = ClusterNode
+        options: dict[str, Any] = {**self._url.login, **self._url.files}
+        return RedisCluster(
+            # Only with an address of this form, redis-py uses the pool that it is given.
+            url=f"redis://{f'[{host}]' if ':' in host else host}:{port}",
+            startup_nodes=[node(*each) for each in others],
+            connection_pool_class=Pool,
+            connection_class=connection_class(tls=self._url.tls),
+            # Each attempt may take a whole time-out. The store itself tries again, after a pause.
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            **options,
+        )
+
+
+def _one_at_a_time(initialize: Callable[..., None]) -> Callable[..., None]:
+    """Let one thread ask the nodes of a cluster. Those that come meanwhile wait for it, but not for long.
+
+    redis-py lets each thread ask that meets a failure, one after the other: where all nodes hang, the last of sixteen
+    threads would wait for a quarter of a minute.
+    """
+    lock = Lock()
+    done = 0
+
+    def bounded(*arguments: Any, **options: Any) -> None:
+        nonlocal done
+        before = done
+        if not lock.acquire(timeout=STORE_SECONDS):
+            raise redis.ConnectionError("another thread is still asking the nodes of the cluster")
+        try:
+            if done == before:
+                initialize(*arguments, **options)
+                done += 1
+        finally:
+            lock.release()
+
+    return bounded
