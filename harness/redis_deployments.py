@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -37,15 +38,30 @@ class Deployment:
 
 
 class Watched(Deployment):
-    """A primary with replicas, and Sentinels that watch it. They call it down after `down_after` seconds of silence."""
+    """A primary with replicas, and Sentinels that watch it. They call it down after `down_after` seconds of silence.
 
-    def __init__(self, replicas: int = 0, sentinels: int = 1, down_after: float = 60) -> None:
+    `settings` are further lines of the Sentinels' configuration, `options` further words of the primary's command
+    line, and `monitored` is its port, if it is another one than that for `command`.
+    """
+
+    def __init__(
+        self,
+        *,
+        replicas: int = 0,
+        sentinels: int = 1,
+        down_after: float = 60,
+        settings: Sequence[str] = (),
+        options: Sequence[str] = (),
+        monitored: int = 0,
+    ) -> None:
         super().__init__()
-        self.primary = RedisServer()
+        self.primary = RedisServer("", *options)
+        self._monitored = monitored or self.primary.port
         self.replicas = [RedisServer("", "--replicaof", "127.0.0.1", str(self.primary.port)) for _ in range(replicas)]
         self.ports = [free_port() for _ in range(sentinels)]
         self.url = f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{NAME}/0"
         self._down_after = down_after
+        self._settings = "\n".join(settings)
         self.sentinels: list[Process] = []
 
     def __enter__(self) -> Self:
@@ -56,8 +72,8 @@ class Watched(Deployment):
             configuration = folder / f"{port}.conf"
             configuration.write_text(
                 f"port {port}\nbind 127.0.0.1\n"
-                f"sentinel monitor {NAME} 127.0.0.1 {self.primary.port} {len(self.ports) // 2 + 1}\n"
-                f"sentinel down-after-milliseconds {NAME} {round(1000 * self._down_after)}\n"
+                f"sentinel monitor {NAME} 127.0.0.1 {self._monitored} {len(self.ports) // 2 + 1}\n"
+                f"sentinel down-after-milliseconds {NAME} {round(1000 * self._down_after)}\n{self._settings}\n"
             )
             words = ["redis-server", str(configuration), "--sentinel"]
             self.sentinels.append(self._stack.enter_context(Process(words, dict(os.environ), folder)))
@@ -86,11 +102,11 @@ class Watched(Deployment):
 
 
 class Nodes(Deployment):
-    """A cluster of three nodes, each the primary of a third of the slots."""
+    """A cluster of three nodes, each the primary of a third of the slots; the first one may have a replica."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, replica: bool = False) -> None:
         super().__init__()
-        self._ports = [free_port() for _ in range(3)]
+        self._ports = [free_port() for _ in range(4 if replica else 3)]
         """On which the nodes speak with each other. By default it is 10,000 more than the other port."""
         self.nodes = [
             RedisServer(
@@ -102,12 +118,18 @@ class Nodes(Deployment):
         self.url = f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
 
     def __enter__(self) -> Self:
-        for number, node in enumerate(self.nodes):
+        for node in self.nodes:
             self._stack.enter_context(node)
+        for number, node in enumerate(self.nodes[:3]):
             first, last = (1 + LAST_SLOT) * number // 3, (1 + LAST_SLOT) * (number + 1) // 3 - 1
             node.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+            node.command("CLUSTER", "SET-CONFIG-EPOCH", str(1 + number))
+        for node in self.nodes[1:]:
             node.command("CLUSTER", "MEET", "127.0.0.1", str(self.nodes[0].port), str(self._ports[0]))
-        until(lambda: all(map(self._is_ready, self.nodes)), "a cluster of three nodes")
+        until(lambda: all(map(self._is_ready, self.nodes)), "a cluster in which all nodes know all")
+        for node in self.nodes[3:]:
+            node.command("CLUSTER", "REPLICATE", self.nodes[0].command("CLUSTER", "MYID").split(b"\r\n")[1])
+            until(lambda: b"master_link_status:up" in node.command("INFO", "replication"), "a replica")  # noqa: B023
         return self
 
     def command(self, *words: str | bytes) -> bytes:
@@ -117,4 +139,8 @@ class Nodes(Deployment):
 
     def _is_ready(self, node: RedisServer) -> bool:
         told = node.command("CLUSTER", "INFO")
-        return b"cluster_state:ok" in told and b"cluster_known_nodes:3" in told and b"slots_ok:16384" in told
+        return (
+            b"cluster_state:ok" in told
+            and b"cluster_known_nodes:%d" % len(self.nodes) in told
+            and b"slots_ok:16384" in told
+        )

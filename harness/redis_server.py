@@ -14,13 +14,14 @@ from harness.processes import Process, free_port, until
 class RedisServer:
     """A redis-server of its own at 127.0.0.1 that keeps nothing on disk. As a context manager it is stopped at the end.
 
-    With `password`, it wants that one. `options` are further ones of its command line.
+    With `password`, it wants that one. `options` are further ones of its command line; `program` may be Valkey's.
     """
 
-    def __init__(self, password: str = "", *options: str) -> None:
+    def __init__(self, password: str = "", *options: str, program: str = "redis-server") -> None:
         self.port = free_port()
         self.url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
         self._password = password
+        self._program = program
         self._options = options
         self._folder = tempfile.TemporaryDirectory()
         self._process: Process | None = None
@@ -43,7 +44,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        words = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        words = [self._program, "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
         words += [*(["--requirepass", self._password] if self._password else []), *self._options]
         self._process = process = Process(words, dict(os.environ), Path(self._folder.name))
         until(lambda: self._answers() or not process.is_running, "an answer of redis-server")

@@ -1,0 +1,278 @@
+"""Redis as it is deployed: a socket, users, certificates, Sentinels, a cluster. (See `test_elections.py`, too.)"""
+
+import multiprocessing
+import re
+import shutil
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import ClassVar
+
+from c42_proxy.errors import StoreError
+from c42_proxy.stores.contract import STORE_SECONDS
+from c42_proxy.stores.redis import COMMANDS_AT_ONCE, LEASE_SECONDS, RedisStore
+from harness.certificate import CERTIFICATE_WITH_KEY
+from harness.needs import needs
+from harness.processes import free_port, until
+from harness.redis_deployments import Nodes, Watched
+from harness.redis_server import RedisServer
+
+from .neighbour import LIFETIME, NAMESPACE, NOW, entry
+
+PASSWORD = "s3kr3t/p4ssw0rd"
+ENCODED = "s3kr3t%2Fp4ssw0rd"
+RIGHTS = ("~c42-proxy:*", "+get", "+set", "+eval", "+type", "+pexpire", "+del", "+scan", "+select")
+"""What docs/operating.md asks for; a cluster and a Sentinel need some more."""
+
+
+class DeploymentTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def open_at(self, url: str) -> RedisStore:
+        return self.enterContext(closing(RedisStore(url, namespace=NAMESPACE, lifetime=LIFETIME)))
+
+    def assert_works(self, url: str) -> RedisStore:
+        store = self.open_at(url)
+        until(lambda: self.can_be_read(store), f"a Redis at {store._url}")
+        self.assertTrue(store.put("works", entry("works"), NOW))
+        self.assertEqual(entry("works"), store.get("works"))
+        self.assertEqual("x", store.change_state("works", lambda _held: "x", 60))
+        self.assertIn("works", [listed.event_id for listed in store.listed()])
+        lease = store.lease("works")
+        assert lease is not None
+        with lease:
+            self.assertIsNone(store.lease("works"))
+        return store
+
+    def can_be_read(self, store: RedisStore) -> bool:
+        """On a busy machine, TLS may take longer than the store waits."""
+        try:
+            store.get("works")
+        except StoreError as error:
+            if "Timeout" in str(error):
+                return False
+            raise
+        return True
+
+    def assert_fails(self, url: str, says: str) -> None:
+        with self.assertRaisesRegex(StoreError, says) as caught:
+            self.open_at(url).get("a")
+        for secret in (PASSWORD, ENCODED, "wr0ng"):
+            self.assertNotIn(secret, f"{caught.exception!r} {caught.exception.__cause__!r}")
+
+    def certificate(self) -> str:
+        file = self.folder / "both.pem"
+        file.write_text(CERTIFICATE_WITH_KEY)
+        return str(file)
+
+    def tls(self, port: int) -> tuple[str, ...]:
+        """The options of a server that wants a certificate from its clients at this port."""
+        file = self.certificate()
+        names = (("tls-cert-file", file), ("tls-key-file", file), ("tls-ca-cert-file", file), ("tls-port", str(port)))
+        return tuple(word for name, value in names for word in (f"--{name}", value))
+
+
+@needs("redis-server")
+class OneServerTest(DeploymentTest):
+    def test_socket_and_user(self) -> None:
+        """A socket, with a user who may do no more than the documentation says, and a database of its own."""
+        socket = f"{self.folder}/redis sock"
+        with RedisServer("", "--unixsocket", socket) as redis:
+            redis.command("ACL", "SETUSER", "c42", "on", f">{PASSWORD}", *RIGHTS)
+            redis.command("ACL", "SETUSER", "default", "resetpass", "-@all", "+ping")
+            url = f"unix://c42:{ENCODED}@{socket.replace(' ', '%20')}?db=3"
+            self.assert_works(url)
+            self.assert_works(f"redis://c42:{ENCODED}@127.0.0.1:{redis.port}/3")
+            self.assert_fails(url.replace(ENCODED, "wr0ng"), f"Redis at {socket}: .*password")
+            self.assert_fails(f"unix://{socket}".replace(" ", "%20"), f"Redis at {socket}: .*Authentication required")
+        self.assert_fails(f"unix://{self.folder}/none.sock", "none.sock: .*No such file or directory")
+
+    def test_certificates(self) -> None:
+        """A private authority, and a certificate of ours for a server that asks for one."""
+        port, file = free_port(), self.certificate()
+        with RedisServer("", *self.tls(port)):
+            url, ours = f"rediss://127.0.0.1:{port}/0", f"ssl_certfile={file}&ssl_keyfile={file}"
+            self.assert_works(f"{url}?ssl_ca_certs={file}&{ours}")
+            self.assert_works(f"{url.replace('redis', 'valkey')}?ssl_ca_certs={file}&{ours}")
+            self.assert_fails(f"{url}?{ours}", "certificate verify failed")
+            self.assert_fails(f"{url}?ssl_ca_certs={file}", "certificate required|Connection (reset|closed)")
+            self.assert_fails(url.replace("rediss", "redis"), f"Redis at 127.0.0.1:{port}: ")
+
+    def test_valkey(self) -> None:
+        """Valkey goes by its own name. Where it is not there, a Redis must do."""
+        program = "valkey-server" if shutil.which("valkey-server") else "redis-server"
+        with RedisServer(program=program) as server:
+            self.assert_works(server.url.replace("redis", "valkey"))
+
+
+@needs("redis-server")
+class SentinelTest(DeploymentTest):
+    def test_causes(self) -> None:
+        """An error says whether no Sentinel answers, none knows the name, or the primary is down."""
+        self.assert_fails("redis+sentinel://127.0.0.1:1/mymaster", "Sentinel 127.0.0.1:1: .*Connection refused")
+        with Watched(down_after=0.2) as redis:
+            self.assert_works(redis.url)
+            self.assert_fails(redis.url.replace("mymaster", "other"), "Sentinel 127.*: it watches no other")
+            redis.primary.hang()
+            store = self.open_at(redis.url)
+            deadline = time.monotonic() + 10
+            says = ""
+            while "mymaster is down, and no other is elected yet" not in says:
+                self.assertLess(time.monotonic(), deadline, says)
+                with self.assertRaises(StoreError) as caught:
+                    store.get("a")
+                says = str(caught.exception)
+
+    def test_one_hangs(self) -> None:
+        """A Sentinel that hangs costs no time, however many connections are opened at once."""
+        with Watched(sentinels=3) as redis:
+            redis.hang(0)
+            store = self.open_at(redis.url)
+            with ThreadPoolExecutor(COMMANDS_AT_ONCE) as threads:
+                began = time.monotonic()
+                self.assertEqual([None] * 64, list(threads.map(store.get, ["a"] * 64)))
+            self.assertLess(time.monotonic() - began, STORE_SECONDS)
+
+    def test_passwords_and_certificates(self) -> None:
+        """Sentinels have a user and a password of their own, and the same certificates as the servers."""
+        tls, file = free_port(), self.certificate()
+        ours = f"ssl_ca_certs={file}&ssl_certfile={file}&ssl_keyfile={file}"
+        settings = [f"tls-port {tls}", *(f"tls-{name}-file {file}" for name in ("cert", "key", "ca-cert"))]
+        settings += [f"user c42 on >{PASSWORD} +sentinel", "tls-replication yes"]
+        primary = free_port()
+        with Watched(settings=settings, options=self.tls(primary), monitored=primary):
+            login = f"sentinel_username=c42&sentinel_password={ENCODED}"
+            url = f"rediss+sentinel://127.0.0.1:{tls}/mymaster/2?{ours}&{login}"
+            self.assert_works(url)
+            self.assert_fails(url.replace(ENCODED, "wr0ng"), f"Sentinel 127.0.0.1:{tls}: .*password")
+
+
+@needs("redis-server")
+class ClusterTest(DeploymentTest):
+    """Its nodes do not notice in time if one of them hangs, so that nothing else happens then."""
+
+    redis: ClassVar[Nodes]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.redis = cls.enterClassContext(Nodes("--cluster-node-timeout", "60000"))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.redis.command("FLUSHALL")
+        self.store = self.open_at(self.redis.url)
+
+    def key(self, kind: str, name: str) -> str:
+        return f"c42-proxy:{NAMESPACE}:{kind}:{name}"
+
+    def slot(self, key: str) -> int:
+        return int(self.redis.nodes[0].command("CLUSTER", "KEYSLOT", key)[1:])
+
+    def test_spread(self) -> None:
+        """Entries are spread over the nodes, and the list has those of all nodes."""
+        names = {f"event-{number}" for number in range(60)}
+        for name in names:
+            self.assertTrue(self.store.put(name, entry(name), NOW))
+        sizes = [int(node.command("DBSIZE")[1:]) for node in self.redis.nodes]
+        self.assertEqual(60, sum(sizes))
+        self.assertGreater(min(sizes), 5)
+        self.assertEqual(names, {listed.event_id for listed in self.store.listed()})
+
+    def test_one_node_of_the_address_is_enough(self) -> None:
+        """The others are found through it, also where the first of the address is not there."""
+        self.assert_works(f"redis+cluster://127.0.0.1:1,127.0.0.1:{self.redis.nodes[2].port}")
+        self.assert_fails("redis+cluster://127.0.0.1:1", "Redis at 127.0.0.1:1: .*refused")
+
+    def test_no_cluster(self) -> None:
+        """A server that is no cluster fails, and says so."""
+        with RedisServer() as server:
+            self.assert_fails(f"redis+cluster://127.0.0.1:{server.port}", "Cluster mode is not enabled")
+
+    def test_after_a_fork(self) -> None:
+        """A child has connections of its own, and keeps its leases."""
+        self.assertIsNotNone(self.store.lease("a"))
+
+        def child() -> None:
+            assert self.store.lease("a") is None
+            assert self.store.lease("b") is not None
+            time.sleep(1.3 * LEASE_SECONDS)  # the lease expires by Redis's clock, which is the machine's
+            assert self.store.lease("b") is None
+
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(10)
+        self.assertEqual(0, process.exitcode)
+        self.assertIsNone(self.store.lease("a"))
+
+    def test_a_slot_moves(self) -> None:
+        """While a slot moves to another node, and afterwards, entries are written and read, and a lease is kept."""
+        entry_key, lease_key = self.key("event", "a"), self.key("lease", "a")
+        lease = self.store.lease("a")
+        assert lease is not None
+        self.assertTrue(self.store.put("a", entry("a", NOW - 9), NOW))
+        for key in (entry_key, lease_key):
+            self.move(key, lambda: self.assertTrue(self.store.put("a", entry("a", NOW - 5), NOW)))
+        self.assertTrue(self.store.put("a", entry("a"), NOW))
+        self.assertEqual(entry("a"), self.store.get("a"))
+        give_up = time.monotonic() + 1.5 * LEASE_SECONDS
+        while time.monotonic() < give_up:
+            self.assertNotEqual(b":0\r\n", self.redis.command("EXISTS", lease_key))
+            time.sleep(0.05)
+        with lease:
+            pass
+        self.assertEqual(b":0\r\n", self.redis.command("EXISTS", lease_key))
+
+    def move(self, key: str, meanwhile: Callable[[], object]) -> None:
+        """Move the slot of a key to another node, as redis-cli does, and do something while the key is at neither."""
+        slot = str(self.slot(key))
+        source = next(node for node in self.redis.nodes if not node.command("GET", key).startswith(b"-MOVED"))
+        target = next(node for node in self.redis.nodes if node is not source)
+        of_source, of_target = (node.command("CLUSTER", "MYID").split(b"\r\n")[1] for node in (source, target))
+        target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", of_source)
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", of_target)
+        source.command("MIGRATE", "127.0.0.1", str(target.port), key, "0", "5000")
+        meanwhile()
+        for node in (target, source):
+            self.assertEqual(b"+OK\r\n", node.command("CLUSTER", "SETSLOT", slot, "NODE", of_target))
+
+    def leases(self) -> list[set[bytes]]:
+        """The leases that each node that answers has."""
+        return [
+            set(re.findall(rb"\$\d+\r\n(c42[^\r]+)", node.command("KEYS", "*:lease:*")))
+            for node in self.redis.nodes[1:]
+        ]
+
+    def test_hanging(self) -> None:
+        """The leases at other nodes outlast one that hangs. Where all hang, every thread is told so in time."""
+        for number in range(30):
+            self.assertIsNotNone(self.store.lease(f"event-{number}"))
+        before = self.leases()
+        self.assertGreater(min(map(len, before)), 2)
+        self.redis.nodes[0].hang()
+        give_up = time.monotonic() + 2 * LEASE_SECONDS
+        while time.monotonic() < give_up:
+            self.assertEqual(before, self.leases())
+            time.sleep(0.05)
+        for node in self.redis.nodes[1:]:
+            node.hang()
+
+        def get(number: int) -> float:
+            began = time.monotonic()
+            with self.assertRaises(StoreError):
+                self.store.get(f"event-{number}")
+            return time.monotonic() - began
+
+        with ThreadPoolExecutor(64) as threads:
+            longest = max(threads.map(get, range(64)))
+        self.assertLess(longest, 6 * STORE_SECONDS)
+        for node in self.redis.nodes:
+            node.go_on()
+        self.assertTrue(self.store.put("works", entry("works"), NOW))
+
+
+del DeploymentTest
