@@ -102,9 +102,12 @@ class Watched(Deployment):
 
 
 class Nodes(Deployment):
-    """A cluster of three nodes, each the primary of a third of the slots; the first one may have a replica."""
+    """A cluster of three nodes, each the primary of a third of the slots; the first one may have a replica.
 
-    def __init__(self, *options: str, replica: bool = False) -> None:
+    `tls` has further options for each node.
+    """
+
+    def __init__(self, *options: str, replica: bool = False, tls: Sequence[Sequence[str]] = ((),) * 4) -> None:
         super().__init__()
         self._ports = [free_port() for _ in range(4 if replica else 3)]
         """On which the nodes speak with each other. By default it is 10,000 more than the other port."""
@@ -112,8 +115,9 @@ class Nodes(Deployment):
             RedisServer(
                 *("", "--cluster-enabled", "yes", "--cluster-port", str(port), "--cluster-node-timeout", "2000"),
                 *options,
+                *of_node,
             )
-            for port in self._ports
+            for port, of_node in zip(self._ports, tls, strict=False)
         ]
         self.url = f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
 

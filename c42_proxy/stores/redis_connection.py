@@ -5,10 +5,12 @@ of the host name.
 """
 
 import socket
+import ssl
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 import redis
 from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
@@ -66,7 +68,32 @@ def _in_time(base: type[redis.Connection]) -> type[redis.Connection]:
         def _connect(self) -> socket.socket:
             return _within_store_seconds(super()._connect)
 
-    return Connection
+    class TlsConnection(base):  # type: ignore[valid-type, misc]  # a class like any other
+        # For each connection, redis-py reads all authorities of the system. That takes 50 ms of a core: some workers
+        # that connect at the same time would all be too late.
+        def _connect(self) -> socket.socket:
+            return _within_store_seconds(self._connect_tls)
+
+        def _connect_tls(self) -> socket.socket:
+            files = (self.ca_certs, self.certfile, self.keyfile)
+            context = _context(*files, tuple(Path(file).stat().st_mtime_ns for file in files if file))
+            connected: socket.socket = redis.Connection._connect(self)  # type: ignore[no-untyped-call]  # redis-py has no types
+            try:
+                return context.wrap_socket(connected, server_hostname=self.host)
+            except BaseException:
+                connected.close()
+                raise
+
+    return TlsConnection if issubclass(base, redis.SSLConnection) else Connection
+
+
+@lru_cache(maxsize=1)
+def _context(ca: str | None, certificate: str | None, key: str | None, _changed_at: tuple[int, ...]) -> ssl.SSLContext:
+    """What TLS needs to know; made anew when one of the files has changed."""
+    context = ssl.create_default_context(cafile=ca)
+    if certificate:
+        context.load_cert_chain(certificate, key)
+    return context
 
 
 def _within_store_seconds(connect: Callable[[], socket.socket]) -> socket.socket:

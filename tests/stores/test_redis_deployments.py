@@ -25,8 +25,20 @@ from .neighbour import LIFETIME, NAMESPACE, NOW, entry
 
 PASSWORD = "s3kr3t/p4ssw0rd"
 ENCODED = "s3kr3t%2Fp4ssw0rd"
-RIGHTS = ("~c42-proxy:*", "+get", "+set", "+eval", "+type", "+pexpire", "+del", "+scan", "+select")
-"""What docs/operating.md asks for; a cluster and a Sentinel need some more."""
+GUIDE = Path(__file__).parents[2] / "docs" / "operating.md"
+
+
+def rights() -> list[str]:
+    """Those that a user needs, as docs/operating.md says."""
+    line = re.search(r"ACL SETUSER c42 on >password (.*)", GUIDE.read_text())
+    assert line is not None
+    return line[1].split()
+
+
+def more_rights(of: str) -> list[str]:
+    found = re.search(rf"{of}.* needs? `([^`]*)`", GUIDE.read_text())
+    assert found is not None
+    return found[1].split()
 
 
 class DeploymentTest(unittest.TestCase):
@@ -38,8 +50,7 @@ class DeploymentTest(unittest.TestCase):
 
     def assert_works(self, url: str) -> RedisStore:
         store = self.open_at(url)
-        until(lambda: self.can_be_read(store), f"a Redis at {store._url}")
-        self.assertTrue(store.put("works", entry("works"), NOW))
+        self.assert_put(store, "works")
         self.assertEqual(entry("works"), store.get("works"))
         self.assertEqual("x", store.change_state("works", lambda _held: "x", 60))
         self.assertIn("works", [listed.event_id for listed in store.listed()])
@@ -49,15 +60,18 @@ class DeploymentTest(unittest.TestCase):
             self.assertIsNone(store.lease("works"))
         return store
 
-    def can_be_read(self, store: RedisStore) -> bool:
-        """On a busy machine, TLS may take longer than the store waits."""
-        try:
-            store.get("works")
-        except StoreError as error:
-            if "Timeout" in str(error):
-                return False
-            raise
-        return True
+    def assert_put(self, store: RedisStore, name: str) -> None:
+        """On a busy machine, to begin TLS may take longer than the store waits."""
+
+        def is_put() -> bool:
+            try:
+                return store.put(name, entry(name), NOW)
+            except StoreError as error:
+                if "Timeout" in str(error):
+                    return False
+                raise
+
+        until(is_put, f"a Redis at {store._url}")
 
     def assert_fails(self, url: str, says: str) -> None:
         with self.assertRaisesRegex(StoreError, says) as caught:
@@ -83,7 +97,7 @@ class OneServerTest(DeploymentTest):
         """A socket, with a user who may do no more than the documentation says, and a database of its own."""
         socket = f"{self.folder}/redis sock"
         with RedisServer("", "--unixsocket", socket) as redis:
-            redis.command("ACL", "SETUSER", "c42", "on", f">{PASSWORD}", *RIGHTS)
+            redis.command("ACL", "SETUSER", "c42", "on", f">{PASSWORD}", *rights())
             redis.command("ACL", "SETUSER", "default", "resetpass", "-@all", "+ping")
             url = f"unix://c42:{ENCODED}@{socket.replace(' ', '%20')}?db=3"
             self.assert_works(url)
@@ -143,7 +157,7 @@ class SentinelTest(DeploymentTest):
         tls, file = free_port(), self.certificate()
         ours = f"ssl_ca_certs={file}&ssl_certfile={file}&ssl_keyfile={file}"
         settings = [f"tls-port {tls}", *(f"tls-{name}-file {file}" for name in ("cert", "key", "ca-cert"))]
-        settings += [f"user c42 on >{PASSWORD} +sentinel", "tls-replication yes"]
+        settings += [f"user c42 on >{PASSWORD} {' '.join(more_rights('that user'))}", "tls-replication yes"]
         primary = free_port()
         with Watched(settings=settings, options=self.tls(primary), monitored=primary):
             login = f"sentinel_username=c42&sentinel_password={ENCODED}"
@@ -187,6 +201,24 @@ class ClusterTest(DeploymentTest):
         """The others are found through it, also where the first of the address is not there."""
         self.assert_works(f"redis+cluster://127.0.0.1:1,127.0.0.1:{self.redis.nodes[2].port}")
         self.assert_fails("redis+cluster://127.0.0.1:1", "Redis at 127.0.0.1:1: .*refused")
+
+    def test_user(self) -> None:
+        """A user may do no more than the documentation says."""
+        for node in self.redis.nodes:
+            node.command("ACL", "SETUSER", "c42", "on", f">{PASSWORD}", *rights(), *more_rights("A cluster"))
+        url = self.redis.url.replace("://", f"://c42:{ENCODED}@")
+        self.assert_works(url)
+        self.assert_fails(url.replace(ENCODED, "wr0ng"), "Redis at 127.*password")
+
+    def test_certificates(self) -> None:
+        """The nodes of a cluster tell clients that speak TLS their ports for TLS."""
+        file, port = self.certificate(), free_port()
+        with Nodes("--tls-cluster", "yes", tls=[self.tls(each) for each in (port, free_port(), free_port())]) as redis:
+            query = f"?ssl_ca_certs={file}&ssl_certfile={file}&ssl_keyfile={file}"
+            store = self.assert_works(f"rediss+cluster://127.0.0.1:{port}{query}")
+            for number in range(30):
+                self.assert_put(store, f"event-{number}")
+            self.assertGreater(min(int(node.command("DBSIZE")[1:]) for node in redis.nodes), 0)
 
     def test_no_cluster(self) -> None:
         """A server that is no cluster fails, and says so."""
