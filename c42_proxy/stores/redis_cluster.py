@@ -16,6 +16,9 @@ from .contract import STORE_SECONDS
 from .redis_clients import Client, Command, Pool, Server, at_once
 from .redis_connection import connection_class
 
+CONNECT_SECONDS = 4 * STORE_SECONDS
+"""How long a thread waits for another one that makes the client: redis-py also asks for all commands, which is much."""
+
 
 class Cluster:
     """It asks the nodes of `url` for the others when it is first used, and when it knows no node that answers."""
@@ -82,7 +85,7 @@ class Cluster:
             raise redis.ConnectionError(f"{exc}") from exc
 
     def _connect(self) -> Any:
-        if not self._lock.acquire(timeout=STORE_SECONDS):
+        if not self._lock.acquire(timeout=CONNECT_SECONDS):
             raise redis.ConnectionError("another thread is still asking the nodes of the cluster")
         try:
             if self._cluster is None:
