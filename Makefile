@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features words spec fuzz soak interop planted mutants unit reference clients bench image pins clean docs/specification.png
+.PHONY: help run test check live features words spec fuzz soak elections interop planted mutants unit reference clients bench image pins clean docs/specification.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -67,6 +67,9 @@ fuzz: .venv/installed-dev ## ten thousand requests from openapi.yaml, and as man
 
 soak: .venv/installed-dev ## the stack with clients and faults for three minutes, and the proof that every promise was kept
 	$(BIN)/python -m tools.soak $(SOAK)
+
+elections: .venv/installed-dev ## kill the primary of Redis under load (Sentinels, a cluster), and count what that costs in calls
+	timeout 120 $(BIN)/python -m harness.runner tests.stores.elections
 
 interop: .venv/installed-interop ## put five caches in front of the proxy, and see that none gives an old answer (nginx, varnish, squid, chromium)
 	$(BIN)/python -m tools.interop

@@ -1,4 +1,4 @@
-"""Redis as it is deployed: a socket, users, certificates, Sentinels, a cluster. (See `test_elections.py`, too.)"""
+"""Redis as it is deployed: a socket, users, certificates, Sentinels, a cluster. (Elections are in `elections.py`.)"""
 
 import multiprocessing
 import re

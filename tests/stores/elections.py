@@ -1,6 +1,6 @@
-"""What takes real time: a primary is killed under load, and another one is elected. It is half a minute for all.
+"""What takes real time: a primary of Redis is killed under load, and another one is elected.
 
-`make unit TESTS=tests.stores.test_elections` prints what the elections cost in calls to C42.
+`make elections` prints what that costs in calls to C42. It takes half a minute, and at most two.
 """
 
 import sys
@@ -75,7 +75,7 @@ class ElectionTest(unittest.TestCase):
             for client in working:
                 client.result()
         seconds, twice = self.unshared()[-1].ended - killed, len(self.unshared())
-        during = sum(killed < visit.ended < killed + seconds for visit in self.visits)
+        during = sum(killed < visit.ended <= killed + seconds for visit in self.visits)
         sys.stderr.write(
             f"\n{what}: the primary was killed; {seconds:.1f} s later the hosts shared again. "
             f"Of {during} events that were requested meanwhile, {twice} were asked twice.\n"
