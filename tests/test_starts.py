@@ -88,6 +88,11 @@ class WrongStartTest(unittest.TestCase):
             *(wrong(rf"GUNICORN_CMD_ARGS: {says}\.", GUNICORN_CMD_ARGS=words) for words, says in starts.items())
         )
 
+    def test_pid_file(self) -> None:
+        """A pid file that gunicorn cannot write ends the start with one sentence, too."""
+        says = r"(?s).*\nError: gunicorn: /nowhere doesn't exist. Can't create pidfile\.\n"
+        self.assert_ends(serve(1, says, GUNICORN_CMD_ARGS="--pid /nowhere/pid"))
+
     def test_taken_ports(self) -> None:
         """If the proxy cannot listen on a port, it says so at once, and does not try again; the exit status is 1."""
         with socket.create_server(("127.0.0.1", 0)) as taken:

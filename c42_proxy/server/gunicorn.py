@@ -13,8 +13,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from click import ClickException
 from flask import Flask
-from gunicorn.app.base import Application
+from gunicorn.app.base import Application, BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.systemd import SD_LISTEN_FDS_START
 from gunicorn.workers.base import Worker as AnyWorker
@@ -37,6 +38,7 @@ from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
 from ..web.cors import Cors
 from .gunicorn_lines import GunicornLines
 from .start_checks import check_ports, check_tls, check_worker_count, configured, wrong_configuration
+from .systemd import Systemd
 from .worker import Worker, http_and_server
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,23 @@ ON_WSGI = (SyncWorker, ThreadWorker)
 """The worker classes that tell an app on which socket a request arrived, and that let our threads run."""
 
 
-class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
+class _Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
+    def manage_workers(self) -> None:
+        """Called by gunicorn at least once a second."""
+        super().manage_workers()
+        self.app.systemd.report(self.num_workers)
+
+
+class _RunsMaster(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    def run(self) -> None:
+        """Called by `Application.run`."""
+        try:
+            _Master(self).run()
+        except RuntimeError as exc:  # a pid file that cannot be written, or that of another process
+            raise ClickException(f"gunicorn: {exc}") from exc
+
+
+class Server(Application, _RunsMaster):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn, with settings that are already checked: a wrong one must stop the start, not a worker.
 
     With `ops`, the workers also listen on the ops port, and count in shared memory.
@@ -65,6 +83,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         self._segments: dict[AnyWorker, int] = {}
         self._segment = 0
         self._heartbeats: str | None = None
+        self.systemd = Systemd()
         super().__init__("%(prog)s serve", prog="c42-proxy")
 
     def init(self, _parser: argparse.ArgumentParser, _options: argparse.Namespace, _args: list[str]) -> dict[str, Any]:
@@ -140,6 +159,7 @@ class Server(Application):  # type: ignore[misc]  # gunicorn ships no types
         """The app, built in each worker after the fork: threads and connections do not survive a fork."""
         proxy = build(self._settings, metrics=Metrics(self._values, self._segment))
         proxy.start()
+        self.systemd.worker_is_up()
         if issubclass(self.cfg.worker_class, ON_ASGI):
             return _asgi_by_port(proxy.asgi, WsgiAsAsgi(proxy.ops, OPS_THREADS, Cors(())), self._ops_port)
         return _wsgi_by_port(proxy.flask, proxy.ops, self._ops_port)

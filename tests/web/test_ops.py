@@ -17,7 +17,13 @@ class OpsTestCase(ProcessTestCase):
     """There is no C42 behind it: each event is a 502."""
 
     def serve(self, ops: str = "", command: Sequence[str] = (), **variables: str) -> Process:
-        """A proxy, started by `command` with the proxy's own command line behind it."""
+        """A proxy that answers, started by `command` with the proxy's own command line behind it."""
+        process = self.begin(ops, command, **variables)
+        process.wait_until_answers(f"http://127.0.0.1:{self.port}/")
+        return process
+
+    def begin(self, ops: str = "", command: Sequence[str] = (), **variables: str) -> Process:
+        """The same, without waiting for it."""
         self.port, self.ops_port = free_port(), free_port()
         environ = {
             "C42_API_URL": "http://127.0.0.1:1/",
@@ -28,9 +34,7 @@ class OpsTestCase(ProcessTestCase):
             "C42_BREAKER_THRESHOLD": "0",
             **variables,
         }
-        process = self.enterContext(Process([*command, *C42_PROXY, "serve"], clean_environ(**environ)))
-        process.wait_until_answers(f"http://127.0.0.1:{self.port}/")
-        return process
+        return self.enterContext(Process([*command, *C42_PROXY, "serve"], clean_environ(**environ)))
 
     def get(self, port: int, path: str) -> tuple[int, str]:
         try:
