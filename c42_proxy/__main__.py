@@ -7,7 +7,7 @@ from functools import partial
 import click
 
 from .commands.cache import print_entries
-from .commands.check import check_online
+from .commands.check import check_online, ignored_variables
 from .commands.demo import run_demo
 from .commands.healthcheck import check_health
 from .errors import SettingsError
@@ -77,7 +77,7 @@ def check(online: bool) -> None:
         _print_settings(error.rows)
         raise
     _print_settings(settings.explained())
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *ignored_variables(os.environ)):
         click.echo(f"warning: {warning}", err=True)
     if online:
         failures = 0

@@ -85,7 +85,9 @@ def build(
     metrics = metrics or Metrics()
     QueuedLines.count_dropped = metrics.log_records_dropped.inc
     if session is None:
-        session = opened.enter_context(new_session(CALLS_AT_ONCE + LATER_PAGES_AT_ONCE))
+        session = opened.enter_context(
+            new_session(CALLS_AT_ONCE + LATER_PAGES_AT_ONCE, ca_file=settings.ca_file, proxy_url=settings.proxy_url)
+        )
     shared = store or open_shared(settings, clock)
     if shared is not None and store is None:
         opened.callback(shared.close)

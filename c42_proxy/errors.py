@@ -18,7 +18,9 @@ C42ProxyError
 """
 
 import math
+import re
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import ClassVar
 
 import click
@@ -49,6 +51,60 @@ class StoreError(C42ProxyError):
     """A store is corrupt, read-only, full, hung or gone. It costs a warning, never an answer."""
 
 
+class Cause(StrEnum):
+    """What C42, or the network on the way there, did: a phrase for operators.
+
+    A cause is one of these, or a status (`status 503`), and may name the HTTP proxy. It is chosen by the class or the
+    number of an error (`upstream/causes.py`): nothing that was received is ever in it.
+    """
+
+    NO_NAME = "its name does not resolve"
+    REFUSED = "connection refused"
+    NO_ROUTE = "no route to it"
+    RESET = "connection reset"
+    CLOSED = "connection closed without an answer"
+    CUT_SHORT = "answer cut short"
+    NOT_TRUSTED = "certificate not trusted"
+    OTHER_NAME = "certificate for another name"
+    OUT_OF_DATE = "certificate not valid today"
+    NO_TLS = "no TLS there"
+    TLS_FAILED = "TLS failed"
+    NO_HTTP = "no HTTP there"
+    TIMED_OUT = "timed out"
+    NOT_CONNECTED = "connection failed"
+
+    # Why an answer cannot be used
+    ANOTHER_EVENT = "it is not about the event that was asked for"
+    NO_LIST = "it was a 404 for the list of subscriptions"
+    TOO_MANY = "it holds more subscriptions than were asked for"
+    ANOTHER_LIST = "it holds subscriptions of another event"
+    ENDLESS_LIST = "its list of subscriptions does not end"
+    NO_SUBSCRIBER = "a subscription that is not removed has no subscriber"
+    NOT_JSON = "it is not JSON"
+    NOT_UNICODE = "a text in it is not Unicode"
+    OTHER_SHAPE = "it has another shape than C42's API promises"
+    TOO_LONG = "it is too long"
+    BROKEN_CODING = "its content encoding is broken"
+    LONG_HEAD = "its head is too long"
+    NO_HEADER = "a line of its head is no header"
+    NO_LENGTH = "it has no single length"
+    UNKNOWN_CODING = "its transfer coding is unknown"
+
+    @staticmethod
+    def status(status: int) -> str:
+        return f"status {status}"
+
+    @staticmethod
+    def at_proxy(cause: str) -> str:
+        """The same for the HTTP proxy on the way to C42."""
+        return f"HTTP proxy: {cause}"
+
+    @classmethod
+    def is_one(cls, text: str) -> bool:
+        cause = text.removeprefix(cls.at_proxy(""))
+        return cause in set(cls) or re.fullmatch("status [0-9]{3}", cause) is not None
+
+
 class Problem(C42ProxyError):
     """A failure that a client sees: a status, and a `detail` that a client's developer can act on."""
 
@@ -61,6 +117,8 @@ class Problem(C42ProxyError):
     """Whole seconds, rounded up (RFC 9110, section 10.2.3); None if nobody knows how long to wait."""
     allows_stale: bool = True
     """Whether a stale entry may be served instead of this failure."""
+    cause: str
+    """What has happened, for the operator: a `Cause`, or why C42 was not asked."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -70,12 +128,16 @@ class Problem(C42ProxyError):
 class UpstreamError(Problem):
     """C42 was asked, and gave no answer that can be used.
 
-    `upstream_status` is the status of the answer that failed, None if there was no answer.
+    `upstream_status` is the status of the answer that failed, None if there was no answer. `said` is how the log begins
+    to tell the cause.
     """
 
-    def __init__(self, detail: str, upstream_status: int | None = None) -> None:
+    said: ClassVar[str] = "C42 fails"
+
+    def __init__(self, detail: str, upstream_status: int | None, cause: str) -> None:
         super().__init__(detail)
         self.upstream_status = upstream_status
+        self.cause = str(cause)  # the log would show the name of a member
 
 
 class RateLimited(UpstreamError):
@@ -84,11 +146,13 @@ class RateLimited(UpstreamError):
     status = 503
     reason = "c42-asks-to-wait"
     precedence = 0
+    said = "C42 asks us to wait"
 
     def __init__(self, seconds: float, upstream_status: int) -> None:
         self.seconds = seconds
         self.retry_after = max(1, math.ceil(seconds))
-        super().__init__(f"C42 asks us to wait. Try again in {self.retry_after} s.", upstream_status)
+        detail = f"C42 asks us to wait. Try again in {self.retry_after} s."
+        super().__init__(detail, upstream_status, Cause.status(upstream_status))
 
 
 class TokenRefused(UpstreamError):
@@ -98,11 +162,13 @@ class TokenRefused(UpstreamError):
     reason = "c42-refuses-token"
     precedence = 2
     allows_stale = False
+    said = "C42 refuses our token"
 
     def __init__(self, upstream_status: int) -> None:
         super().__init__(
             "C42 refuses the token of this proxy. Only the proxy's operator can mend that.",
             upstream_status,
+            Cause.status(upstream_status),
         )
 
 
@@ -113,8 +179,8 @@ class UpstreamTimeout(UpstreamError):
     reason = "c42-timeout"
     precedence = 3
 
-    def __init__(self) -> None:
-        super().__init__("C42 gave no complete answer in time. Try again later.")
+    def __init__(self, cause: str = Cause.TIMED_OUT) -> None:
+        super().__init__("C42 gave no complete answer in time. Try again later.", None, cause)
 
 
 class UpstreamUnavailable(UpstreamError):
@@ -124,20 +190,24 @@ class UpstreamUnavailable(UpstreamError):
     reason = "c42-unavailable"
     precedence = 4
 
-    def __init__(self, upstream_status: int | None = None) -> None:
-        what = "cannot be reached or broke off" if upstream_status is None else f"answered {upstream_status}"
-        super().__init__(f"C42 {what}. Try again later.", upstream_status)
+    def __init__(self, upstream_status: int | None = None, cause: str = Cause.NOT_CONNECTED) -> None:
+        what = "cannot be reached or broke off"
+        if upstream_status is not None:
+            what, cause = f"answered {upstream_status}", Cause.status(upstream_status)
+        super().__init__(f"C42 {what}. Try again later.", upstream_status, cause)
 
 
 class InvalidAnswer(UpstreamError):
-    """C42 answered, but not as its API promises. `why` is for people; it never quotes the answer."""
+    """C42 answered, but not as its API promises. `why` is a `Cause`, or a status."""
 
     status = 502
     reason = "c42-invalid-answer"
     precedence = 4
+    said = "C42's answer cannot be used"
 
     def __init__(self, why: str, upstream_status: int | None = None) -> None:
-        super().__init__(f"C42 gave an answer that cannot be used: {why}. Try again later.", upstream_status)
+        detail = f"C42 gave an answer that cannot be used: {why}. Try again later."
+        super().__init__(detail, upstream_status, why)
 
 
 class NotAsked(Problem):
@@ -157,6 +227,7 @@ class BackingOff(NotAsked):
 
     reason = "c42-asks-to-wait"
     why = "told-to-wait"
+    cause = "C42 has asked to wait"
 
     def __init__(self, seconds: float) -> None:
         super().__init__("C42 asks us to wait.", seconds)
@@ -167,6 +238,7 @@ class CircuitOpen(NotAsked):
 
     reason = "c42-down"
     why = "c42-down"
+    cause = "the circuit breaker is open"
 
     def __init__(self, seconds: float) -> None:
         super().__init__("C42 is down, and is not asked for a moment.", seconds)
@@ -177,22 +249,24 @@ class Overloaded(NotAsked):
 
     reason = "overloaded"
     why = "busy"
+    cause = "the proxy is at its limits"
 
     def __init__(self) -> None:
         super().__init__("The proxy has too much to do at once.", 1)
 
 
 class RepeatedFailure(NotAsked):
-    """The failure of a moment ago, repeated: `status`, `reason` and `detail` are those of that failure."""
+    """The failure of a moment ago, repeated: all but `why` and `retry_after` are those of that failure."""
 
     why = "recent-failure"
 
     def __init__(
-        self, status: int, reason: str, detail: str, upstream_status: int | None, *, allows_stale: bool
+        self, status: int, reason: str, detail: str, upstream_status: int | None, *, cause: str, allows_stale: bool
     ) -> None:
         super().__init__(detail, None)
         self.status = status
         self.reason = reason
         self.upstream_status = upstream_status
+        self.cause = cause
         self.retry_after = 1 if status == 503 else None
         self.allows_stale = allows_stale

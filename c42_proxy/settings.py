@@ -4,10 +4,12 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+import ssl
+from base64 import b64encode
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +34,9 @@ PREFIX = "C42_"
 MEMORY_URL = "memory://"
 YEAR = 366 * 24 * 3600
 MAX_FILE_VARIABLE_BYTES = 65_536
+FILE = "_FILE"
+MIN_SECRET = 4
+"""To mask shorter words would make the log unreadable."""
 
 
 def _api_url(value: str) -> str:
@@ -42,7 +47,7 @@ def _api_url(value: str) -> str:
 
 
 def _token(value: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[\x21-\x7e]{4,}", value.get_secret_value()):
+    if not re.fullmatch(rf"[\x21-\x7e]{{{MIN_SECRET},}}", value.get_secret_value()):
         raise ValueError
     return value
 
@@ -81,6 +86,24 @@ def _cache_url(value: str) -> str:
     return value
 
 
+def _proxy_url(value: str) -> str:
+    url = urlsplit(str(TypeAdapter(AnyHttpUrl).validate_python(value)))
+    if url.path != "/" or not re.fullmatch(r"http://[\x21-\x7e]+", value) or re.search(r"[?#\\]", value):
+        raise ValueError
+    # They are sent in Latin-1 (RFC 7617); a character of another script raises a ValueError.
+    unquote(f"{url.username}{url.password}").encode("latin-1")
+    return value.rstrip("/")
+
+
+def _ca_file(value: str) -> str:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+    except OSError as exc:  # an SSLError is one, too
+        raise ValueError from exc
+    # gunicorn may change the folder.
+    return str(Path(value).absolute())
+
+
 def masked(url: str) -> str:
     """A URL without users and passwords."""
     return re.sub(r"(sentinel_(?:username|password)=)[^&]*", r"\1***", re.sub(r"(?<=://)[^/]*@", "***@", url))
@@ -102,6 +125,12 @@ class Settings(BaseModel):
         None,
         description="* or a list with commas of origins as browsers send them: https://app.example, in small letters, "
         "without a path, and without the port that the scheme has anyway",
+    )
+    ca_file: Annotated[str, AfterValidator(_ca_file)] | None = Field(
+        None, description="the name of a readable PEM file with the certificates of authorities"
+    )
+    proxy_url: Annotated[str, AfterValidator(_proxy_url)] | None = Field(
+        None, description="http://host:port or http://user:password@host:port, special characters as %40", repr=False
     )
     bind: Annotated[str, AfterValidator(_bind)] = Field(
         "127.0.0.1:4242", description="host:port, or :port for all IPv4 addresses, with a port up to 65535"
@@ -163,28 +192,23 @@ class Settings(BaseModel):
         values: dict[str, object] = {FIELDS[name]: value for name, value in given.items() if name in FIELDS}
         if environ.get("C42_OPS_BIND") == "":
             values["ops_bind"] = None
-        token_line = _read_token(values, given.get(FILE_VARIABLE))
-        unknown = tuple(_unknown(name) for name in sorted(given.keys() - FIELDS.keys() - {FILE_VARIABLE}))
+        wrong = {field: line for field in SECRETS if (line := _read_secret(field, values, given))}
+        unknown = tuple(_unknown(name) for name in sorted(given.keys() - FIELDS.keys() - FILE_VARIABLES))
         values["warnings"] = unknown
-        if token_line:
-            # If there are two tokens, neither is used.
-            values.pop("api_token", None)
+        # A secret that is given twice is not used at all.
+        values = {name: value for name, value in values.items() if name not in wrong}
         try:
-            return cls.model_validate(values)
+            settings = cls.model_validate(values)
         except ValidationError as exc:
             errors = {str(error["loc"][0]): error.get("ctx", {}).get("error") for error in exc.errors()}
-            wrong = list(errors)
-            lines = [
-                f"{_variable(field)}: {error if isinstance(error, WrongUrl) else f'allowed is {_allowed(field)}'}."
-                for field, error in errors.items()
-                if field != "api_token" or not token_line
-            ]
-            lines = [*filter(None, [token_line]), *lines, *unknown]
-            # These values replace the wrong ones. They are not shown, and clash with no other.
-            stand_in = {"api_token": "stand-in", "bind": "127.0.0.1:0", "ops_bind": None}
-            values = {name: value for name, value in values.items() if name not in wrong}
-            right = cls.model_validate(values | {name: stand_in[name] for name in wrong if name in stand_in})
-            raise SettingsError(lines, right.explained(environ, wrong)) from exc
+            wrong |= {field: _wrong(field, error) for field, error in errors.items() if field not in wrong}
+        if not wrong:
+            return settings
+        # These values replace the wrong ones. They are not shown, and clash with no other.
+        stand_in = {"api_token": "stand-in", "bind": "127.0.0.1:0", "ops_bind": None}
+        values = {name: value for name, value in values.items() if name not in wrong}
+        right = cls.model_validate(values | {name: stand_in[name] for name in wrong if name in stand_in})
+        raise SettingsError([*wrong.values(), *unknown], right.explained(environ, wrong))
 
     @classmethod
     def to_serve(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -212,24 +236,47 @@ class Settings(BaseModel):
         environ = os.environ if environ is None else environ
         rows = []
         for variable, field in FIELDS.items():
+            file = environ.get(variable + FILE) if field in SECRETS else None
+            given = environ.get(variable) or file
             if field in wrong:
-                given = environ.get(variable) or (field == "api_token" and environ.get(FILE_VARIABLE))
                 shown = "missing" if field == "api_token" and not given else "wrong"
                 rows.append((variable, shown, "environment" if given else "default"))
                 continue
             value = getattr(self, field)
             shown = "none" if value is None else f"{value}".removesuffix(".0")
-            if field == "cache_url":
-                shown = "an SQLite file of this user's" if value is None else masked(value)
-            source = "environment" if environ.get(variable) or shown == "none" else "default"
-            if field == "api_token" and source == "default":
-                source = f"file {environ.get(FILE_VARIABLE)}"
-            rows.append((variable, shown, source))
+            if field == "cache_url" and value is None:
+                shown = "an SQLite file of this user's"
+            elif field in {"cache_url", "proxy_url"}:
+                shown = masked(shown)
+            is_given = given or (field == "ops_bind" and value is None)
+            rows.append((variable, shown, f"file {file}" if file else "environment" if is_given else "default"))
         return rows
 
+    def with_token_read_anew(self, environ: Mapping[str, str] | None = None) -> Self:
+        """The same settings with the token that its file holds now, if it is in a file. Raises SettingsError."""
+        environ = os.environ if environ is None else environ
+        read: dict[str, object] = {"api_token": ""} if environ.get("C42_API_TOKEN") else {}
+        line = _read_secret("api_token", read, environ)
+        if line is not None:
+            raise SettingsError([line])
+        return self.model_copy(update={name: SecretStr(str(token)) for name, token in read.items() if token})
 
-FILE_VARIABLE = "C42_API_TOKEN_FILE"
+    def secrets(self) -> list[str]:
+        """What no log line may show: the token, and the passwords in addresses."""
+        return [self.api_token.get_secret_value(), *_spellings(self.proxy_url), *_spellings(self.cache_url)]
+
+
 FIELDS = {f"{PREFIX}{field.upper()}": field for field in Settings.model_fields if field != "warnings"}
+SECRETS: dict[str, Callable[[str], object]] = {
+    "api_token": lambda text: _token(SecretStr(text)),
+    "proxy_url": _proxy_url,
+    "cache_url": _cache_url,
+}
+"""The settings that may be in a file, each with what raises a ValueError if the text in the file is wrong."""
+FILE_VARIABLES = {f"{PREFIX}{field.upper()}{FILE}" for field in SECRETS}
+NO_TOKEN = (
+    "C42_API_TOKEN: is not set. Set it to your C42 API token, or set C42_API_TOKEN_FILE to a file with the token."  # noqa: S105  # no token
+)
 
 
 def _variable(field: str) -> str:
@@ -240,30 +287,45 @@ def _allowed(field: str) -> str | None:
     return Settings.model_fields[field].description
 
 
-def _read_token(values: dict[str, object], name: str | None) -> str | None:
-    """Read the token from the file `name` into `values`. Returns a line if a token variable is wrong, else None."""
-    if name is None:
-        if "api_token" in values:
-            return None
-        return (
-            f"C42_API_TOKEN: is not set. Set it to your C42 API token, or set {FILE_VARIABLE} to a file with the token."
-        )
-    if "api_token" in values:
-        return f"C42_API_TOKEN and {FILE_VARIABLE}: only one of the two may be set."
+def _wrong(field: str, error: object) -> str:
+    return f"{_variable(field)}: {error if isinstance(error, WrongUrl) else f'allowed is {_allowed(field)}'}."
+
+
+def _read_secret(field: str, values: dict[str, object], environ: Mapping[str, str]) -> str | None:
+    """Read a secret from the file that its `_FILE` variable names into `values`. Returns a line if that is wrong."""
+    variable, file_variable = _variable(field), _variable(field) + FILE
+    name = environ.get(file_variable)
+    if not name:
+        return NO_TOKEN if field == "api_token" and field not in values else None
+    if field in values:
+        return f"{variable} and {file_variable}: only one of the two may be set."
     try:
         with Path(name).open("rb") as file:
-            token = file.read(MAX_FILE_VARIABLE_BYTES).decode().strip()
-        _token(SecretStr(token))
+            text = file.read(MAX_FILE_VARIABLE_BYTES).decode().strip()
+        SECRETS[field](text)
     except OSError as exc:
-        return f"{FILE_VARIABLE}: allowed is the name of a readable file with the token in it ({exc.strerror})."
+        what = "token" if field == "api_token" else "address"
+        return f"{file_variable}: allowed is the name of a readable file with the {what} in it ({exc.strerror})."
+    except WrongUrl as exc:
+        return f"{file_variable}: {exc}."
     except ValueError:
-        return f"{FILE_VARIABLE}: the file must hold {_allowed('api_token')}, and nothing else."
-    values["api_token"] = token
+        return f"{file_variable}: the file must hold {_allowed(field)}, and nothing else."
+    values[field] = text
     return None
+
+
+def _spellings(url: str | None) -> list[str]:
+    """The password of an address, as it is written and as it is sent. A word of few letters is masked with its user."""
+    parts = urlsplit(url or "")
+    if parts.password is None:
+        return []
+    user, password = unquote(parts.username or ""), unquote(parts.password)
+    words = [word for word in (parts.password, password) if len(word) >= MIN_SECRET]
+    return [*words, f":{parts.password}@", b64encode(f"{user}:{password}".encode("latin-1", "replace")).decode()]
 
 
 def _unknown(name: str) -> str:
     # Without the prefix, which would make all names similar.
-    known = [each.removeprefix(PREFIX) for each in (*FIELDS, FILE_VARIABLE)]
+    known = [each.removeprefix(PREFIX) for each in (*FIELDS, *sorted(FILE_VARIABLES))]
     near = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
     return f"{name} is not a setting of the proxy." + "".join(f" Did you mean {PREFIX}{each}?" for each in near)

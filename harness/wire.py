@@ -8,6 +8,7 @@ import gzip
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -136,7 +137,7 @@ class Wire:
     `connections` counts all that were made, `open_connections` those that are open.
     """
 
-    def __init__(self, behaviour: Behaviour | None = None, *, port: int = 0) -> None:
+    def __init__(self, behaviour: Behaviour | None = None, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.behaviour = behaviour or c42()
         self.calls: Counter[str] = Counter()
         self.most_at_once = 0
@@ -146,7 +147,8 @@ class Wire:
         self._open: dict[Connection, threading.Thread] = {}
         self._bind(port)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/api/v2/"
+        self._tls = tls
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}/api/v2/"
 
     @property
     def address(self) -> Address:
@@ -206,6 +208,8 @@ class Wire:
 
     def _serve(self, connection: Connection) -> None:
         try:
+            if self._tls is not None:
+                connection.sock = self._tls.wrap_socket(connection.sock, server_side=True)
             while connection.next_request():
                 self._answer(connection)
         except OSError:

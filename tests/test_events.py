@@ -818,14 +818,17 @@ class AccountTest(EventsTest):
         """The reply to the request that led the fetch says how long C42 took; a hit or a collapsed reply does not."""
         self.hold(NOW - 300)
         for reply in (self.ask(self.fails()), self.ask(self.fails(), event_id="coffee"), self.ask(event_id="milk")):
-            assert reply.upstream_seconds is not None
-            self.assertTrue(0 <= reply.upstream_seconds < PATIENCE, reply.upstream_seconds)
-        self.assertIsNone(self.ask(event_id="milk").upstream_seconds)
+            assert reply.handling is not None
+            assert reply.handling.upstream_seconds is not None
+            self.assertTrue(0 <= reply.handling.upstream_seconds < PATIENCE, reply.handling)
+        self.assertIsNone(self.ask(event_id="milk").handling)
         waiting = [self.process.ask("sugar", self.after_gate(self.says())) for _ in range(2)]
         self.gate.set()
         first, second = (self.end(pending) for pending in waiting)
-        self.assertIsNotNone(first.upstream_seconds)
-        self.assertIsNone(second.upstream_seconds)
+        assert first.handling is not None
+        assert second.handling is not None
+        self.assertIsNotNone(first.handling.upstream_seconds)
+        self.assertIsNone(second.handling.upstream_seconds)
 
     def test_outcome(self) -> None:
         """In a word: miss, hit, stale, error, or collapsed for those who waited."""

@@ -25,7 +25,7 @@ UVICORN = """
     send_400_response should_exit shutdown transport write_paused
 """
 URLLIB3 = """
-    ConnectionCls HTTPConnectionPool LineTooLong _dns_host _new_conn begin fp headers msg
+    ConnectionCls HTTPConnectionPool LineTooLong _dns_host _new_conn _tunnel begin fp headers msg
     pool_classes_by_scheme response_class status
 """
 

@@ -4,16 +4,18 @@ import os
 import tempfile
 import traceback
 import unittest
+from base64 import b64encode
 from pathlib import Path
 from typing import ClassVar
 
-from click.testing import CliRunner, Result
+import requests
+from click.testing import Result
 from pydantic import ValidationError
 
-from c42_proxy.__main__ import main
 from c42_proxy.errors import SettingsError
 from c42_proxy.settings import Settings
 from harness.processes import C42_PROXY, clean_environ, run
+from tests.commands.command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
 PASSWORD = "s3kr3t-p4ssw0rd"
@@ -39,8 +41,7 @@ def refused(variables: dict[str, str]) -> SettingsError:
 
 def check(variables: dict[str, str]) -> Result:
     """`c42-proxy check`, in this process."""
-    absent = {name: None for name in os.environ if name.startswith("C42_")}
-    return CliRunner().invoke(main, ["check"], env={**absent, **variables})
+    return c42_proxy("check", **variables)
 
 
 class DefaultsTest(unittest.TestCase):
@@ -236,6 +237,57 @@ class ValuesTest(unittest.TestCase):
         )
         self.assert_refused("C42_CACHE_URL", "expected is host or host:port, with a port from 1", "redis://:6379/0")
 
+    def test_proxy_url(self) -> None:
+        """An HTTP proxy has a host, perhaps a port, a user and a password."""
+        for written in (
+            *("http://proxy.example", "http://proxy.example:3128", "http://[::1]:8888", "http://user@proxy.example:1"),
+            *(f"http://user:{PASSWORD}@proxy.example:3128", "http://user:p%40ss%2F%25%20w@proxy.example:3128"),
+        ):
+            self.assert_accepted("C42_PROXY_URL", **{written: written, f"{written}/": written})
+
+    def test_wrong_proxy_url(self) -> None:
+        """Another scheme, no host, a path, a query, or a password that cannot be sent: refused."""
+        self.assert_refused(
+            "C42_PROXY_URL",
+            "http://host:port or http://user:password@host:port",
+            *(
+                "proxy.example:3128",
+                "https://proxy.example:3128",
+                "socks5://proxy.example:1080",
+                "http://",
+                "http://:3128",
+            ),
+            *(
+                "http://proxy.example:99999",
+                "http://proxy.example:port",
+                "http://proxy.example/path",
+                "http://a/?b",
+                "http://a/#b",
+            ),
+            *(
+                f"http://user:{PASSWORD}/@proxy.example",
+                f"http://user:{PASSWORD} @proxy",
+                "http://user:%E2%82%AC@proxy",
+            ),
+            *("http://u:p@ss\\word@proxy", "http://proxy.example\n", "http://pröxy.example", "\udcff"),
+        )
+
+    def test_ca_file(self) -> None:
+        """The authorities are in a PEM file, of which a relative name is kept as an absolute one."""
+        certifi = Path(requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        self.assert_accepted("C42_CA_FILE", **{str(certifi): str(certifi)})
+        self.assert_accepted(
+            "C42_CA_FILE", **{os.path.relpath(certifi): str(Path(os.path.relpath(certifi)).absolute())}
+        )
+
+    def test_wrong_ca_file(self) -> None:
+        """One that is not there, a folder, or one without a certificate is refused."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"no certificate")
+            file.flush()
+            allowed = "the name of a readable PEM file"
+            self.assert_refused("C42_CA_FILE", allowed, file.name, "/none/such", "/etc", os.devnull, "a\x00b")
+
     def test_seconds(self) -> None:
         """Seconds may have a fraction."""
         self.assert_accepted("C42_CACHE_TTL", **{"0.5": 0.5, "252": 252.0, "31622400": 31_622_400.0, "1e3": 1000.0})
@@ -358,6 +410,69 @@ class TokenFileTest(unittest.TestCase):
         """What is wrong with the token file stands beside what else is wrong, in one line of its own."""
         lines = refused({"C42_API_TOKEN_FILE": str(self.folder), "C42_TIMEOUT": "x"}).lines
         self.assertEqual([line.partition(":")[0] for line in lines], ["C42_API_TOKEN_FILE", "C42_TIMEOUT"])
+
+
+class SecretFilesTest(unittest.TestCase):
+    """Addresses with passwords may be in files, too."""
+
+    GOOD: ClassVar = {
+        "C42_PROXY_URL": f"http://user:{PASSWORD}@proxy.example:3128",
+        "C42_CACHE_URL": f"redis://:{PASSWORD}@redis.example:6379/0",
+    }
+
+    def setUp(self) -> None:
+        self.file = Path(self.enterContext(tempfile.TemporaryDirectory()), "secret")
+
+    def test_read(self) -> None:
+        """The address is what the file holds; `check` names the file, and masks the rest."""
+        for variable, written in self.GOOD.items():
+            self.file.write_text(f"{written}\n")
+            given = {f"{variable}_FILE": str(self.file)}
+            found = settings(**given)
+            self.assertEqual(getattr(found, variable.removeprefix("C42_").lower()), written)
+            self.assertEqual(found.warnings, ())
+            result = check({"C42_API_TOKEN": TOKEN, **given})
+            (row,) = (line for line in result.stdout.splitlines() if line.startswith(f"{variable} "))
+            self.assertRegex(row, rf"^{variable} +\w+://\*\*\*@\w+.example:\d+/?0? +file {self.file}$")
+            self.assertNotIn(PASSWORD, result.output + repr(found))
+
+    def test_refused(self) -> None:
+        """No such file, a wrong address in it, and both variables at once: a line each, without the password."""
+        for variable, written in self.GOOD.items():
+            for content, other, says in (
+                (written.replace("://", ":"), {}, f"{variable}_FILE: the file must hold .*, and nothing else."),
+                ("", {}, f"{variable}_FILE: the file must hold .*, and nothing else."),
+                (None, {}, f"{variable}_FILE: allowed is the name of a readable file with the address in it .*"),
+                (written, {variable: written}, f"{variable} and {variable}_FILE: only one of the two may be set."),
+            ):
+                self.file.unlink(missing_ok=True)
+                if content is not None:
+                    self.file.write_text(content)
+                error = refused({"C42_API_TOKEN": TOKEN, f"{variable}_FILE": str(self.file), **other})
+                self.assertRegex("\n".join(error.lines), f"^{says}$")
+                self.assertNotIn(PASSWORD, f"{error!r}{error.lines}{error.rows}")
+                self.assertIn((variable, "wrong", "environment"), error.rows)
+
+    def test_token_anew(self) -> None:
+        """A token in a file is read anew; where that fails, it is an error. One in the environment stays."""
+        self.file.write_text(TOKEN)
+        given = {"C42_API_TOKEN_FILE": str(self.file)}
+        found = Settings.from_env(given)
+        self.file.write_text("an0ther-t0k3n\n")
+        self.assertEqual(found.with_token_read_anew(given).api_token.get_secret_value(), "an0ther-t0k3n")
+        self.file.write_text("")
+        with self.assertRaises(SettingsError) as raised:
+            found.with_token_read_anew(given)
+        self.assertTrue(raised.exception.lines[0].startswith("C42_API_TOKEN_FILE: the file must hold"))
+        self.assertEqual(settings(), settings().with_token_read_anew({"C42_API_TOKEN": TOKEN}))
+
+    def test_secrets(self) -> None:
+        """What the log masks: the token, and the passwords as they are written, as they are, and as they are sent."""
+        found = settings(C42_PROXY_URL="http://us%40er:p%40ss@proxy", C42_CACHE_URL=f"redis://:{PASSWORD}@redis")
+        sent = b64encode(b"us@er:p@ss").decode()
+        self.assertLessEqual({TOKEN, "p%40ss", "p@ss", sent, PASSWORD}, set(found.secrets()))
+        # Not every `a` of the log is one.
+        self.assertNotIn("a", settings(C42_PROXY_URL="http://b:a@proxy").secrets())
 
 
 class WarningsTest(unittest.TestCase):

@@ -7,7 +7,10 @@ itself has asked to wait (429, or 503 with `Retry-After`), and is not asked unti
 Both are one state in the store, so all processes with the same store, C42 and token keep to it.
 """
 
+import logging
 from collections.abc import Callable
+from threading import Lock
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,10 +28,20 @@ from ..observability.metrics import Metrics
 from ..stores.contract import SharedStates
 from .shared_state import MAX_SECONDS, Span, parsed
 
+log = logging.getLogger(__name__)
+
 STATE = "guard"
 """The name under which version 0.1 keeps the state: both versions may run on one store."""
 OPEN_SECONDS = 5.0
 PROBE_RETRY_SECONDS = 1.0
+
+Phase = Literal["closed", "open", "half-open"]
+
+LINES: dict[Phase, tuple[int, str]] = {
+    "open": (logging.WARNING, f"the circuit breaker has opened: C42 is not asked for {OPEN_SECONDS:g} s"),
+    "half-open": (logging.INFO, "the circuit breaker is half-open: one request at a time probes C42"),
+    "closed": (logging.INFO, "the circuit breaker has closed: C42 is asked again"),
+}
 
 
 class _State(BaseModel):
@@ -52,7 +65,8 @@ class CircuitBreaker:
     """Decides whether a fetch may ask C42. Thread-safe.
 
     Failures of `threshold` different events in a row open it (0: never). After `probe_seconds` without a result of the
-    probe, another one may begin.
+    probe, another one may begin. Each change is a line in the log of each process that learns of it: when it would ask
+    C42, and when it answers `/readyz`.
     """
 
     def __init__(
@@ -70,6 +84,9 @@ class CircuitBreaker:
         self._probe_seconds = probe_seconds
         self._metrics = metrics
         self._back_off: Span | None = None
+        self._told: Phase = "closed"
+        self._tellings = 0
+        self._telling = Lock()
 
     def permit(self) -> float:
         """Let one fetch begin, and return the present instant. Raises BackingOff or CircuitOpen if it may not.
@@ -185,10 +202,14 @@ class CircuitBreaker:
         return now
 
     def _read(self) -> _State:
-        return _parsed(self._store.read_state(STATE))
+        tellings = self._tellings
+        state = _parsed(self._store.read_state(STATE))
+        self._tell(state, tellings)
+        return state
 
     def _change(self, change: Callable[[_State], _State]) -> _State:
         changed = _State()
+        tellings = self._tellings
 
         def on_text(text: str | None) -> str | None:
             nonlocal changed
@@ -197,7 +218,25 @@ class CircuitBreaker:
 
         self._store.change_state(STATE, on_text, lifetime=MAX_SECONDS)
         self._metrics.open_until.set(changed.open.until if changed.open else 0.0)
+        self._tell(changed, tellings)
         return changed
+
+    def _tell(self, state: _State, tellings: int) -> None:
+        """Log the phase of `state` if it is another one than before; `tellings` is their number when it was read.
+
+        What another thread has told meanwhile may be newer: then the next state tells.
+        """
+        now = self._clock()
+        phase: Phase = "closed"
+        if self._threshold > 0 and state.open is not None and state.open.is_believable(now):
+            phase = "open" if state.open.covers(now) else "half-open"
+        if phase == self._told:
+            return
+        with self._telling:
+            if phase == self._told or tellings != self._tellings:
+                return
+            self._told, self._tellings = phase, tellings + 1
+        log.log(*LINES[phase])
 
 
 def _with(state: _State, **changes: object) -> _State:

@@ -45,12 +45,14 @@ class Handling:
 
     `forward` is None if it was not asked; `collapsed` means that another request asked; `upstream_status` is the
     status of the call that decided. `upstream_seconds` is how long C42 took, None for requests that only waited.
+    `cause` is why there is no new answer, None if there is one.
     """
 
     forward: Forward | None
     collapsed: bool
     upstream_status: int | None
     upstream_seconds: float | None
+    cause: str | None = None
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class Hit:
     expiry: float
     ttl: int
     outcome: ClassVar[Literal["hit"]] = "hit"
-    upstream_seconds: ClassVar[None] = None
+    handling: ClassVar[None] = None
 
     @classmethod
     def of(cls, entry: Entry, freshness: Freshness, now: float) -> "Hit":
@@ -85,10 +87,6 @@ class Fetched:
     def outcome(self) -> Literal["collapsed", "miss"]:
         return "collapsed" if self.handling.collapsed else "miss"
 
-    @property
-    def upstream_seconds(self) -> float | None:
-        return self.handling.upstream_seconds
-
 
 @dataclass(frozen=True, slots=True)
 class StaleIfError:
@@ -102,10 +100,6 @@ class StaleIfError:
     handling: Handling
     outcome: ClassVar[Literal["stale"]] = "stale"
 
-    @property
-    def upstream_seconds(self) -> float | None:
-        return self.handling.upstream_seconds
-
 
 @dataclass(frozen=True, slots=True)
 class Failed:
@@ -115,10 +109,6 @@ class Failed:
     handling: Handling
     outcome: ClassVar[Literal["error"]] = "error"
 
-    @property
-    def upstream_seconds(self) -> float | None:
-        return self.handling.upstream_seconds
-
 
 Reply = Hit | Fetched | StaleIfError | Failed
 
@@ -126,9 +116,10 @@ Reply = Hit | Fetched | StaleIfError | Failed
 def reply_of(landed: FlightResult, *, leads: bool, freshness: Freshness, now: float) -> Reply:
     """The reply to one of the requests that waited for a flight; `leads` is true for the request that began it."""
     collapsed = landed.elsewhere or (landed.forward is not None and not leads)
-    seconds = None if collapsed else landed.upstream_seconds
-    handling = Handling(landed.forward, collapsed, landed.upstream_status, seconds)
     result, cached = landed.result, landed.cached
+    cause = result.cause if isinstance(result, Problem) else None
+    seconds = None if collapsed else landed.upstream_seconds
+    handling = Handling(landed.forward, collapsed, landed.upstream_status, seconds, cause)
     if isinstance(result, Problem):
         if cached is not None and result.allows_stale and freshness.may_replace_failure(cached, now):
             return StaleIfError(cached, math.floor(freshness.expiry(cached.fetched_at) - now), handling)

@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import RateLimited, RepeatedFailure, UpstreamError
+from ..errors import Cause, RateLimited, RepeatedFailure, UpstreamError
 from ..stores.contract import Entry, SharedStates, is_ahead
 
 MAX_SECONDS = 3600.0
@@ -58,6 +58,7 @@ class FetchOutcomes:
             reason=error.reason,
             detail=error.detail,
             upstream_status=error.upstream_status,
+            cause=error.cause,
             allows_stale=error.allows_stale,
         )
         self._leave(f"failure:{event_id}", failure)
@@ -69,6 +70,7 @@ class FetchOutcomes:
             return None
         return RepeatedFailure(
             *(failure.status, failure.reason, failure.detail, failure.upstream_status),
+            cause=failure.cause if Cause.is_one(failure.cause) else "it failed a moment ago",
             allows_stale=failure.allows_stale,
         )
 
@@ -104,6 +106,7 @@ class _Failure(BaseModel):
     reason: str
     detail: str
     upstream_status: int | None
+    cause: str = ""
     allows_stale: bool = Field(alias="may_be_hidden")
 
 

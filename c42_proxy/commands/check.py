@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ GRACE_SECONDS = 0.5
 """The client of C42 ends at its own deadline, and then knows more about the failure, so it gets a moment longer."""
 TRACE_SECONDS = 5.0
 """If a check is killed, the text that it leaves is not read any more after this time; the next erasure removes it."""
+PROXY_VARIABLES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 MADE_UP = "c42-proxy-check"
 """An event that C42 does not have."""
 
@@ -68,7 +69,7 @@ def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStat
     A call for the event itself would prove nothing: any web server answers 404 to that. Only C42 has an empty list.
     """
     metrics = Metrics()
-    with new_session(1) as session:
+    with new_session(1, ca_file=settings.ca_file, proxy_url=settings.proxy_url) as session:
         c42 = C42Client(settings.api_url, settings.api_token, session=session, clock=clock, metrics=metrics)
         breaker = CircuitBreaker(states, clock=clock, threshold=0, probe_seconds=0, metrics=metrics)
         deadline = Deadline(settings.timeout)
@@ -89,6 +90,15 @@ def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStat
             return CheckResult("C42", False, f"{settings.api_url}: {_what(exc, settings)}")
     milliseconds = round(1000 * (time.monotonic() - started))
     return CheckResult("C42", True, f"{settings.api_url}: answers within {milliseconds} ms, and accepts the token")
+
+
+def ignored_variables(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable in which other programs look for an HTTP proxy. It may have a password in it."""
+    return [
+        f"{name} is set, and is ignored: only C42_PROXY_URL names an HTTP proxy on the way to C42."
+        for name in sorted(environ)
+        if name.upper() in PROXY_VARIABLES and environ[name]
+    ]
 
 
 def check_bind(bind: str, health: Callable[[], str]) -> CheckResult:
@@ -145,14 +155,13 @@ def _shared(settings: Settings, clock: Callable[[], float]) -> SharedStore:
 
 def _what(error: UpstreamError, settings: Settings) -> str:
     """The failure in words for the operator. (The `detail` for clients would refer them to the operator.)"""
-    status = error.upstream_status
+    cause = error.cause
     if isinstance(error, TokenRefused):
-        return f"refuses the token ({status})"
+        return f"refuses the token ({cause})"
     if isinstance(error, RateLimited):
-        return f"accepts no call for {error.retry_after} s ({status}); whether it accepts the token is not known"
+        return f"accepts no call for {error.retry_after} s ({cause}); whether it accepts the token is not known"
     if isinstance(error, UpstreamTimeout):
-        return f"no complete answer within {settings.timeout:g} s (C42_TIMEOUT)"
+        return f"{cause}, no complete answer within {settings.timeout:g} s (C42_TIMEOUT)"
     if isinstance(error, InvalidAnswer):
-        shown = "" if status is None else f" ({status})"
-        return f"the answer is not C42's{shown}: is C42_API_URL right?"
-    return "cannot be reached, or breaks off" if status is None else f"is broken ({status})"
+        return f"the answer is not C42's ({cause}): is C42_API_URL right?"
+    return cause

@@ -1,9 +1,10 @@
-"""Log lines: one format for our own, gunicorn's and the libraries' lines, without the token."""
+"""Log lines: one format for our own, gunicorn's and the libraries' lines, without secrets."""
 
 import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -45,7 +46,7 @@ def configure_logs(settings: Settings) -> None:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             *rendering,
-            _Masker(settings.api_token.get_secret_value()),
+            _Masker(settings.secrets()),
         ],
     )
     handler = QueuedLines(sys.stderr)
@@ -63,12 +64,18 @@ def log_request(
     outcome: str,
     seconds: float,
     upstream_seconds: float | None = None,
+    cause: str | None = None,
     request_id: str,
 ) -> None:
-    """Log one line for a request. `path` is the decoded path, encoded again. Hits are logged at the level `debug`."""
+    """Log one line for a request. `path` is the decoded path, encoded again. Hits are logged at the level `debug`.
+
+    `upstream_seconds` is how long C42 took, `cause` why it gave no new answer.
+    """
     line = {"method": method, "path": path, "status": status, "outcome": outcome, "ms": round(seconds * 1000, 1)}
     if upstream_seconds is not None:
         line["c42_ms"] = round(upstream_seconds * 1000, 1)
+    if cause is not None:
+        line["cause"] = cause
     _requests.log(
         logging.DEBUG if outcome == "hit" else logging.INFO, "request", extra=line | {"request_id": request_id}
     )
@@ -86,12 +93,14 @@ def _add_request_id(_logger: Any, _method: str, line: structlog.typing.EventDict
 
 
 class _Masker:
-    """Masks the token in the finished line, whatever put it there."""
+    """Masks the secrets in the finished line, whatever put them there."""
 
-    def __init__(self, token: str) -> None:
-        # The token itself and its `repr`, and both as JSON writes them.
-        doubled = token.replace("\\", "\\\\")
-        spellings = {token, doubled, doubled.replace("'", "\\'")}
+    def __init__(self, secrets: Iterable[str]) -> None:
+        spellings = set()
+        for secret in secrets:
+            # The secret itself and its `repr`, and both as JSON writes them.
+            doubled = secret.replace("\\", "\\\\")
+            spellings |= {secret, doubled, doubled.replace("'", "\\'")}
         spellings |= {json.dumps(spelling)[1:-1] for spelling in spellings}
         self._spellings = sorted(spellings, key=len, reverse=True)
 

@@ -16,19 +16,11 @@ from requests.auth import AuthBase
 from werkzeug.http import parse_date
 
 from ..deadline import Deadline, ends_at
-from ..errors import (
-    InvalidAnswer,
-    Overloaded,
-    Problem,
-    RateLimited,
-    TokenRefused,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-)
+from ..errors import Cause, InvalidAnswer, RateLimited, TokenRefused, UpstreamUnavailable
 from ..observability import correlation
 from ..observability.metrics import Metrics
 from ..version import __version__
-from .transport import is_our_own_limit
+from .causes import failure_of
 
 PAGE_LIMIT = 100
 MAX_BODY_BYTES = 4_194_304
@@ -98,7 +90,7 @@ class C42Client:
         if not data:
             return Event(exists=False, title=None, status=status)
         if len(data) > 1 or data[0].id != event_id:
-            raise InvalidAnswer("it is not about the event that was asked for", status)
+            raise InvalidAnswer(Cause.ANOTHER_EVENT, status)
         event = data[0]
         return Event(
             exists=event.permission != REMOVED,
@@ -115,12 +107,12 @@ class C42Client:
         params: dict[str, str | int] = {"event_ids": f"[{event_id}]", "limit": PAGE_LIMIT, "offset": offset}
         status, body = self._get("event-subscriptions/", params, deadline)
         if status == HTTPStatus.NOT_FOUND:
-            raise InvalidAnswer("it was a 404 for the list of subscriptions", status)
+            raise InvalidAnswer(Cause.NO_LIST, status)
         answer = _parsed(body, _SubscriptionsAnswer)
         if len(answer.data) > PAGE_LIMIT:
-            raise InvalidAnswer("it holds more subscriptions than were asked for", status)
+            raise InvalidAnswer(Cause.TOO_MANY, status)
         if any(found.event_id not in {None, event_id} for found in answer.data):
-            raise InvalidAnswer("it holds subscriptions of another event", status)
+            raise InvalidAnswer(Cause.ANOTHER_LIST, status)
         return Page(
             subscriptions=[Subscription(found.id, _first_name(found)) for found in answer.data],
             count=answer.meta_data.count,
@@ -140,24 +132,13 @@ class C42Client:
                 if response.status_code not in {HTTPStatus.OK, HTTPStatus.NOT_FOUND}:
                     self._refuse(response.status_code, response.headers.get("Retry-After"))
                 return response.status_code, _read(response)
-        except (requests.Timeout, TimeoutError) as exc:
-            raise UpstreamTimeout from exc
         except (
             urllib3.exceptions.HTTPError,
             http.client.HTTPException,
             OSError,
             ValueError,
         ) as exc:
-            failure: Problem
-            if is_our_own_limit(exc):
-                failure = Overloaded()
-            elif not deadline.may_begin:
-                # A read that our deadline ended may look like a broken connection: the deadline decides.
-                failure = UpstreamTimeout()
-            elif isinstance(exc, requests.exceptions.ContentDecodingError):
-                failure = InvalidAnswer("its content encoding is broken")
-            else:
-                failure = UpstreamUnavailable()
+            failure = failure_of(exc, deadline)
         # Not `from exc`: these exceptions quote the answer, which may be an echo of our request with the token.
         raise failure
 
@@ -170,7 +151,7 @@ class C42Client:
             raise TokenRefused(status)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise UpstreamUnavailable(status)
-        raise InvalidAnswer(f"status {status}", status)
+        raise InvalidAnswer(Cause.status(status), status)
 
 
 class _TokenAuth(AuthBase):
@@ -241,7 +222,7 @@ def _read(response: requests.Response) -> bytes:
     for chunk in response.iter_content(READ_BYTES):
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise InvalidAnswer(f"it is longer than {MAX_BODY_BYTES} bytes", response.status_code)
+            raise InvalidAnswer(Cause.TOO_LONG, response.status_code)
     return bytes(body)
 
 
@@ -249,9 +230,9 @@ def _parsed(body: bytes, shape: type[_S]) -> _S:
     try:
         return shape.model_validate(json.loads(body.decode(), parse_constant=_not_json))
     except ValidationError:
-        why = "it has another shape than C42's API promises"
+        why = Cause.OTHER_SHAPE
     except (ValueError, RecursionError):
-        why = "it is not JSON"
+        why = Cause.NOT_JSON
     # Not in the `except`: the `repr` of a UnicodeDecodeError has the whole answer, perhaps an echo with the token.
     raise InvalidAnswer(why, HTTPStatus.OK)
 
@@ -265,7 +246,7 @@ def _first_name(found: _Subscription) -> str | None:
     if found.permission == REMOVED:
         return None
     if found.subscriber is None:
-        raise InvalidAnswer("a subscription that is not removed has no subscriber", HTTPStatus.OK)
+        raise InvalidAnswer(Cause.NO_SUBSCRIBER, HTTPStatus.OK)
     name = _sendable(found.subscriber.first_name)
     return name if name and name.strip() else None
 
@@ -273,7 +254,7 @@ def _first_name(found: _Subscription) -> str | None:
 def _sendable(text: str | None) -> str | None:
     """Return `text`. Raises InvalidAnswer if it has a lone surrogate, which UTF-8 cannot encode."""
     if text is not None and re.search("[\ud800-\udfff]", text):
-        raise InvalidAnswer("a text in it is not Unicode", HTTPStatus.OK)
+        raise InvalidAnswer(Cause.NOT_UNICODE, HTTPStatus.OK)
     return text
 
 

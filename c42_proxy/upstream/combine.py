@@ -1,7 +1,6 @@
 """One fetch: both calls to C42 at once, all pages of the list, then one answer, or the failure that decides."""
 
 import json
-import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -15,16 +14,14 @@ from ..errors import (
     Overloaded,
     Problem,
     RateLimited,
-    TokenRefused,
     UpstreamError,
     UpstreamTimeout,
 )
 from ..stores.contract import Entry
 from ..threads import Threads
+from .causes import FailureLines
 from .client import C42Client, Page
 from .pages import PageCall, PageFailedError, SubscriptionList
-
-log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -85,6 +82,7 @@ class Combiner:
         self._pages = pages
         self._budget = budget
         self._clock = clock
+        self._lines = FailureLines()
 
     def combined(self, event_id: str) -> Combined:
         """The event with the first names of all its subscribers.
@@ -100,12 +98,15 @@ class Combiner:
         try:
             event = fetch.result(event_call)
             if event is not None and not event.exists:
+                self._lines.answered()
                 return Combined(Entry(404, b"", fetched_at), event.status)
             names = fetch.result(names_call)
         finally:
             fetch.deadline.fetch_ended = True
+            self._lines.failed(fetch.failures)
         if event is None or names is None:
             raise min(fetch.failures, key=lambda failure: failure.precedence)
+        self._lines.answered()
         return Combined(Entry(200, _json(event_id, event.title, names), fetched_at), event.status)
 
     def _names(self, fetch: _Fetch) -> list[str] | None:
@@ -156,8 +157,6 @@ class Combiner:
             if isinstance(failure, RateLimited):
                 # Whatever the other call says: the back-off is for all fetches.
                 self._back_off.begin_back_off(failure)
-            if isinstance(failure, TokenRefused):
-                log.error("C42 refuses our token", extra={"upstream_status": failure.upstream_status})
             return None
 
 

@@ -20,6 +20,7 @@ from email.errors import (
     MissingHeaderBodySeparatorDefect,
 )
 from queue import LifoQueue
+from threading import Lock
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -31,12 +32,13 @@ from urllib3.exceptions import (
     NameResolutionError,
     NewConnectionError,
     ProtocolError,
+    ProxyError,
     ReadTimeoutError,
 )
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from ..deadline import Deadline, deadline_in_force, ends_at
-from ..errors import InvalidAnswer
+from ..errors import Cause, InvalidAnswer
 from .addresses import Addresses
 
 LINE_TOO_LONG = http.client.LineTooLong
@@ -114,7 +116,7 @@ class _Response(http.client.HTTPResponse):
                 raise
         # Python's parser has given up: on a long line, the hundred-and-first header, or too many 100 Continue.
         self._skip_head()
-        raise InvalidAnswer("its head is too long")
+        raise InvalidAnswer(Cause.LONG_HEAD)
 
     def _skip_head(self) -> None:
         """Read on to the end of the head. Raises TimeoutError if it does not end: no complete answer would come."""
@@ -142,11 +144,11 @@ class _Response(http.client.HTTPResponse):
             or self.msg.get_unixfrom() is not None
             or (isinstance(payload, str) and payload)
         ):
-            why = "a line of its head is no header"
+            why = Cause.NO_HEADER
         elif len(lengths) > 1 or not all(re.fullmatch("[0-9]{1,18}[ \t]*", length) for length in lengths):
-            why = "it has no single length"
+            why = Cause.NO_LENGTH
         elif [coding.strip().lower() for coding in codings] != ["chunked"]:
-            why = "its transfer coding is unknown"
+            why = Cause.UNKNOWN_CODING
         if why is not None:
             raise InvalidAnswer(why, self.status)
 
@@ -183,6 +185,13 @@ class _HTTPConnection(HTTPConnection):
             raise ConnectTimeoutError(self, "no address has answered in time") from exc
         except OSError as exc:
             raise NewConnectionError(self, f"no address can be reached: {exc}") from exc
+
+    def _tunnel(self) -> None:
+        # Without `_tunnel`, what the HTTP proxy does would pass for what C42 does.
+        try:
+            super()._tunnel()
+        except (OSError, http.client.HTTPException) as exc:
+            raise ProxyError("the HTTP proxy does not connect", exc) from exc
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         deadline_in_force().check_may_begin()
@@ -245,26 +254,43 @@ class _HTTPSPool(HTTPSConnectionPool):
     QueueCls = _IdleConnections
 
 
+POOL_CLASSES = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
 class DeadlineAdapter(HTTPAdapter):
-    """Makes the calls of a requests session, each with one deadline."""
+    """Makes the calls of a requests session, each with one deadline, also through an HTTP proxy."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._making_manager = Lock()
+        super().__init__(*args, **kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = POOL_CLASSES
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        # With the lock, no other thread takes a manager that has urllib3's own pools yet.
+        with self._making_manager:
+            manager = super().proxy_manager_for(*args, **kwargs)
+            manager.pool_classes_by_scheme = POOL_CLASSES
+        return manager
 
     def close_idle(self, seconds: float) -> None:
         """Close the connections that no call has used for `seconds`."""
-        pools = self.poolmanager.pools
-        for key in pools.keys():  # noqa: SIM118  # no dict: it refuses to be iterated
-            connections = pools[key].pool
-            if connections is not None:
-                connections.close_old(seconds)
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  # no dict: it refuses to be iterated
+                connections = manager.pools[key].pool
+                if connections is not None:
+                    connections.close_old(seconds)
 
 
 def check() -> None:
     """Read an answer from ourselves, over a pair of sockets. Raises if one of the libraries has changed."""
-    manager = DeadlineAdapter().poolmanager
-    _expect(isinstance(manager.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session makes other pools")
+    adapter = DeadlineAdapter()
+    manager = adapter.poolmanager
+    for each in (manager, adapter.proxy_manager_for(f"http://{NOBODY}")):
+        _expect(isinstance(each.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session makes other pools")
+    _expect(hasattr(http.client.HTTPConnection, "_tunnel"), "a connection has no _tunnel")
     _expect(hasattr(HTTPConnectionPool, "ConnectionCls"), "a pool makes other connections")
     idle = manager.connection_from_url(f"http://{NOBODY}/").pool
     _expect(isinstance(idle, _IdleConnections), "a pool has another queue")

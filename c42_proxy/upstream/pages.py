@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from ..errors import InvalidAnswer
+from ..errors import Cause, InvalidAnswer
 from .client import PAGE_LIMIT, Page, Subscription
 
 PAGES_AT_ONCE = 8
@@ -68,7 +68,7 @@ class SubscriptionList:
         """Ask for the page at `start`, and for the pages after it that `count` announces."""
         if not self._ahead:
             if self._asked == MAX_PAGES:
-                raise InvalidAnswer(f"its list of subscriptions does not end within {MAX_PAGES} pages", 200)
+                raise InvalidAnswer(Cause.ENDLESS_LIST, 200)
             self._begin(start)
         while len(self._ahead) < at_once and self._asked < MAX_PAGES:
             offset = start + PAGE_LIMIT * len(self._ahead)

@@ -1,7 +1,5 @@
 """A requests session for an upstream that may misbehave."""
 
-import errno
-import socket
 from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 
@@ -11,18 +9,19 @@ from requests.adapters import HTTPAdapter
 from ..private_names import private_or_public
 from ..threads import IDLE_SECONDS
 
-OUR_OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""Too many open files, in this process or on this machine, or no memory for another socket."""
 
-
-def new_session(connections: int) -> requests.Session:
+def new_session(connections: int, *, ca_file: str | None = None, proxy_url: str | None = None) -> requests.Session:
     """A session that keeps up to `connections` alive.
 
-    It uses no proxy, `.netrc` or certificate of the environment, keeps no cookies and reads no redirects. Reads inside
-    `deadline.ends_at(...)` end at that deadline.
+    It trusts the authorities in `ca_file` (by default those that requests brings), and goes through the HTTP proxy at
+    `proxy_url`. It uses no proxy, `.netrc` or certificate of the environment, keeps no cookies and reads no redirects.
+    Reads inside `deadline.ends_at(...)` end at that deadline.
     """
     session = _Session()
     session.trust_env = False
+    session.verify = ca_file or True
+    if proxy_url is not None:
+        session.proxies = {"http": proxy_url, "https": proxy_url}
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = adapter_class()(pool_connections=1, pool_maxsize=connections)
     session.mount("http://", adapter)
@@ -60,27 +59,6 @@ address may use up the whole time budget; an answer that is cut off in its heade
 answer with malformed headers may be waited for until the budget ends; a call on a kept-alive connection that the \
 upstream closes at that moment is not repeated; early hints are not understood; and unneeded connections stay open.""",
     )
-
-
-def is_our_own_limit(error: BaseException) -> bool:
-    """Whether a call has failed because this machine lacks descriptors or memory, which is no failure of C42."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, socket.gaierror):
-            # Its numbers are not errno's, and a resolver without a socket just reports that there is no answer.
-            return _is_out_of_descriptors()
-        if isinstance(cause, OSError) and cause.errno in OUR_OWN_LIMITS:
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
-
-
-def _is_out_of_descriptors() -> bool:
-    try:
-        socket.socket().close()
-    except OSError as exc:
-        return exc.errno in OUR_OWN_LIMITS
-    return False
 
 
 class _Session(requests.Session):

@@ -113,12 +113,12 @@ class AsgiApp:
                 self._before_miss()
                 reply = await self._wait(event_id)
             status, head, body = _status_head_body(event_id, reply, if_none_match, request_id)
-            outcome, upstream_seconds = reply.outcome, reply.upstream_seconds
+            outcome, handling = reply.outcome, reply.handling
         except Exception as error:  # noqa: BLE001  # as Flask's handler for bugs
             correlation.begin(request_id, traceparent)
             response = internal_error(error).having(("X-Request-ID", request_id), ("Date", date()))
             status, (head, body) = response.status.value, response.as_bytes()
-            outcome, upstream_seconds = "error", None
+            outcome, handling = "error", None
         if self._cors.is_on:
             head += header_lines(self._cors.headers(_origin(scope)))
         if scope["method"] == "HEAD":
@@ -135,7 +135,8 @@ class AsgiApp:
                 status=status,
                 outcome=outcome,
                 seconds=time.perf_counter() - began,
-                upstream_seconds=upstream_seconds,
+                upstream_seconds=None if handling is None else handling.upstream_seconds,
+                cause=None if handling is None else handling.cause,
                 request_id=request_id,
             )
 

@@ -113,6 +113,7 @@ def _blueprint(events: Events, metrics: Metrics, cors: Cors) -> Blueprint:
     @blueprint.after_app_request
     def end(response: Response) -> Response:
         reply: Reply | None = g.get("reply")
+        handling = None if reply is None else reply.handling
         is_bug = response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
         outcome = "error" if is_bug else "refused" if reply is None else reply.outcome
         metrics.request(outcome, response.status_code).inc()
@@ -124,7 +125,8 @@ def _blueprint(events: Events, metrics: Metrics, cors: Cors) -> Blueprint:
             status=response.status_code,
             outcome=outcome,
             seconds=time.perf_counter() - g.start,
-            upstream_seconds=None if reply is None else reply.upstream_seconds,
+            upstream_seconds=None if handling is None else handling.upstream_seconds,
+            cause=None if handling is None else handling.cause,
             request_id=g.request_id,
         )
         return response

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from unittest.mock import patch
 
@@ -477,6 +477,52 @@ class MetricsTest(BreakerTest):
         self.assertEqual(NOW + 30, shown("c42_proxy_upstream_wait_until_timestamp_seconds"))
         self.breaker.note_success()
         self.assertEqual(0, shown("c42_proxy_upstream_paused_until_timestamp_seconds"))
+
+
+class LateStore(MemoryStore):
+    """Others do something between a read of the state and its end."""
+
+    meanwhile: Sequence[Callable[[], None]] = ()
+
+    def read_state(self, name: str) -> str | None:
+        text = super().read_state(name)
+        todo, self.meanwhile = self.meanwhile, ()
+        for each in todo:
+            each()
+        return text
+
+
+class LinesTest(BreakerTest):
+    def test_each_change(self) -> None:
+        """Each change is one line, in every process that learns of it."""
+        other = self.new_breaker()
+        with self.assertLogs("c42_proxy.caching.circuit_breaker", "INFO") as logs:
+            for _ in range(2):
+                self.fails("a", "b", "c")
+            self.now += 5
+            self.assert_permitted()
+            self.fails("d")
+            self.assert_refused(CircuitOpen, 5)
+            self.now += 5
+            self.assert_permitted()
+            self.refusal(other)
+            for _ in range(2):
+                self.breaker.note_success()
+                other.degraded()
+        said = [record.getMessage().partition(":")[0].removeprefix("the circuit breaker ") for record in logs.records]
+        opened_twice = ["has opened", "is half-open", "has opened", "is half-open"]
+        self.assertEqual([*opened_twice, "is half-open", "has closed", "has closed"], said)
+        levels = [record.levelname for record in logs.records]
+        self.assertEqual(["WARNING", "INFO", "WARNING", "INFO", "INFO", "INFO", "INFO"], levels)
+
+    def test_read_before_a_change(self) -> None:
+        """A state that was read before another thread told a newer one is not told."""
+        store = LateStore(100_000)
+        self.breaker = self.new_breaker(1, store)
+        store.meanwhile = [lambda: self.fails("a")]
+        with self.assertLogs("c42_proxy.caching.circuit_breaker", "INFO") as logs:
+            self.breaker.degraded()
+        self.assertEqual(1, len(logs.output), logs.output)
 
 
 class StateTest(BreakerTest):

@@ -66,32 +66,34 @@ class AskingC42Test(OnlineTest):
     def test_failures(self) -> None:
         """Each kind of failure is named."""
         for status, says in (
-            ("401 Unauthorized", r"refuses the token \(401\)"),
-            ("403 Forbidden", r"refuses the token \(403\)"),
-            ("500 Oops", r"is broken \(500\)"),
-            ("404 Not Found", r"the answer is not C42's \(404\): is C42_API_URL right\?"),
-            ("200 OK", r"the answer is not C42's \(200\): is C42_API_URL right\?"),
-            ("302 Found", r"the answer is not C42's \(302\): is C42_API_URL right\?"),
+            ("401 Unauthorized", r"refuses the token \(status 401\)"),
+            ("403 Forbidden", r"refuses the token \(status 403\)"),
+            ("500 Oops", "status 500$"),
+            ("404 Not Found", r"the answer is not C42's \(it was a 404 .*\): is C42_API_URL right\?"),
+            ("200 OK", r"the answer is not C42's \(it is not JSON\): is C42_API_URL right\?"),
+            ("302 Found", r"the answer is not C42's \(status 302\): is C42_API_URL right\?"),
         ):
             with self.subTest(status):
                 # The body is an echo of the request, with the token in it.
                 self.assert_c42(wire.says(TOKEN.encode(), status), f"FAILS  http://.*{says}")
-        self.assert_c42(wire.says({}, "429 Slow", "Retry-After: 7"), r"FAILS  .* accepts no call for 7 s \(429\);.*")
-        self.assert_c42(wire.closes, "FAILS  .*: cannot be reached, or breaks off")
+        self.assert_c42(
+            wire.says({}, "429 Slow", "Retry-After: 7"), r"FAILS  .* accepts no call for 7 s \(status 429\);.*"
+        )
+        self.assert_c42(wire.closes, "FAILS  .*: connection closed without an answer")
         self.assert_c42(
             wire.DAWDLING["a body that drips"],
-            r"FAILS  .*: no complete answer within 0.3 s \(C42_TIMEOUT\)",
+            r"FAILS  .*: timed out, no complete answer within 0.3 s \(C42_TIMEOUT\)",
             C42_TIMEOUT="0.3",
         )
 
     def test_unreachable(self) -> None:
         """If nothing listens, the line says so; a name that does not resolve ends the check in time."""
         result = self.check(f"http://{NOTHING_LISTENS}/")
-        self.assert_found(result, store="works .*", c42=f"FAILS  http://{NOTHING_LISTENS}/: cannot be reached.*")
+        self.assert_found(result, store="works .*", c42=f"FAILS  http://{NOTHING_LISTENS}/: connection refused")
         began = time.monotonic()
         with patch("socket.getaddrinfo", side_effect=lambda *_args, **_kwargs: time.sleep(3)):
             result = self.check("http://name.example/", C42_TIMEOUT="0.2")
-        self.assert_found(result, store="works .*", c42=r"FAILS  .*: no complete answer within 0.2 s .*")
+        self.assert_found(result, store="works .*", c42=r"FAILS  .*: timed out, no complete answer within 0.2 s .*")
         self.assertLess(time.monotonic(), began + 2)
 
     def test_sandbox(self) -> None:
@@ -102,7 +104,7 @@ class AskingC42Test(OnlineTest):
             sandbox.wait_until_answers(url)
             works = self.check(url, C42_API_TOKEN=SANDBOX_TOKEN)
             self.assert_found(works, store="works .*", c42="works .* accepts the token")
-            self.assert_found(self.check(url), store="works .*", c42=r"FAILS  .*refuses the token \(401\)")
+            self.assert_found(self.check(url), store="works .*", c42=r"FAILS  .*refuses the token \(status 401\)")
             elsewhere = self.check(url.removesuffix("v2/"), C42_API_TOKEN=SANDBOX_TOKEN)
             self.assert_found(elsewhere, store="works .*", c42="FAILS .* is C42_API_URL right.*")
 
@@ -134,6 +136,17 @@ class AskingC42Test(OnlineTest):
         store = open_shared(Settings.model_validate({"api_token": TOKEN, "cache_url": self.url}), time.time)
         assert store is not None
         return self.enterContext(closing(store))
+
+
+class IgnoredTest(OnlineTest):
+    def test_proxies(self) -> None:
+        """A proxy of the environment is ignored, and `check` says so, without its address."""
+        address = "http://user:s3kr3t-p4ssw0rd@proxy.example:3128"
+        with Wire(wire.c42()) as c42:
+            result = self.check(c42.url, https_proxy=address, ALL_PROXY=address, HTTP_PROXY="", NO_PROXY="*")
+        says = "is set, and is ignored: only C42_PROXY_URL names an HTTP proxy on the way to C42."
+        self.assertEqual(result.stderr, f"warning: ALL_PROXY {says}\nwarning: https_proxy {says}\n")
+        self.assertEqual(0, result.exit_code, result.output)
 
 
 class ListeningTest(OnlineTest):

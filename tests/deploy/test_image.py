@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
-from c42_proxy.settings import FIELDS, FILE_VARIABLE, Settings
+from c42_proxy.settings import FIELDS, Settings
 from harness.needs import needs, one_platform_is_enough
 from harness.processes import ROOT, clean_environ, run
 
+TOKEN_FILE = "C42_API_TOKEN_FILE"
 IMAGE_SECONDS = 600.0
 """A first time makes the Python image as well: about a minute on two cores, with packages nearby."""
 
@@ -72,7 +73,7 @@ class Containers(unittest.TestCase):
         config = self.configured(C42_API_TOKEN_FILE="/etc/c42-token")
         proxy = config["services"]["proxy"]
         self.assertEqual("/etc/c42-token", config["secrets"]["c42-token"]["file"])
-        self.assertEqual("/run/secrets/c42-token", proxy["environment"][FILE_VARIABLE])
+        self.assertEqual("/run/secrets/c42-token", proxy["environment"][TOKEN_FILE])
         self.assertEqual("/run/secrets/c42-token", proxy["secrets"][0]["target"])
         self.assertEqual("", proxy["environment"]["C42_API_URL"])
         self.assertNotIn("C42_API_TOKEN", proxy["environment"])
@@ -80,7 +81,7 @@ class Containers(unittest.TestCase):
 
     def test_settings_pass(self) -> None:
         """Every setting that has a meaning in a container can be given from outside, and none is a mistake."""
-        own = {"C42_API_TOKEN", FILE_VARIABLE, "C42_BIND", "C42_OPS_BIND", "C42_CACHE_URL"}
+        own = {"C42_API_TOKEN", TOKEN_FILE, "C42_BIND", "C42_OPS_BIND", "C42_CACHE_URL"}
         given = {
             "C42_API_URL": "https://c42.test/api/v2/",
             "C42_ALLOW_ORIGINS": "https://app.example, http://localhost:3000",
@@ -93,11 +94,11 @@ class Containers(unittest.TestCase):
             "C42_LOG_LEVEL": "error",
         }
         self.assertEqual(FIELDS.keys() - own, given.keys())
-        for token_file in ({}, {FILE_VARIABLE: "/etc/c42-token"}):
+        for token_file in ({}, {TOKEN_FILE: "/etc/c42-token"}):
             environment = self.configured(**given, **token_file)["services"]["proxy"]["environment"]
             self.assertEqual(given, {name: environment[name] for name in given})
             # The file is in the container alone.
-            checked = {name: value for name, value in environment.items() if value and name != FILE_VARIABLE}
+            checked = {name: value for name, value in environment.items() if value and name != TOKEN_FILE}
             self.assertEqual((), Settings.from_env({**checked, "C42_API_TOKEN": "s3kr3t"}).warnings)
 
     def test_each_waits_until_the_other_is_well(self) -> None:

@@ -119,6 +119,18 @@ class RequestLogTest(CorrelationTest):
             self.assertEqual({key: line[key] for key in expected}, expected)
             self.assertNotIn("secret", str(line))
 
+    def test_cause(self) -> None:
+        """Where there is no new answer, the line says why, also where the failure is repeated."""
+        self.c42.get(f"{API_URL}events/tea/", status=500)
+        self.c42.get(f"{API_URL}event-subscriptions/", json={"data": []})
+        self.settings = self.settings.model_copy(update={"breaker_threshold": 1})
+        clients, stream = self.lines()
+        for client in clients:
+            for path in (PATH, PATH, PATH.replace("tea", "milk")):
+                client.get(path)
+            causes = [line["cause"] for line in self.logged(stream)]
+            self.assertEqual(causes, ["status 500", "status 500", "the circuit breaker is open"])
+
     def test_hit(self) -> None:
         """A plain hit is a line from the level `debug` on: the server in front has one of each already."""
         self.knows_tea()
@@ -147,7 +159,7 @@ class RequestLogTest(CorrelationTest):
             for handler in logging.getLogger().handlers:
                 handler.flush()
             lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-            refused = [line for line in lines if line["event"] == "C42 refuses our token"]
+            refused = [line for line in lines if line["event"] == "C42 refuses our token: status 401"]
             self.assertEqual({line["request_id"] for line in refused}, {"mine"})
             self.assertEqual({line["level"] for line in refused}, {"error"})
             self.logged(stream)

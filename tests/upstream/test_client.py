@@ -26,6 +26,7 @@ from requests.adapters import HTTPAdapter
 
 from c42_proxy.deadline import Deadline
 from c42_proxy.errors import (
+    Cause,
     InvalidAnswer,
     Overloaded,
     RateLimited,
@@ -164,6 +165,7 @@ class C42Test(unittest.TestCase):
             call(behaviour, budget_for(expected))
         self.assertLess(time.monotonic() - start, budget_for(expected) + SLACK)
         self.assertIs(expected, type(raised.exception), raised.exception)
+        self.assertTrue(Cause.is_one(raised.exception.cause), raised.exception.cause)
         self.assert_hidden(raised.exception)
         return raised.exception
 

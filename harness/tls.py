@@ -1,0 +1,55 @@
+"""A private authority and what it vouches for, and the sandbox behind TLS (openssl)."""
+
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+from c42_proxy.sandbox.api import Sandbox
+from c42_proxy.sandbox.command import SANDBOX_TOKEN
+from c42_proxy.sandbox.server import App
+from harness.processes import Process, clean_environ, free_port
+
+HERE = "IP:127.0.0.1,DNS:localhost"
+
+
+class Authority:
+    """Keeps its certificate in `file`, and all that it makes in the folder of that. `marker` is in all its names."""
+
+    def __init__(self, folder: Path, marker: str = "c42") -> None:
+        self._marker = marker
+        self.file = folder / "authority.pem"
+        self._issue(self.file)
+
+    def certificate(self, names: str = HERE) -> Path:
+        """A file with a certificate for these names (OpenSSL's subjectAltName), and its key."""
+        file = self.file.with_name(f"{abs(hash(names))}.pem")
+        also = ["-addext", f"subjectAltName={names}", "-addext", "basicConstraints=critical,CA:FALSE"]
+        self._issue(file, *also, "-CA", f"{self.file}", "-CAkey", f"{self.file}")
+        return file
+
+    def server(self, names: str = HERE) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate(names))
+        return context
+
+    def _issue(self, file: Path, *options: str) -> None:
+        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        words = ["openssl", "req", "-x509", *kind, "-subj", f"/CN={self._marker} {file.stem}", *options]
+        made = subprocess.run([*words, "-keyout", "-"], check=True, capture_output=True)
+        file.write_bytes(made.stdout)
+
+
+class TlsSandbox(Process):
+    """The sandbox at an https address."""
+
+    def __init__(self, certificate: Path) -> None:
+        port = free_port()
+        self.variables = {"C42_API_URL": f"https://127.0.0.1:{port}/api/v2/", "C42_API_TOKEN": SANDBOX_TOKEN}
+        words = ["--factory", "harness.tls:app", "--port", f"{port}", "--ssl-certfile", f"{certificate}"]
+        super().__init__([sys.executable, "-m", "uvicorn", *words, "--lifespan", "off"], clean_environ())
+        self.wait_until_says("Uvicorn running")
+
+
+def app() -> App:
+    return App(Sandbox(token=SANDBOX_TOKEN))
