@@ -45,7 +45,7 @@ class TlsSandbox(Process):
 
     def __init__(self, certificate: Path) -> None:
         port = free_port()
-        self.variables = {"C42_API_URL": f"https://127.0.0.1:{port}/api/v2/", "C42_API_TOKEN": SANDBOX_TOKEN}
+        self.url = f"https://127.0.0.1:{port}/api/v2/"
         words = ["--factory", "harness.tls:app", "--port", f"{port}", "--ssl-certfile", f"{certificate}"]
         super().__init__([sys.executable, "-m", "uvicorn", *words, "--lifespan", "off"], clean_environ())
         self.wait_until_says("Uvicorn running")

@@ -26,6 +26,7 @@ from uvicorn_worker import UvicornWorker
 
 from ..address import Address
 from ..app import build
+from ..errors import SettingsError
 from ..observability.logs import configure_logs
 from ..observability.metrics import Metrics, log_records_dropped
 from ..observability.multiprocess import MASTERS_SEGMENT, SharedValues, can_count_together
@@ -125,6 +126,19 @@ class Server(Application, _RunsMaster):  # type: ignore[misc]  # gunicorn ships 
     @property
     def _ops_port(self) -> int | None:
         return None if self._ops_bind is None else Address.parsed(self._ops_bind).port
+
+    def reload(self) -> None:
+        """Called at a SIGHUP, before new workers are forked. They ask C42 with the token that its file holds now."""
+        try:
+            settings = self._settings.with_token_read_anew()
+        except SettingsError as error:
+            log.error("the token stays as it was: %s", error.lines[0])
+        else:
+            if settings.api_token != self._settings.api_token:
+                self._settings = settings
+                configure_logs(settings)
+                log.info("the token has been read anew: the cache is empty at first")
+        super().reload()
 
     def load_config(self) -> None:
         """Load gunicorn's configuration, then listen on the ops port in addition."""

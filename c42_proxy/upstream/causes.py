@@ -156,11 +156,12 @@ def _with_place(error: BaseException, cause: str) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, what caused it, and so on."""
+    """The error, what caused it, and so on: urllib3 gives some causes as arguments alone."""
     each: BaseException | None = error
     while each is not None:
         yield each
-        each = each.__cause__ or each.__context__
+        wrapped = (argument for argument in each.args if isinstance(argument, BaseException))
+        each = each.__cause__ or each.__context__ or next(wrapped, None)
 
 
 def _is_out_of_descriptors() -> bool:
