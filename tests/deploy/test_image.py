@@ -77,14 +77,23 @@ class Containers(unittest.TestCase):
         self.assertEqual("/run/secrets/c42-token", proxy["secrets"][0]["target"])
         self.assertEqual("", proxy["environment"]["C42_API_URL"])
         self.assertNotIn("C42_API_TOKEN", proxy["environment"])
+        self.assertEqual({""}, {proxy["environment"][name] for name in ("C42_CA_FILE", "C42_PROXY_URL_FILE")})
         self.assertEqual(["proxy"], [name for name, service in config["services"].items() if service.get("secrets")])
+
+    def test_files_on_the_way(self) -> None:
+        """The authorities, and the address of the HTTP proxy, are mounted as secrets where they are given."""
+        for variable, name in (("C42_CA_FILE", "c42-ca"), ("C42_PROXY_URL_FILE", "c42-proxy-url")):
+            config = self.configured(**{variable: "/etc/given"})
+            self.assertEqual("/etc/given", config["secrets"][name]["file"])
+            self.assertEqual(f"/run/secrets/{name}", config["services"]["proxy"]["environment"][variable])
 
     def test_settings_pass(self) -> None:
         """Every setting that has a meaning in a container can be given from outside, and none is a mistake."""
-        own = {"C42_API_TOKEN", TOKEN_FILE, "C42_BIND", "C42_OPS_BIND", "C42_CACHE_URL"}
+        own = {"C42_API_TOKEN", "C42_CA_FILE", "C42_BIND", "C42_OPS_BIND", "C42_CACHE_URL"}
         given = {
             "C42_API_URL": "https://c42.test/api/v2/",
             "C42_ALLOW_ORIGINS": "https://app.example, http://localhost:3000",
+            "C42_PROXY_URL": "http://proxy.test:3128",
             "C42_CACHE_TTL": "251",
             "C42_CACHE_MAX_BYTES": "1000000",
             "C42_STALE_IF_ERROR": "60",
