@@ -4,109 +4,31 @@ import difflib
 import logging
 import os
 import re
-import ssl
-from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
-    AnyHttpUrl,
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 
-from .address import Address
+from . import setting_values as allowed
 from .errors import SettingsError
-from .redis_url import RedisUrl, WrongUrl
+from .redis_url import WrongUrl
 
 log = logging.getLogger(__name__)
 
 PREFIX = "C42_"
-MEMORY_URL = "memory://"
 YEAR = 366 * 24 * 3600
 MAX_FILE_VARIABLE_BYTES = 65_536
 FILE = "_FILE"
-MIN_SECRET = 4
-"""To mask shorter words would make the log unreadable."""
-
-
-def _api_url(value: str) -> str:
-    url = urlsplit(str(TypeAdapter(AnyHttpUrl).validate_python(value)))
-    if url.query or url.fragment or "@" in url.netloc:
-        raise ValueError
-    return url.geturl().rstrip("/") + "/"
-
-
-def _token(value: SecretStr) -> SecretStr:
-    if not re.fullmatch(rf"[\x21-\x7e]{{{MIN_SECRET},}}", value.get_secret_value()):
-        raise ValueError
-    return value
-
-
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?")
-
-
-def _origins(value: str) -> str:
-    """Only what browsers send: another spelling would never be found in the list."""
-    for origin in value.split(",") if value != "*" else ():
-        parts = _ORIGIN.fullmatch(origin.strip(" "))
-        if parts is None or int(parts[2] or 0) > 65535 or (parts[1], parts[2]) in {("http", "80"), ("https", "443")}:
-            raise ValueError
-    return value
-
-
-def _bind(value: str) -> str:
-    return str(Address.parsed(value))
-
-
-def _ops_bind(value: str) -> str:
-    address = Address.parsed(value)
-    if address.port == 0:
-        raise ValueError
-    return str(address)
-
-
-def _cache_url(value: str) -> str:
-    if RedisUrl.is_meant(value):
-        RedisUrl.parsed(value)
-        return value
-    # `:memory:` would become a file of that name, and nothing expands `~`.
-    is_file = re.fullmatch(r"sqlite:///(?!~).*[^/]", value) and not value.endswith(":memory:")
-    if not (value == MEMORY_URL or is_file):
-        raise ValueError
-    return value
-
-
-def _proxy_url(value: str) -> str:
-    url = urlsplit(str(TypeAdapter(AnyHttpUrl).validate_python(value)))
-    if url.path != "/" or not re.fullmatch(r"http://[\x21-\x7e]+", value) or re.search(r"[?#\\]", value):
-        raise ValueError
-    # They are sent in Latin-1 (RFC 7617); a character of another script raises a ValueError.
-    unquote(f"{url.username}{url.password}").encode("latin-1")
-    return value.rstrip("/")
-
-
-def _ca_file(value: str) -> str:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
-    except OSError as exc:  # an SSLError is one, too
-        raise ValueError from exc
-    # gunicorn may change the folder.
-    return str(Path(value).absolute())
-
-
-def masked(url: str) -> str:
-    """A URL without users and passwords."""
-    return re.sub(r"(sentinel_(?:username|password)=)[^&]*", r"\1***", re.sub(r"(?<=://)[^/]*@", "***@", url))
 
 
 class Settings(BaseModel):
@@ -114,32 +36,32 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=True)
 
-    api_url: Annotated[str, AfterValidator(_api_url)] = Field(
+    api_url: Annotated[str, AfterValidator(allowed.api_url)] = Field(
         "https://demo.calendar42.com/api/v2/",
         description="an http:// or https:// address without user, query and fragment",
     )
-    api_token: Annotated[SecretStr, AfterValidator(_token)] = Field(
+    api_token: Annotated[SecretStr, AfterValidator(allowed.token)] = Field(
         description="your C42 API token: one word of 4 or more visible ASCII characters"
     )
-    allow_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
+    ca_file: Annotated[str, AfterValidator(allowed.ca_file)] | None = Field(
+        None, description="the name of a readable PEM file with the certificates of authorities"
+    )
+    proxy_url: Annotated[str, AfterValidator(allowed.proxy_url)] | None = Field(
+        None, description="http://host:port or http://user:password@host:port, special characters as %40", repr=False
+    )
+    allow_origins: Annotated[str, AfterValidator(allowed.origins)] | None = Field(
         None,
         description="* or a list with commas of origins as browsers send them: https://app.example, in small letters, "
         "without a path, and without the port that the scheme has anyway",
     )
-    ca_file: Annotated[str, AfterValidator(_ca_file)] | None = Field(
-        None, description="the name of a readable PEM file with the certificates of authorities"
-    )
-    proxy_url: Annotated[str, AfterValidator(_proxy_url)] | None = Field(
-        None, description="http://host:port or http://user:password@host:port, special characters as %40", repr=False
-    )
-    bind: Annotated[str, AfterValidator(_bind)] = Field(
+    bind: Annotated[str, AfterValidator(allowed.bind)] = Field(
         "127.0.0.1:4242", description="host:port, or :port for all IPv4 addresses, with a port up to 65535"
     )
-    ops_bind: Annotated[str, AfterValidator(_ops_bind)] | None = Field(
+    ops_bind: Annotated[str, AfterValidator(allowed.ops_bind)] | None = Field(
         "127.0.0.1:4243",
         description="host:port or :port, with a port up to 65535, but not 0 and not C42_BIND's; empty to switch it off",
     )
-    cache_url: Annotated[str, AfterValidator(_cache_url)] | None = Field(
+    cache_url: Annotated[str, AfterValidator(allowed.cache_url)] | None = Field(
         None,
         description=(
             "memory://, sqlite:///file without ~ at its start, redis://host:port/db (valkey:// is the same, rediss:// "
@@ -247,7 +169,7 @@ class Settings(BaseModel):
             if field == "cache_url" and value is None:
                 shown = "an SQLite file of this user's"
             elif field in {"cache_url", "proxy_url"}:
-                shown = masked(shown)
+                shown = allowed.masked(shown)
             is_given = given or (field == "ops_bind" and value is None)
             rows.append((variable, shown, f"file {file}" if file else "environment" if is_given else "default"))
         return rows
@@ -263,14 +185,18 @@ class Settings(BaseModel):
 
     def secrets(self) -> list[str]:
         """What no log line may show: the token, and the passwords in addresses."""
-        return [self.api_token.get_secret_value(), *_spellings(self.proxy_url), *_spellings(self.cache_url)]
+        return [
+            self.api_token.get_secret_value(),
+            *allowed.passwords(self.proxy_url),
+            *allowed.passwords(self.cache_url),
+        ]
 
 
 FIELDS = {f"{PREFIX}{field.upper()}": field for field in Settings.model_fields if field != "warnings"}
 SECRETS: dict[str, Callable[[str], object]] = {
-    "api_token": lambda text: _token(SecretStr(text)),
-    "proxy_url": _proxy_url,
-    "cache_url": _cache_url,
+    "api_token": lambda text: allowed.token(SecretStr(text)),
+    "proxy_url": allowed.proxy_url,
+    "cache_url": allowed.cache_url,
 }
 """The settings that may be in a file, each with what raises a ValueError if the text in the file is wrong."""
 FILE_VARIABLES = {f"{PREFIX}{field.upper()}{FILE}" for field in SECRETS}
@@ -312,16 +238,6 @@ def _read_secret(field: str, values: dict[str, object], environ: Mapping[str, st
         return f"{file_variable}: the file must hold {_allowed(field)}, and nothing else."
     values[field] = text
     return None
-
-
-def _spellings(url: str | None) -> list[str]:
-    """The password of an address, as it is written and as it is sent. A word of few letters is masked with its user."""
-    parts = urlsplit(url or "")
-    if parts.password is None:
-        return []
-    user, password = unquote(parts.username or ""), unquote(parts.password)
-    words = [word for word in (parts.password, password) if len(word) >= MIN_SECRET]
-    return [*words, f":{parts.password}@", b64encode(f"{user}:{password}".encode("latin-1", "replace")).decode()]
 
 
 def _unknown(name: str) -> str:

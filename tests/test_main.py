@@ -13,7 +13,16 @@ from tests.commands.command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
 VARIABLES = [
-    *("C42_API_URL", "C42_API_TOKEN", "C42_CA_FILE", "C42_PROXY_URL", "C42_BIND", "C42_OPS_BIND", "C42_CACHE_URL"),
+    *(
+        "C42_API_URL",
+        "C42_API_TOKEN",
+        "C42_CA_FILE",
+        "C42_PROXY_URL",
+        "C42_ALLOW_ORIGINS",
+        "C42_BIND",
+        "C42_OPS_BIND",
+        "C42_CACHE_URL",
+    ),
     *("C42_CACHE_TTL", "C42_CACHE_MAX_BYTES", "C42_STALE_IF_ERROR", "C42_TIMEOUT", "C42_BREAKER_THRESHOLD"),
     *("C42_LOG_FORMAT", "C42_LOG_LEVEL"),
 ]

@@ -471,6 +471,9 @@ class SecretFilesTest(unittest.TestCase):
         found = settings(C42_PROXY_URL="http://us%40er:p%40ss@proxy", C42_CACHE_URL=f"redis://:{PASSWORD}@redis")
         sent = b64encode(b"us@er:p@ss").decode()
         self.assertLessEqual({TOKEN, "p%40ss", "p@ss", sent, PASSWORD}, set(found.secrets()))
+        sentinels = "redis+sentinel://:pw-0f-r3dis@one,two/main/0?sentinel_password=s3nt%2Fnel"
+        secrets = settings(C42_CACHE_URL=sentinels).secrets()
+        self.assertLessEqual({"pw-0f-r3dis", "s3nt%2Fnel", "s3nt/nel"}, set(secrets))
         # Not every `a` of the log is one.
         self.assertNotIn("a", settings(C42_PROXY_URL="http://b:a@proxy").secrets())
 

@@ -15,7 +15,8 @@ from ..caching.circuit_breaker import CircuitBreaker
 from ..deadline import Deadline
 from ..errors import InvalidAnswer, NotAsked, RateLimited, StoreError, TokenRefused, UpstreamError, UpstreamTimeout
 from ..observability.metrics import Metrics
-from ..settings import MEMORY_URL, Settings
+from ..setting_values import MEMORY_URL
+from ..settings import Settings
 from ..stores.contract import SharedStates, SharedStore
 from ..stores.memory import MemoryStore
 from ..stores.opening import SQLITE, open_shared, shared_file, store_name

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..settings import MEMORY_URL, Settings, masked
+from ..setting_values import MEMORY_URL, masked
+from ..settings import Settings
 from .contract import SharedStore
 from .records import fingerprint
 from .sqlite import SqliteStore

@@ -1,0 +1,99 @@
+"""What a setting may be. Each function returns its value as it is used, and raises a ValueError if it is wrong."""
+
+import re
+import ssl
+from base64 import b64encode
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AnyHttpUrl, SecretStr, TypeAdapter
+
+from .address import Address
+from .redis_url import RedisUrl
+
+MEMORY_URL = "memory://"
+MIN_SECRET = 4
+"""To mask shorter words would make the log unreadable."""
+
+
+def api_url(value: str) -> str:
+    url = urlsplit(str(TypeAdapter(AnyHttpUrl).validate_python(value)))
+    if url.query or url.fragment or "@" in url.netloc:
+        raise ValueError
+    return url.geturl().rstrip("/") + "/"
+
+
+def token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(rf"[\x21-\x7e]{{{MIN_SECRET},}}", value.get_secret_value()):
+        raise ValueError
+    return value
+
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?")
+
+
+def origins(value: str) -> str:
+    """Only what browsers send: another spelling would never be found in the list."""
+    for origin in value.split(",") if value != "*" else ():
+        parts = _ORIGIN.fullmatch(origin.strip(" "))
+        if parts is None or int(parts[2] or 0) > 65535 or (parts[1], parts[2]) in {("http", "80"), ("https", "443")}:
+            raise ValueError
+    return value
+
+
+def bind(value: str) -> str:
+    return str(Address.parsed(value))
+
+
+def ops_bind(value: str) -> str:
+    address = Address.parsed(value)
+    if address.port == 0:
+        raise ValueError
+    return str(address)
+
+
+def cache_url(value: str) -> str:
+    if RedisUrl.is_meant(value):
+        RedisUrl.parsed(value)
+        return value
+    # `:memory:` would become a file of that name, and nothing expands `~`.
+    is_file = re.fullmatch(r"sqlite:///(?!~).*[^/]", value) and not value.endswith(":memory:")
+    if not (value == MEMORY_URL or is_file):
+        raise ValueError
+    return value
+
+
+def proxy_url(value: str) -> str:
+    url = urlsplit(str(TypeAdapter(AnyHttpUrl).validate_python(value)))
+    if url.path != "/" or not re.fullmatch(r"http://[\x21-\x7e]+", value) or re.search(r"[?#\\]", value):
+        raise ValueError
+    # They are sent in Latin-1 (RFC 7617); a character of another script raises a ValueError.
+    unquote(f"{url.username}{url.password}").encode("latin-1")
+    return value.rstrip("/")
+
+
+def ca_file(value: str) -> str:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+    except OSError as exc:  # an SSLError is one, too
+        raise ValueError from exc
+    # gunicorn may change the folder.
+    return str(Path(value).absolute())
+
+
+def masked(url: str) -> str:
+    """A URL without users and passwords."""
+    return re.sub(r"(sentinel_(?:username|password)=)[^&]*", r"\1***", re.sub(r"(?<=://)[^/]*@", "***@", url))
+
+
+def passwords(url: str | None) -> list[str]:
+    """The passwords in a URL, as they are written and as they are sent. One of few letters is masked with its place."""
+    parts = urlsplit(url or "")
+    written = re.findall("sentinel_password=([^&]*)", parts.query)
+    places = [f"sentinel_password={password}" for password in written]
+    if parts.password is not None:
+        user_and_password = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
+        written.append(parts.password)
+        places += [f":{parts.password}@", b64encode(user_and_password.encode("latin-1", "replace")).decode()]
+    words = {word for password in written for word in (password, unquote(password)) if len(word) >= MIN_SECRET}
+    return [*words, *places]
