@@ -42,6 +42,9 @@ class EveryEvent:
     def lease(self, event_id: str) -> Lease | None:  # noqa: ARG002  # the contract's
         return nullcontext()
 
+    def erase(self, now: float) -> bool:  # noqa: ARG002  # the contract's
+        return True
+
     def close(self) -> None:
         pass
 
