@@ -95,9 +95,6 @@ class Threads(Executor):
                 inbox.put(None)
             self._changed.wait_for(lambda: self._count == 0)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  # as in the base class
-        self.close()
-
     def _make_idle(self, needed: int) -> None:
         """Start threads until `needed` are idle, or the work can wait for one. Raises Overloaded."""
         while len(self._idle) < needed:
@@ -179,7 +176,6 @@ class Timer:
     def close(self) -> None:
         """End the thread. Work that is not due yet is never begun."""
         with self._changed:
-            self._due.clear()
             self._is_running = False
             self._changed.notify_all()
 

@@ -79,6 +79,10 @@ class ThreadsTest(unittest.TestCase):
 
 
 class WorkTest(ThreadsTest):
+    def test_daemon(self) -> None:
+        """Its threads do not keep the process from ending."""
+        self.assertTrue(self.pool().submit(lambda: threading.current_thread().daemon).result(PATIENCE))
+
     def test_outcome(self) -> None:
         """What the work returns or raises, with its arguments, and what the request of the caller carries."""
         pool = self.pool()
