@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import threading
 import unittest
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from harness.browser import PATIENCE_MILLISECONDS, chromium
 from harness.needs import needs, one_platform_is_enough
-from harness.processes import until
+from harness.processes import ROOT, until
 from harness.sandbox import TIMEOUT, Sandbox
 from harness.stack import Answer, Stack, ask, new_id, path_of
 
@@ -115,6 +116,13 @@ class NginxTest(SitesTest):
         answer = ask(self.stack.port, "/%00", Origin=self.sites["app"])
         self.assertEqual((answer.status, answer.header("Vary")), (400, "Origin"))
         self.assertEqual(ask(self.stack.port, "/preflight", "OPTIONS", Origin=self.sites["app"], **ASKED).status, 404)
+
+    def test_what_the_hosts_are_told(self) -> None:
+        """The hosts get these headers and no Origin. No client would notice one: nginx drops what comes of it."""
+        configuration = (ROOT / "deploy" / "nginx" / "nginx.conf").read_text()
+        self.assertIn("proxy_pass_request_headers off;", configuration)
+        told = set(re.findall(r"proxy_set_header (\S+)", configuration))
+        self.assertEqual(told, {"Connection", "Content-Length", "Host", "If-None-Match", "X-Request-ID", "traceparent"})
 
     def ask_both(self, target: str, method: str = "GET", **headers: str) -> dict[str, Answer]:
         return {name: ask(port, target, method, **headers) for name, port in self.ports.items()}
