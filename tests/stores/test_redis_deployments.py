@@ -114,7 +114,7 @@ class OneServerTest(DeploymentTest):
             self.assert_works(f"{url}?ssl_ca_certs={file}&{ours}")
             self.assert_works(f"{url.replace('redis', 'valkey')}?ssl_ca_certs={file}&{ours}")
             self.assert_fails(f"{url}?{ours}", "certificate verify failed")
-            self.assert_fails(f"{url}?ssl_ca_certs={file}", "certificate required|Connection (reset|closed)")
+            self.assert_fails(f"{url}?ssl_ca_certs={file}", "certificate required|reset|closed|EOF")
             self.assert_fails(url.replace("rediss", "redis"), f"Redis at 127.0.0.1:{port}: ")
 
     def test_valkey(self) -> None:
@@ -142,15 +142,16 @@ class SentinelTest(DeploymentTest):
                     store.get("a")
                 says = str(caught.exception)
 
-    def test_one_hangs(self) -> None:
-        """A Sentinel that hangs costs no time, however many connections are opened at once."""
+    def test_two_hang(self) -> None:
+        """Sentinels that hang cost no time, however many connections are opened at once."""
         with Watched(sentinels=3) as redis:
             redis.hang(0)
+            redis.hang(1)
             store = self.open_at(redis.url)
             with ThreadPoolExecutor(COMMANDS_AT_ONCE) as threads:
                 began = time.monotonic()
                 self.assertEqual([None] * 64, list(threads.map(store.get, ["a"] * 64)))
-            self.assertLess(time.monotonic() - began, STORE_SECONDS)
+            self.assertLess(time.monotonic() - began, 2 * STORE_SECONDS, "it has waited for each")
 
     def test_passwords_and_certificates(self) -> None:
         """Sentinels have a user and a password of their own, and the same certificates as the servers."""
