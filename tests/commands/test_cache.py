@@ -19,6 +19,7 @@ from c42_proxy.stores.opening import open_shared
 from c42_proxy.stores.records import fingerprint, to_bytes
 from harness.needs import needs
 from harness.processes import C42_PROXY, clean_environ
+from harness.redis_deployments import Nodes
 from harness.redis_server import RedisServer
 from tests.stores.neighbour import NOW, entry
 
@@ -271,6 +272,15 @@ class RedisTest(CacheTest):
         result = cache(self.redis.url.replace("pa55", "wr0ng"))
         self.assert_fails(result, "Redis at 127.0.0.1:")
         self.assertNotIn("wr0ng", result.output)
+
+    def test_cluster(self) -> None:
+        """Of a cluster, the answers of all nodes are listed."""
+        with Nodes() as redis:
+            self.fill(redis.url)
+            self.assertGreater(sum(node.command("DBSIZE") != b":0\r\n" for node in redis.nodes), 1)
+            result = cache(redis.url)
+        self.assertEqual((0, TABLE), (result.exit_code, result.stdout))
+        self.assertEqual(f"{redis.url}: 4 answers (2 fresh, 1 stale, 1 too old)\n", result.stderr)
 
 
 del CacheTest

@@ -17,6 +17,7 @@ from c42_proxy.stores.opening import open_shared
 from harness import wire
 from harness.needs import needs
 from harness.processes import C42_PROXY, Process, clean_environ, free_port
+from harness.redis_deployments import Watched
 from harness.redis_server import RedisServer
 from harness.wire import Behaviour, Wire
 
@@ -246,6 +247,28 @@ class UsingRedisTest(OnlineTest):
             self.assertEqual(b":0\r\n", redis.command("DBSIZE"))
             redis.stop()
             self.assert_found(self.check(c42.url, redis.url), store="FAILS  .*Connection refused.*", c42="works .*")
+
+    def test_deployments(self) -> None:
+        """Sentinels work, with their passwords masked, and a cause is told of what does not."""
+        with Wire() as c42, Watched() as redis:
+            for url, says in {
+                f"{redis.url}?sentinel_password=": r"C42_CACHE_URL: the parameters that .* are sentinel_username, .*",
+                "redis+cluster://127.0.0.1:1/3": "C42_CACHE_URL: a cluster has only database 0, as in .*",
+            }.items():
+                self.assertRegex(self.check(c42.url, url).output, says)
+            self.assert_found(
+                self.check(c42.url, redis.url), store="works  redis.sentinel://1.* read .*", c42="works .*"
+            )
+            for url, says in {
+                f"{redis.url}?sentinel_password=pa55": r"FAILS  Redis at 127.*/mymaster: Sentinel 127.*: AUTH .*",
+                redis.url.replace("my", "our"): "FAILS  Redis at 127.*: Sentinel 127.*: it watches no ourmaster",
+                "redis+sentinel://127.0.0.1:1/mymaster": "FAILS  .*: Sentinel 127.0.0.1:1: .*Connection refused.*",
+                "redis+cluster://127.0.0.1:1": "FAILS  Redis at 127.0.0.1:1: .*Connection refused.*",
+                f"unix://{self.folder}/none": "FAILS  Redis at .*/none: .*No such file.*",
+            }.items():
+                result = self.check(c42.url, url)
+                self.assert_found(result, store=says, c42="works .*")
+                self.assertNotIn("pa55", result.output)
 
 
 del OnlineTest
