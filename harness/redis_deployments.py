@@ -13,7 +13,7 @@ from harness.processes import Process, free_port, until
 from harness.redis_server import RedisServer, command
 
 NAME = "mymaster"
-LAST_SLOT = 16383
+SLOTS = 16384
 
 
 class Deployment:
@@ -102,14 +102,17 @@ class Watched(Deployment):
 
 
 class Nodes(Deployment):
-    """A cluster of three nodes, each the primary of a third of the slots; the first one may have a replica.
+    """A cluster whose nodes are each the primary of as many slots; the first one may have a replica.
 
     `tls` has further options for each node.
     """
 
-    def __init__(self, *options: str, replica: bool = False, tls: Sequence[Sequence[str]] = ((),) * 4) -> None:
+    def __init__(
+        self, *options: str, primaries: int = 3, replica: bool = False, tls: Sequence[Sequence[str]] = ((),) * 4
+    ) -> None:
         super().__init__()
-        self._ports = [free_port() for _ in range(4 if replica else 3)]
+        self._primaries = primaries
+        self._ports = [free_port() for _ in range(primaries + replica)]
         """On which the nodes speak with each other. By default it is 10,000 more than the other port."""
         self.nodes = [
             RedisServer(
@@ -124,14 +127,14 @@ class Nodes(Deployment):
     def __enter__(self) -> Self:
         for node in self.nodes:
             self._stack.enter_context(node)
-        for number, node in enumerate(self.nodes[:3]):
-            first, last = (1 + LAST_SLOT) * number // 3, (1 + LAST_SLOT) * (number + 1) // 3 - 1
+        for number, node in enumerate(self.nodes[: self._primaries]):
+            first, last = SLOTS * number // self._primaries, SLOTS * (number + 1) // self._primaries - 1
             node.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
             node.command("CLUSTER", "SET-CONFIG-EPOCH", str(1 + number))
         for node in self.nodes[1:]:
             node.command("CLUSTER", "MEET", "127.0.0.1", str(self.nodes[0].port), str(self._ports[0]))
         until(lambda: all(map(self._is_ready, self.nodes)), "a cluster in which all nodes know all")
-        for node in self.nodes[3:]:
+        for node in self.nodes[self._primaries :]:
             node.command("CLUSTER", "REPLICATE", self.nodes[0].command("CLUSTER", "MYID").split(b"\r\n")[1])
             until(lambda: b"master_link_status:up" in node.command("INFO", "replication"), "a replica")  # noqa: B023
         return self

@@ -3,6 +3,7 @@
 import multiprocessing
 import re
 import shutil
+import socket
 import tempfile
 import time
 import unittest
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import patch
 
 from c42_proxy.errors import StoreError
 from c42_proxy.stores.contract import STORE_SECONDS
@@ -241,6 +243,25 @@ class ClusterTest(DeploymentTest):
         process.join(10)
         self.assertEqual(0, process.exitcode)
         self.assertIsNone(self.store.lease("a"))
+
+    def test_moved(self) -> None:
+        """If none of the nodes answers that it knew, it asks those of the address again, by their names."""
+        resolve = socket.getaddrinfo
+        with Nodes("--cluster-announce-ip", "127.0.0.1", primaries=1) as old:
+            named = old.nodes[0]
+
+            def at(host: str, *arguments: object, **words: object) -> object:
+                if host != "cache.example":
+                    return resolve(host, *arguments, **words)  # type: ignore[arg-type]  # as they came
+                return resolve("127.0.0.1", named.port, type=socket.SOCK_STREAM)
+
+            self.enterContext(patch("socket.getaddrinfo", at))
+            store = self.assert_works("redis+cluster://cache.example")
+        named = self.redis.nodes[0]
+        with self.assertRaises(StoreError):
+            store.get("a")
+        self.assertTrue(store.put("a", entry("a"), NOW))
+        self.assertEqual(entry("a"), self.store.get("a"))
 
     def test_a_slot_moves(self) -> None:
         """While a slot moves to another node, and afterwards, entries are written and read, and a lease is kept."""
