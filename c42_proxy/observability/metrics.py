@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from time import perf_counter
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -34,6 +34,16 @@ RESULTS: dict[type[UpstreamError], str] = {
 
 Endpoint = Literal["events", "event-subscriptions"]
 
+STATUSES: dict[str, tuple[int, ...]] = {
+    "hit": (200, 304, 404),
+    "miss": (200, 304, 404),
+    "collapsed": (200, 304, 404),
+    "stale": (200, 304),
+    "error": (500, 502, 503, 504),
+    "refused": (204, 308, 400, 404, 405),
+}
+"""The outcomes of a request, each with the statuses that it can have."""
+
 
 def log_records_dropped(registry: CollectorRegistry) -> Counter:
     """The only metric that gunicorn's master counts, too."""
@@ -60,7 +70,7 @@ class Metrics:
             registry=registry,
         )
         self.request = cache(lambda outcome, status: requests.labels(outcome, str(status)))
-        """The counter for an outcome (hit, miss, stale, collapsed, error, refused) and a status."""
+        """The counter for an outcome and a status (`STATUSES`)."""
         self._calls = Histogram(
             "c42_proxy_upstream_call_duration_seconds",
             "Calls to C42 and how long they took, by endpoint and result.",
@@ -68,6 +78,14 @@ class Metrics:
             buckets=CALL_BUCKETS,
             registry=registry,
         )
+        # All exist from the start, at 0: `increase()` does not see the step from nothing to 1, so a rule would miss the
+        # first call of its kind.
+        for outcome, statuses in STATUSES.items():
+            for status in statuses:
+                self.request(outcome, status)
+        for endpoint in get_args(Endpoint):
+            for result in ("ok", *RESULTS.values()):
+                self._calls.labels(endpoint, result)
         self.open_until = Gauge(
             "c42_proxy_upstream_paused_until_timestamp_seconds",
             "Until when the circuit breaker is open; 0 when it is closed.",

@@ -44,6 +44,28 @@ class MetricsTest(unittest.TestCase):
             for sample in family.samples
         }
 
+    def test_zero(self) -> None:
+        """What can happen is shown as 0 before it happens: a rule on increase() would miss the first time."""
+        found = self.samples()
+        results = ("ok", "rate_limited", "token_refused", "timeout", "down", "invalid")
+        calls = {
+            f"c42_proxy_upstream_call_duration_seconds_count {endpoint} {result}"
+            for endpoint in ("events", "event-subscriptions")
+            for result in results
+        }
+        requests = {
+            f"c42_proxy_requests_total {outcome} {status}"
+            for outcome, statuses in {
+                **dict.fromkeys(("hit", "miss", "collapsed"), "200 304 404"),
+                "stale": "200 304",
+                "error": "500 502 503 504",
+                "refused": "204 308 400 404 405",
+            }.items()
+            for status in statuses.split()
+        }
+        names = ("c42_proxy_requests_total ", "c42_proxy_upstream_call_duration_seconds_count ")
+        self.assertEqual(dict.fromkeys(calls | requests, 0), {n: v for n, v in found.items() if n.startswith(names)})
+
     def test_outcomes(self) -> None:
         """Each request counts once, by outcome and status, whichever way it came."""
         for client in self.clients.values():
@@ -69,7 +91,7 @@ class MetricsTest(unittest.TestCase):
                 "error 502": 1,
             }.items():
                 name = f"c42_proxy_requests_total {sample}"
-                self.assertEqual(after[name] - before.get(name, 0), count, name)
+                self.assertEqual(after[name] - before[name], count, name)
 
     def test_bug(self) -> None:
         """A bug of the proxy counts as an error, whichever way the request came."""

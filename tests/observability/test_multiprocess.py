@@ -48,7 +48,8 @@ class SharedValuesTest(unittest.TestCase):
         found = self.samples(metrics)
         self.assertEqual(found["c42_proxy_requests_total hit 200"], 8)
         self.assertEqual(found[f"{CALLS}_count events ok"], 4)
-        buckets = [value for name, value in found.items() if name.startswith(f"{CALLS}_bucket")]
+        prefix = f"{CALLS}_bucket events "
+        buckets = [value for name, value in found.items() if name.startswith(prefix) and name.endswith(" ok")]
         # How long each took is not known. Each bucket counts what is in those before it.
         self.assertEqual((len(buckets), buckets[-1], buckets), (17, 4, sorted(buckets)))
         self.assertGreater(found[f"{CALLS}_sum events ok"], 0)
