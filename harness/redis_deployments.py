@@ -89,7 +89,9 @@ class Watched(Deployment):
         return int(command(next(running), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME).split(b"\r\n")[4])
 
     def hang(self, sentinel: int) -> None:
+        """It is killed at the end, for it does not hear that it is to end."""
         self.sentinels[sentinel].send(signal.SIGSTOP)
+        self._stack.callback(self.sentinels[sentinel].send, signal.SIGKILL)
 
     def _is_ready(self, port: int) -> bool:
         try:

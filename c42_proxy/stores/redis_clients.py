@@ -132,7 +132,7 @@ class _Sentinels(Sentinel):
         self._connection_class = connection_class(tls=url.tls)
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
-        why = f"no Sentinel answers that asks about {service_name}"
+        why = "no Sentinel answers in time"
         try:
             asked = [in_thread(self._ask, *host, service_name) for host in self._hosts]
             for answer in as_completed(asked, 2 * STORE_SECONDS):

@@ -23,6 +23,7 @@ from harness.needs import needs
 from harness.processes import free_port, until
 from harness.redis_deployments import Nodes, Watched
 from harness.redis_server import RedisServer
+from tests.test_threads import no_new_thread
 
 from .neighbour import LIFETIME, NAMESPACE, NOW, entry
 
@@ -147,7 +148,7 @@ class SentinelTest(DeploymentTest):
                 says = str(caught.exception)
 
     def test_two_hang(self) -> None:
-        """Sentinels that hang cost no time, however many connections are opened at once."""
+        """Sentinels that hang cost no time, however many connections are opened at once. If all hang, that is told."""
         with Watched(sentinels=3) as redis:
             redis.hang(0)
             redis.hang(1)
@@ -156,6 +157,10 @@ class SentinelTest(DeploymentTest):
                 began = time.monotonic()
                 self.assertEqual([None] * 64, list(threads.map(store.get, ["a"] * 64)))
             self.assertLess(time.monotonic() - began, 2 * STORE_SECONDS, "it has waited for each")
+            with no_new_thread():
+                self.assert_fails(redis.url, "this process can start no thread")
+            redis.hang(2)
+            self.assert_fails(redis.url, "Sentinel 127.*: Timeout|no Sentinel answers in time")
 
     def test_passwords_and_certificates(self) -> None:
         """Sentinels have a user and a password of their own, and the same certificates as the servers."""
