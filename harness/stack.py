@@ -119,6 +119,7 @@ class Stack(Process):
         said = self.output()
         self.port = int(re.findall(r"ready http://127\.0\.0\.1:(\d+)", said)[0])
         self.host_ports = [int(port) for port in re.findall(r"host-\d: http://127\.0\.0\.1:(\d+)", said)]
+        self.ops_ports = [int(port) for port in re.findall(r"ops http://127\.0\.0\.1:(\d+)", said)]
         self.hosts = [int(pid) for pid in re.findall(r"host-\d: .* process (\d+)", said)]
         self.nginx = int(re.findall(r"nginx: process (\d+)", said)[0])
         self.redis_port = int(re.findall(r"redis: port (\d+)", said)[0])
