@@ -53,9 +53,8 @@ def check_store(settings: Settings, clock: Callable[[], float]) -> CheckResult:
             _check_other_file(file.absolute(), settings, clock)
             return CheckResult("store", True, f"{name}: not there yet, and can be made")
         with closing(_shared(settings, clock)) as store:
-            if file is not None:
-                # Raises if the file is corrupt. `_check` would set it aside, and this user would own the new one.
-                next(store.listed(), None)
+            # `_check` would set a corrupt file aside, and this user would own the new one.
+            store.try_all()
             _check(store, name)
     except StoreError as exc:
         return CheckResult("store", False, str(exc))

@@ -104,7 +104,11 @@ class Store(SharedStates, Protocol):
 
 
 class SharedStore(Store, Protocol):
-    """A store outside this process, whose entries can be listed."""
+    """A store outside this process, which an operator can look into."""
+
+    def try_all(self) -> None:
+        """Read a little of each part, each node of a cluster, say. It repairs nothing. Raises StoreError."""
+        ...
 
     def listed(self) -> Iterator[Listed]:
         """All entries, fresh or not, the newest first.

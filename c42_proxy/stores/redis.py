@@ -142,6 +142,11 @@ class RedisStore:
         """Nothing to do: keys expire in Redis itself."""
         return True
 
+    def try_all(self) -> None:
+        with self._operation():
+            for primary in self._client.primaries():
+                primary.execute_command("SCAN", 0, "COUNT", 1)
+
     def listed(self) -> Iterator[Listed]:
         """As in the contract. Redis keeps no order, so all entries are read before the first is returned."""
         found: dict[str, Listed] = {}

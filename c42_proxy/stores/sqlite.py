@@ -190,6 +190,10 @@ class SqliteStore:
             self._overwrite_all()
         return self._run(self._empty_wal)
 
+    def try_all(self) -> None:
+        """As in the contract. Raises if the file is corrupt; another use would set it aside."""
+        next(self.listed(), None)
+
     def listed(self) -> Iterator[Listed]:
         """As in the contract. If no process has the file open, an empty WAL stays next to it, as after a crash."""
         try:

@@ -256,9 +256,10 @@ class UsingRedisTest(OnlineTest):
                 "redis+cluster://127.0.0.1:1/3": "C42_CACHE_URL: a cluster has only database 0, as in .*",
             }.items():
                 self.assertRegex(self.check(c42.url, url).output, says)
-            self.assert_found(
-                self.check(c42.url, redis.url), store="works  redis.sentinel://1.* read .*", c42="works .*"
-            )
+            with patch("c42_proxy.stores.redis.RedisStore.try_all") as all_nodes:
+                works = self.check(c42.url, redis.url)
+            self.assert_found(works, store="works  redis.sentinel://1.* read .*", c42="works .*")
+            self.assertEqual(1, all_nodes.call_count)
             for url, says in {
                 f"{redis.url}?sentinel_password=pa55": r"FAILS  Redis at 127.*/mymaster: Sentinel 127.*: AUTH .*",
                 redis.url.replace("my", "our"): "FAILS  Redis at 127.*: Sentinel 127.*: it watches no ourmaster",

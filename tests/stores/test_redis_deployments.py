@@ -307,7 +307,10 @@ class ClusterTest(DeploymentTest):
             self.assertEqual(b"+OK\r\n", node.command("CLUSTER", "SETSLOT", slot, "NODE", of_target))
 
     def test_hanging(self) -> None:
-        """The leases at other nodes outlast one that hangs. Where all hang, every thread is told so in time."""
+        """The leases at other nodes outlast one that hangs. Where all hang, every thread is told so in time.
+
+        If all nodes are tried, the one that hangs is an error.
+        """
         for number in range(30):
             self.assertIsNotNone(self.store.lease(f"event-{number}"))
         # The node of the first lease, which is renewed first.
@@ -322,7 +325,10 @@ class ClusterTest(DeploymentTest):
         self.assertGreater(min(map(len, before)), 2)
         for node in self.redis.nodes:
             self.addCleanup(node.go_on)
+        self.store.try_all()
         hanging.hang()
+        with self.assertRaisesRegex(StoreError, "Timeout"):
+            self.store.try_all()
         give_up = time.monotonic() + 1.5 * LEASE_SECONDS
         while time.monotonic() < give_up:
             self.assertEqual(before, leases())
