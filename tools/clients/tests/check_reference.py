@@ -21,6 +21,7 @@ from tools.clients import environ
 
 METHODS = ("GET", "HEAD")
 COMPONENTS = DOCUMENT["components"]
+PATIENCE_MILLISECONDS = 30_000
 ANNOUNCES_ITSELF = re.compile(r"@scalar/api-reference@[\d.]+")
 
 
@@ -42,7 +43,8 @@ class Reference(unittest.TestCase):
         cls.file = Path(cls.enterClassContext(tempfile.TemporaryDirectory()), "api.html")
         reference.write(cls.file)
         cls.tab = cls.enterClassContext(opened(cls.enterClassContext(chromium()), cls.file))
-        # The page fills itself when its reader comes near.
+        # Five megabytes of script take their time on a busy machine. The page fills itself when its reader comes near.
+        cls.tab.page.set_default_timeout(PATIENCE_MILLISECONDS)
         for method in reversed(METHODS):
             summary = DOCUMENT["paths"]["/events-with-subscriptions/{event_id}/"][method.lower()]["summary"]
             cls.tab.page.get_by_role("link", name=summary).click()
