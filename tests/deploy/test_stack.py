@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import json
+import re
 import socket
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -15,12 +17,11 @@ from c42_proxy.app import build
 from c42_proxy.sandbox.events import BASEBALL, COFFEE
 from c42_proxy.settings import Settings
 from harness.needs import needs
-from harness.processes import (
-    until,
-)
+from harness.processes import ROOT, until
 from harness.sandbox import TIMEOUT
 from harness.stack import PATH, START, TTL, Answer, StackTest, ask, new_id, path_of, tell
 
+OPERATING = ROOT / "docs" / "operating.md"
 PRECISION = 0.05
 STORING = 0.1
 """nginx passes an answer on before it has stored it, or logged it, and tells nobody when it has: a moment for that."""
@@ -312,6 +313,27 @@ class AnswerTest(StackTest):
         self.assertEqual((miss["path"], miss["method"], miss["status"]), (target, "GET", 200))
         self.assertGreaterEqual(float(miss["upstream_seconds"]), 0)
         self.assertIn(int(miss["upstream"].rpartition(":")[2]), self.stack.host_ports)
+
+    def test_count_of_hits(self) -> None:
+        """What nginx answers from its cache no host counts: the operator's page says how to count it in nginx's log."""
+        (command,) = re.findall(r"^ +docker compose logs .* nginx \| (.+)$", OPERATING.read_text(), re.MULTILINE)
+        log = self.stack.folder / "nginx.log"
+        target, before = path_of(self.c42.new_event()), self.hosts_count()
+        answers = [self.ask(target) for _ in range(20)]
+        until(lambda: log.read_text().count(target) == 20, "twenty lines")
+        lines = "".join(line for line in log.read_text().splitlines(keepends=True) if target in line)
+        counted = subprocess.run(["sh", "-c", command], input=lines, capture_output=True, text=True, check=True).stdout
+        nginx_hits = sum(answer.cache_status[1] == "nginx; hit" for answer in answers)
+        self.assertGreater(nginx_hits, 0)
+        self.assertRegex(counted, rf'\b{nginx_hits} "cache":"HIT"')
+        self.assertEqual(20 - nginx_hits, self.hosts_count() - before)
+
+    def hosts_count(self) -> float:
+        """How many requests both hosts have counted, over all outcomes."""
+        texts = [ask(port, "/metrics").body.decode() for port in self.stack.ops_ports]
+        return sum(
+            float(count) for text in texts for count in re.findall(r"c42_proxy_requests_total\{.*\} (\S+)", text)
+        )
 
     def test_keep_alive_to_the_hosts(self) -> None:
         """nginx keeps its connections to the hosts: many requests take few of them."""
