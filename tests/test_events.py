@@ -17,6 +17,7 @@ from c42_proxy.caching.reply import Failed, FlightResult, Reply
 from c42_proxy.caching.shared_state import Span
 from c42_proxy.errors import (
     BackingOff,
+    Cause,
     Overloaded,
     Problem,
     RateLimited,
@@ -714,6 +715,17 @@ class RecentFailureTest(EventsTest):
         self.ask(self.fails(TokenRefused(401)))
         kept = json.loads(self.shared.read_state("failure:tea") or "")
         self.assertIs(False, kept["may_be_hidden"])
+
+    def test_cause(self) -> None:
+        """The cause is repeated, too, but only a phrase of the list: a text in the store may be anybody's."""
+        self.ask(self.fails(UpstreamUnavailable(cause=Cause.RESET)))
+        kept = self.shared.read_state("failure:tea") or ""
+        for cause, expected in ((Cause.RESET, Cause.RESET), ("s3kr3t", "it failed a moment ago")):
+            text = kept.replace(Cause.RESET, cause)
+            self.shared.change_state("failure:tea", lambda _, text=text: text, 60)  # type: ignore[misc]  # mypy infers no type for it
+            repeated = result_of(self.ask())
+            assert isinstance(repeated, RepeatedFailure)
+            self.assertEqual(expected, repeated.cause)
 
     def test_longest_span(self) -> None:
         """A span is believed up to an hour, and the millisecond by which its ends may have been rounded."""

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import unittest
+from base64 import b64encode
 from contextlib import redirect_stderr
 from typing import Any, Literal
 from unittest.mock import patch
@@ -199,6 +200,21 @@ class TokenTest(LogsTest):
                     self.assertGreaterEqual(shown.count(MASK), 10)
                     for said in ("message", "argument", "representation", "extra", "traceback", "logger's name"):
                         self.assertIn(said, shown)
+
+    def test_passwords(self) -> None:
+        """The passwords in the addresses of the HTTP proxy and of the store are blotted out, in each of their spellings."""
+        self.stderr = io.StringIO()
+        settings = Settings(
+            api_token=SecretStr(TOKEN), proxy_url="http://ford:p%40ssw0rd@proxy", cache_url="redis://:pre%2Ffect@redis"
+        )
+        with redirect_stderr(self.stderr):
+            configure_logs(settings)
+        said = (settings.proxy_url, settings.cache_url, "p@ssw0rd", "pre/fect", b64encode(b"ford:p@ssw0rd").decode())
+        for text in said:
+            logging.getLogger("c42_proxy").warning("%s and %s", text, TOKEN)
+        self.assertEqual(len(self.text.splitlines()), self.text.count(f"and {MASK}"))
+        for secret in (*said, "p%40ssw0rd", "pre%2Ffect", TOKEN):
+            self.assertNotIn(str(secret), self.text)
 
     def test_the_rest_stays(self) -> None:
         """Nothing but the token is blotted out."""
