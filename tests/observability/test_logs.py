@@ -202,7 +202,7 @@ class TokenTest(LogsTest):
                         self.assertIn(said, shown)
 
     def test_passwords(self) -> None:
-        """The passwords in the addresses of the HTTP proxy and of the store are blotted out, in each of their spellings."""
+        """The passwords of the HTTP proxy and of the store are blotted out, in each of their spellings."""
         self.stderr = io.StringIO()
         settings = Settings(
             api_token=SecretStr(TOKEN), proxy_url="http://ford:p%40ssw0rd@proxy", cache_url="redis://:pre%2Ffect@redis"
