@@ -170,6 +170,7 @@ class LinesTest(unittest.TestCase):
         with self.assertLogs("c42_proxy", "INFO") as self.logs:
             for _ in range(3):
                 self.lines.failed([Overloaded(), refused])
+                self.now += 10 * TOLD_SECONDS
             self.assert_said("WARNING C42 fails: connection refused")
             self.lines.failed([refused, late])
             self.assert_said("WARNING C42's answer cannot be used: it is not JSON")

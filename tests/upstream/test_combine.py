@@ -396,6 +396,19 @@ class FaultsTest(CombinerTest):
             self.assert_fails(says({}, "401 Unauthorized"), TokenRefused)
         self.assertIn("refuses our token", logs.output[0])
 
+    def test_failures_begin_and_end(self) -> None:
+        """The log says when C42 begins to fail, and when it answers again: with an event, or without one."""
+        combiner = self.combiner()
+        with self.assertLogs("c42_proxy.upstream.causes", "INFO") as logs:
+            for status, usual in (("500 Oops", c42()), ("502 Bad", but(c42(), {"event": GONE}))):
+                self.wire.behaviour = says({}, status)
+                with self.assertRaises(UpstreamUnavailable):
+                    combiner.combined(EVENT_ID)
+                self.wire.behaviour = usual
+                combiner.combined(EVENT_ID)
+        said = [record.getMessage().removeprefix("C42 answers again. It was: ") for record in logs.records]
+        self.assertEqual([f"C42 fails: status {status}" for status in (500, 500, 502, 502)], said)
+
     def test_another_process_is_told_to_wait(self) -> None:
         """If another process begins a back-off meanwhile, this one does not ask for the remaining pages."""
         store = MemoryStore(1_000_000)
