@@ -19,7 +19,8 @@ class Authority:
     def __init__(self, folder: Path, marker: str = "c42") -> None:
         self._marker = marker
         self.file = folder / "authority.pem"
-        self._issue(self.file)
+        # Python 3.13 and newer want that of an authority (RFC 5280).
+        self._issue(self.file, "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
     def certificate(self, names: str = HERE) -> Path:
         """A file with a certificate for these names (OpenSSL's subjectAltName), and its key."""
