@@ -209,6 +209,8 @@ class TokenTest(LogsTest):
         )
         with redirect_stderr(self.stderr):
             configure_logs(settings)
+        for handler in logging.getLogger().handlers:
+            self.addCleanup(handler.close)
         said = (settings.proxy_url, settings.cache_url, "p@ssw0rd", "pre/fect", b64encode(b"ford:p@ssw0rd").decode())
         for text in said:
             logging.getLogger("c42_proxy").warning("%s and %s", text, TOKEN)
