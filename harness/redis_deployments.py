@@ -14,6 +14,8 @@ from harness.redis_server import RedisServer, command
 
 NAME = "mymaster"
 SLOTS = 16384
+FEED_AT_ONCE = ("--repl-diskless-sync-delay", "0")
+"""A primary would wait five seconds for more replicas to feed."""
 
 
 class Deployment:
@@ -55,7 +57,7 @@ class Watched(Deployment):
         monitored: int = 0,
     ) -> None:
         super().__init__()
-        self.primary = RedisServer("", *options)
+        self.primary = RedisServer("", *FEED_AT_ONCE, *options)
         self._monitored = monitored or self.primary.port
         self.replicas = [RedisServer("", "--replicaof", "127.0.0.1", str(self.primary.port)) for _ in range(replicas)]
         self.ports = [free_port() for _ in range(sentinels)]
@@ -67,6 +69,7 @@ class Watched(Deployment):
     def __enter__(self) -> Self:
         for server in (self.primary, *self.replicas):
             self._stack.enter_context(server)
+        until(lambda: all(map(_is_in_step, self.replicas)), "replicas")
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         for port in self.ports:
             configuration = folder / f"{port}.conf"
@@ -119,8 +122,7 @@ class Nodes(Deployment):
         self.nodes = [
             RedisServer(
                 *("", "--cluster-enabled", "yes", "--cluster-port", str(port), "--cluster-node-timeout", "2000"),
-                *options,
-                *of_node,
+                *(*FEED_AT_ONCE, *options, *of_node),
             )
             for port, of_node in zip(self._ports, tls, strict=False)
         ]
@@ -138,7 +140,7 @@ class Nodes(Deployment):
         until(lambda: all(map(self._is_ready, self.nodes)), "a cluster in which all nodes know all")
         for node in self.nodes[self._primaries :]:
             node.command("CLUSTER", "REPLICATE", self.nodes[0].command("CLUSTER", "MYID").split(b"\r\n")[1])
-            until(lambda: b"master_link_status:up" in node.command("INFO", "replication"), "a replica")  # noqa: B023
+        until(lambda: all(map(_is_in_step, self.nodes[self._primaries :])), "a replica")
         return self
 
     def command(self, *words: str | bytes) -> bytes:
@@ -153,3 +155,7 @@ class Nodes(Deployment):
             and b"cluster_known_nodes:%d" % len(self.nodes) in told
             and b"slots_ok:16384" in told
         )
+
+
+def _is_in_step(replica: RedisServer) -> bool:
+    return b"master_link_status:up" in replica.command("INFO", "replication")
