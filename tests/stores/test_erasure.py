@@ -60,8 +60,8 @@ class EraserTest(unittest.TestCase):
                 patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")),
                 self.assertLogs("c42_proxy.stores", "WARNING") as logged,
             ):
-                eraser.start()
-                eraser.start()
+                for _ in range(3):
+                    eraser.start()
             self.assertEqual(1, len(logged.records))
             eraser.start()
             self.assertTrue(erased.acquire(timeout=PATIENCE))
