@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import mmap
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -79,12 +80,19 @@ class SharedValues(Collector):
         memory = memoryview(mmap.mmap(-1, SEGMENTS * SEGMENT_BYTES))
         starts = range(0, SEGMENTS * SEGMENT_BYTES, SEGMENT_BYTES)
         self._segments = [_Segment(memory[start : start + SEGMENT_BYTES]) for start in starts]
+        self._pids = memoryview(mmap.mmap(-1, SEGMENTS * _WORD)).cast("q")
         self._own = CollectorRegistry()
+
+    def pids(self) -> dict[str, int]:
+        """The processes that count, by the number of their segment."""
+        names = {MASTERS_SEGMENT: "master"}
+        return {names.get(segment, str(segment)): pid for segment, pid in enumerate(self._pids) if pid}
 
     def count_in(self, segment: int) -> CollectorRegistry:
         """From now on, this process counts in a segment. Register its metrics in the registry that is returned."""
         if segment < SEGMENTS:
             memory = self._segments[segment]
+            self._pids[segment] = os.getpid()
         else:
             log.warning("more than %s workers: /metrics is without the others", SEGMENTS - 1)
             memory = _Segment(memoryview(bytearray(SEGMENT_BYTES)))
@@ -92,9 +100,10 @@ class SharedValues(Collector):
         self._own = CollectorRegistry()
         return self._own
 
-    def clear_live_gauges(self, segment: int) -> None:
-        """Clear the gauges of a worker that has ended. Its counters stay."""
+    def worker_has_ended(self, segment: int) -> None:
+        """Forget its process, and clear its gauges. Its counters stay."""
         if segment < SEGMENTS:
+            self._pids[segment] = 0
             self._segments[segment].clear_live_gauges()
 
     def collect(self) -> Iterator[Metric]:

@@ -203,7 +203,7 @@ class Server(Application, _RunsMaster):  # type: ignore[misc]  # gunicorn ships 
     def _free_segment(self, worker: AnyWorker) -> None:
         segment = self._segments.pop(worker, None)
         if self._values is not None and segment is not None:
-            self._values.clear_live_gauges(segment)
+            self._values.worker_has_ended(segment)
 
     def _repair_heartbeats(self) -> None:
         """If the folder has been lost, the next worker needs another one."""

@@ -129,12 +129,14 @@ class AsgiApp:
             await send({"type": "http.response.body", "body": body})
         self._metrics.request(outcome, status).inc()
         if outcome != "hit" or self._logs_hits:
+            seconds = time.perf_counter() - began
+            self._metrics.took(outcome, seconds)
             log_request(
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
                 outcome=outcome,
-                seconds=time.perf_counter() - began,
+                seconds=seconds,
                 upstream_seconds=None if handling is None else handling.upstream_seconds,
                 cause=None if handling is None else handling.cause,
                 request_id=request_id,

@@ -116,7 +116,9 @@ def _blueprint(events: Events, metrics: Metrics, cors: Cors) -> Blueprint:
         handling = None if reply is None else reply.handling
         is_bug = response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
         outcome = "error" if is_bug else "refused" if reply is None else reply.outcome
+        seconds = time.perf_counter() - g.start
         metrics.request(outcome, response.status_code).inc()
+        metrics.took(outcome, seconds)
         response.headers["X-Request-ID"] = g.request_id
         response.headers.extend(cors.headers(request.headers.get("Origin")))
         log_request(
@@ -124,7 +126,7 @@ def _blueprint(events: Events, metrics: Metrics, cors: Cors) -> Blueprint:
             path=quote(request.environ["PATH_INFO"].encode("latin-1")),
             status=response.status_code,
             outcome=outcome,
-            seconds=time.perf_counter() - g.start,
+            seconds=seconds,
             upstream_seconds=None if handling is None else handling.upstream_seconds,
             cause=None if handling is None else handling.cause,
             request_id=g.request_id,

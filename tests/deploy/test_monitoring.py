@@ -15,7 +15,7 @@ from c42_proxy.settings import Settings
 from harness.processes import ROOT
 
 DEPLOY = ROOT / "deploy"
-NAME = re.compile(r"c42_proxy_[a-z0-9_]+")
+NAME = re.compile(r"(?:c42_proxy|process)_[a-z0-9_]+")
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -47,7 +47,7 @@ class MonitoringTest(unittest.TestCase):
 
     def test_labels(self) -> None:
         """Each label that is asked for exists, and so does its value."""
-        values = {"outcome": set(STATUSES), "result": {"ok", *RESULTS.values()}}
+        values = {"job": {"c42-proxy"}, "outcome": set(STATUSES), "result": {"ok", *RESULTS.values()}}
         for expression in self.expressions():
             for label, value in LABEL.findall(expression):
                 self.assertIn(value, values[label], expression)

@@ -63,8 +63,17 @@ class MetricsTest(unittest.TestCase):
             }.items()
             for status in statuses.split()
         }
-        names = ("c42_proxy_requests_total ", "c42_proxy_upstream_call_duration_seconds_count ")
-        self.assertEqual(dict.fromkeys(calls | requests, 0), {n: v for n, v in found.items() if n.startswith(names)})
+        durations = {
+            f"c42_proxy_request_duration_seconds_count {outcome}"
+            for outcome in ("miss", "collapsed", "stale", "error", "refused")
+        }
+        names = tuple(
+            f"c42_proxy_{name} "
+            for name in ("requests_total", "upstream_call_duration_seconds_count", "request_duration_seconds_count")
+        )
+        self.assertEqual(
+            dict.fromkeys(calls | requests | durations, 0), {n: v for n, v in found.items() if n.startswith(names)}
+        )
 
     def test_outcomes(self) -> None:
         """Each request counts once, by outcome and status, whichever way it came."""
@@ -92,6 +101,8 @@ class MetricsTest(unittest.TestCase):
             }.items():
                 name = f"c42_proxy_requests_total {sample}"
                 self.assertEqual(after[name] - before[name], count, name)
+                name = f"c42_proxy_request_duration_seconds_count {sample.split()[0]}"
+                self.assertEqual(after.get(name, 0) - before.get(name, 0), 0 if "hit" in sample else 1, name)
 
     def test_bug(self) -> None:
         """A bug of the proxy counts as an error, whichever way the request came."""
@@ -153,6 +164,12 @@ class MetricsTest(unittest.TestCase):
         self.clients["flask"].get(PATH)
         self.assertTrue(any(name.startswith("c42_proxy_build_info 3.") for name in self.samples()))
         self.assertNotIn("tea", self.ops.get("/metrics").text)
+
+    def test_process(self) -> None:
+        """The process' own memory, CPU time and descriptors are there."""
+        found = self.samples()
+        for name in ("resident_memory_bytes", "cpu_seconds_total", "open_fds", "start_time_seconds"):
+            self.assertGreater(found[f"process_{name} 1"], 0)
 
     def test_alive(self) -> None:
         """/healthz says that a worker runs; there is nothing else on the port."""

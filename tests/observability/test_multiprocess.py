@@ -1,6 +1,7 @@
 """What several workers count together: each in a slot of memory that they share."""
 
 import logging
+import os
 import unittest
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -9,7 +10,7 @@ import prometheus_client
 from prometheus_client.parser import text_string_to_metric_families
 
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.observability.multiprocess import SEGMENT_BYTES, SEGMENTS, SharedValues
+from c42_proxy.observability.multiprocess import MASTERS_SEGMENT, SEGMENT_BYTES, SEGMENTS, SharedValues
 
 CALLS = "c42_proxy_upstream_call_duration_seconds"
 
@@ -70,11 +71,27 @@ class SharedValuesTest(unittest.TestCase):
         gauges = [f"c42_proxy_{name}" for name in ("fetches_in_flight", "store_up")]
         self.assertEqual([found[name] for name in gauges], [4, 0])
         self.assertEqual(found["c42_proxy_upstream_wait_until_timestamp_seconds"], 50)
-        self.shared.clear_live_gauges(1)
+        self.shared.worker_has_ended(1)
         found = self.samples(metrics)
         self.assertEqual([found[name] for name in gauges], [1, 1])
         self.in_worker(1, lambda metrics: metrics.fetches_in_flight.inc())
         self.assertEqual(self.samples(metrics)["c42_proxy_fetches_in_flight"], 2)
+
+    def test_processes(self) -> None:
+        """Each worker shows the processes of all, and their master's; one that has ended is gone."""
+
+        def shown(metrics: Metrics) -> set[str]:
+            found = self.samples(metrics)
+            return {name.split()[1] for name in found if name.startswith("process_resident_memory_bytes ")}
+
+        def work(metrics: Metrics) -> None:
+            self.assertEqual({"master", "1"}, shown(metrics))
+
+        metrics = Metrics(self.shared, MASTERS_SEGMENT)
+        self.in_worker(1, work)
+        self.assertEqual({"master"}, shown(metrics))
+        self.shared.worker_has_ended(1)
+        self.assertEqual({"master": os.getpid()}, self.shared.pids())
 
     def test_no_room(self) -> None:
         """More workers than slots, and more metrics than a slot has room for, cost a warning and no answer."""

@@ -49,6 +49,10 @@ class OpsTestCase(ProcessTestCase):
         found = re.search(r'c42_proxy_requests_total\{outcome="error",status="502"\} (\S+)', text)
         return float(found[1]) if found else 0
 
+    def processes_shown(self) -> set[str]:
+        _, text = self.get(self.ops_port, "/metrics")
+        return set(re.findall(r'process_resident_memory_bytes\{worker="(\w+)"\}', text))
+
     def ask_for_events(self, number: int) -> None:
         for event in range(number):
             self.assertEqual(self.get(self.port, f"/events-with-subscriptions/{event}/")[0], 502)
@@ -58,6 +62,7 @@ class OpsTestCase(ProcessTestCase):
         until(lambda: len(process.descendants()) == 3, "three workers")
         self.ask_for_events(30)
         self.assertEqual(self.errors_counted(), 30)
+        until(lambda: self.processes_shown() == {"1", "2", "3", "master"}, "each process in the metrics")
         (pid, _), *_others = process.descendants()
         os.kill(pid, signal.SIGKILL)
         until(lambda: len(process.descendants()) == 3 and (pid, _) not in process.descendants(), "a new worker")
