@@ -1,5 +1,6 @@
 """A store in Redis: for the processes of several hosts."""
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from .limit import StoreLimit
 from .records import from_bytes, to_bytes
 from .redis_clients import Client, new_server
 from .redis_cluster import Cluster
+
+log = logging.getLogger(__name__)
 
 COMMANDS_AT_ONCE = 16
 """More would not make Redis faster; their threads would only slow down the event loop."""
@@ -261,12 +264,17 @@ class RedisStore:
                     self._any_lease.clear()
                     continue
             # A lease that cannot be prolonged is lost. Then another process may fetch, too; that makes no answer wrong.
-            with suppress(redis.RedisError, OSError):
+            try:
                 # All in one round trip for each node. An error for one does not stop the others.
                 client, milliseconds = self._client, round(1000 * LEASE_SECONDS)
                 renewals = {key: ("EVAL", RENEW, 1, key, value, milliseconds) for key, value in leases.items()}
                 for error in client.at_once(renewals):
                     self._leave_if_demoted(client, error)
+            except (redis.RedisError, OSError):
+                pass
+            except Exception:
+                # Even a bug must not end this thread: no later lease would be renewed.
+                log.exception("leases could not be renewed; trying again in %g s", RENEW_SECONDS)
 
     def _release(self, key: str) -> None:
         """Give a lease back, unless it was lost and another process has it now."""

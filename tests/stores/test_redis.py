@@ -3,6 +3,7 @@
 import multiprocessing
 import re
 import socket
+import socketserver
 import threading
 import time
 import unittest
@@ -214,6 +215,29 @@ class LeaseTest(RedisTest):
             self.assertIsNotNone(self.store.lease("a"))
         self.assertIsNotNone(self.store.lease("b"))
         self.assert_outlasts("a", "b")
+
+    def test_a_failure_that_nobody_expects(self) -> None:
+        """A failure of a kind that we do not know is logged, and the leases are renewed afterwards, too."""
+        renewals: list[bytes] = []
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                while command := self.request.recv(10_000):
+                    renewals.extend([command] if b"PEXPIRE" in command else [])
+                    # redis-py raises a ValueError for the first renewal: this is not in its protocol.
+                    self.request.sendall(b":no number\r\n" if len(renewals) == 1 else b"+OK\r\n")
+
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            store = self.open_at(f"redis://127.0.0.1:{server.server_address[1]}")
+            with self.assertLogs("c42_proxy.stores", "ERROR") as logs:
+                self.assertIsNotNone(store.lease("a"))
+                until(lambda: len(renewals) > 1, "another renewal")
+            self.assertIn("leases could not be renewed", logs.output[0])
+            self.assertEqual(1, len(logs.output))
+            store.close()
+            server.shutdown()
 
     def test_full(self) -> None:
         """A Redis that has no room left keeps the leases that it has granted."""
