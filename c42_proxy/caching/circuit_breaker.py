@@ -84,9 +84,9 @@ class CircuitBreaker:
         self._probe_seconds = probe_seconds
         self._metrics = metrics
         self._back_off: Span | None = None
-        self._told: Phase = "closed"
-        self._tellings = 0
-        self._telling = Lock()
+        self._logged_phase: Phase = "closed"
+        self._changes_logged = 0
+        self._logging = Lock()
 
     def permit(self) -> float:
         """Let one fetch begin, and return the present instant. Raises BackingOff or CircuitOpen if it may not.
@@ -202,14 +202,14 @@ class CircuitBreaker:
         return now
 
     def _read(self) -> _State:
-        tellings = self._tellings
+        changes_logged = self._changes_logged
         state = _parsed(self._store.read_state(STATE))
-        self._tell(state, tellings)
+        self._log_change(state, changes_logged)
         return state
 
     def _change(self, change: Callable[[_State], _State]) -> _State:
         changed = _State()
-        tellings = self._tellings
+        changes_logged = self._changes_logged
 
         def on_text(text: str | None) -> str | None:
             nonlocal changed
@@ -218,24 +218,25 @@ class CircuitBreaker:
 
         self._store.change_state(STATE, on_text, lifetime=MAX_SECONDS)
         self._metrics.open_until.set(changed.open.until if changed.open else 0.0)
-        self._tell(changed, tellings)
+        self._log_change(changed, changes_logged)
         return changed
 
-    def _tell(self, state: _State, tellings: int) -> None:
-        """Log the phase of `state` if it is another one than before; `tellings` is their number when it was read.
+    def _log_change(self, state: _State, changes_logged: int) -> None:
+        """Log the phase of `state` if it is another one than before.
 
-        What another thread has told meanwhile may be newer: then the next state tells.
+        `changes_logged` is how many had been logged when `state` was read. What another thread has logged meanwhile may
+        be newer: then the next state that is read decides.
         """
         now = self._clock()
         phase: Phase = "closed"
         if self._threshold > 0 and state.open is not None and state.open.is_believable(now):
             phase = "open" if state.open.covers(now) else "half-open"
-        if phase == self._told:
+        if phase == self._logged_phase:
             return
-        with self._telling:
-            if phase == self._told or tellings != self._tellings:
+        with self._logging:
+            if phase == self._logged_phase or changes_logged != self._changes_logged:
                 return
-            self._told, self._tellings = phase, tellings + 1
+            self._logged_phase, self._changes_logged = phase, changes_logged + 1
         log.log(*LINES[phase])
 
 

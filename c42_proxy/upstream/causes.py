@@ -1,4 +1,4 @@
-"""What C42 or the network did: errors of the libraries become ours here, and the log is told of them.
+"""What C42 or the network did: errors of the libraries become ours here, and are logged.
 
 A cause is chosen by an error's class, its errno, OpenSSL's code or a status. Texts of the libraries quote what was
 received, which may be an echo of our request with the token: they are never passed on.
@@ -65,8 +65,8 @@ NO_TLS = {
 
 NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 
-TOLD_SECONDS = 10.0
-"""A kind of failure that comes and goes is told again after this time at the earliest."""
+REPEAT_SECONDS = 10.0
+"""A kind of failure that comes and goes is logged again after this time at the earliest."""
 
 
 def failure_of(error: BaseException, deadline: Deadline) -> Problem:
@@ -110,16 +110,16 @@ class FailureLines:
         self._monotonic = monotonic
         self._lock = Lock()
         self._going_on: list[str] = []
-        self._told_at: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def failed(self, failures: Iterable[Problem]) -> None:
-        """Tell what has begun. What is our own limit, or was not asked, is no failure of C42."""
+        """Log what has begun. What is our own limit, or was not asked, is no failure of C42."""
         for failure in failures:
             if isinstance(failure, UpstreamError) and self._begins(kind := f"{failure.said}: {failure.cause}"):
                 log.log(logging.ERROR if isinstance(failure, TokenRefused) else logging.WARNING, "%s", kind)
 
     def answered(self) -> None:
-        """C42 has answered as it should: tell what has ended."""
+        """C42 has answered as it should: log what has ended."""
         if self._going_on:
             with self._lock:
                 ended, self._going_on = self._going_on, []
@@ -129,10 +129,10 @@ class FailureLines:
     def _begins(self, kind: str) -> bool:
         with self._lock:
             now = self._monotonic()
-            if kind in self._going_on or now < self._told_at.get(kind, -TOLD_SECONDS) + TOLD_SECONDS:
+            if kind in self._going_on or now < self._logged_at.get(kind, -REPEAT_SECONDS) + REPEAT_SECONDS:
                 return False
             self._going_on.append(kind)
-            self._told_at[kind] = now
+            self._logged_at[kind] = now
             return True
 
 

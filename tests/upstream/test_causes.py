@@ -21,7 +21,7 @@ from c42_proxy.errors import (
     UpstreamUnavailable,
 )
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.upstream.causes import TOLD_SECONDS, FailureLines, cause_of
+from c42_proxy.upstream.causes import REPEAT_SECONDS, FailureLines, cause_of
 from c42_proxy.upstream.client import C42Client
 from c42_proxy.upstream.transport import new_session
 from harness.needs import needs
@@ -165,12 +165,12 @@ class LinesTest(unittest.TestCase):
         self.logs.output.clear()
 
     def test_begin_and_end(self) -> None:
-        """Each kind of failure is told when it begins, and when it has ended; our own limits are none."""
+        """Each kind of failure is logged when it begins, and when it has ended; our own limits are none."""
         refused, late = UpstreamUnavailable(cause=Cause.REFUSED), InvalidAnswer(Cause.NOT_JSON, 200)
         with self.assertLogs("c42_proxy", "INFO") as self.logs:
             for _ in range(3):
                 self.lines.failed([Overloaded(), refused])
-                self.now += 10 * TOLD_SECONDS
+                self.now += 10 * REPEAT_SECONDS
             self.assert_said("WARNING C42 fails: connection refused")
             self.lines.failed([refused, late])
             self.assert_said("WARNING C42's answer cannot be used: it is not JSON")
@@ -184,13 +184,13 @@ class LinesTest(unittest.TestCase):
             self.assert_said("ERROR C42 refuses our token: status 401")
 
     def test_to_and_fro(self) -> None:
-        """What comes and goes is told every few seconds, not each time."""
+        """What comes and goes is logged every few seconds, not each time."""
         with self.assertLogs("c42_proxy", "INFO") as self.logs:
             for _ in range(100):
                 self.lines.failed([UpstreamUnavailable(500)])
                 self.lines.answered()
             self.assertEqual(2, len(self.logs.output))
-            self.now += TOLD_SECONDS
+            self.now += REPEAT_SECONDS
             self.lines.failed([UpstreamUnavailable(500)])
             self.assertEqual(3, len(self.logs.output))
 
