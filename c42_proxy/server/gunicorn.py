@@ -138,6 +138,8 @@ class Server(Application, _RunsMaster):  # type: ignore[misc]  # gunicorn ships 
                 self._settings = settings
                 configure_logs(settings)
                 log.info("the token has been read anew: the cache is empty at first")
+            else:
+                log.info("the token is the same as before")
         super().reload()
 
     def load_config(self) -> None:

@@ -131,9 +131,11 @@ class TokenTest(ServedTest):
         self.assert_asked_with()
         self.renew(proxy, second)
         self.assert_asked_with(second)
+        self.renew(proxy, second)
         self.renew(proxy, "")
         self.assert_asked_with()
         self.assertEqual(1, proxy.output().count("the token has been read anew: the cache is empty at first"))
+        self.assertEqual(1, proxy.output().count("the token is the same as before"))
         self.assertIn("the token stays as it was: C42_API_TOKEN_FILE: the file must hold your C42", proxy.output())
         self.assertNotRegex(proxy.output(), f"{first}|{second}")
 
