@@ -69,6 +69,7 @@ class Cause(StrEnum):
     OUT_OF_DATE = "certificate not valid today"
     NO_TLS = "no TLS there"
     TLS_FAILED = "TLS failed"
+    NO_AUTHORITIES = "the file of trusted authorities (C42_CA_FILE) cannot be used"
     NO_HTTP = "no HTTP there"
     TIMED_OUT = "timed out"
     NOT_CONNECTED = "connection failed"

@@ -16,6 +16,7 @@ from threading import Lock
 
 import requests
 from urllib3.exceptions import LocationParseError, ProxyError
+from urllib3.exceptions import SSLError as Urllib3SSLError
 
 from ..deadline import Deadline
 from ..errors import (
@@ -146,9 +147,19 @@ def _cause_of_one(error: BaseException) -> str | None:
             return cause
     if isinstance(error, OSError) and error.errno in NO_ROUTE:
         return Cause.NO_ROUTE
+    if _cannot_load_authorities(error):
+        return Cause.NO_AUTHORITIES
     # urllib3 and http.client have no class for a proxy that refuses to CONNECT. Of the text, only the number is taken.
     refused = re.match("Tunnel connection failed: ([0-9]{3}) ", str(error)) if type(error) is OSError else None
     return Cause.status(int(refused[1])) if refused else None
+
+
+def _cannot_load_authorities(error: BaseException) -> bool:
+    """Whether C42_CA_FILE is gone (requests finds that out, and has no class for it), or is no such file any more."""
+    if type(error) is OSError:
+        return str(error).startswith("Could not find a suitable TLS CA certificate bundle")
+    # Only there urllib3 names another OSError as the cause.
+    return isinstance(error, Urllib3SSLError) and isinstance(error.__cause__, OSError)
 
 
 def _with_place(error: BaseException, cause: str) -> str:

@@ -132,6 +132,19 @@ class TlsTest(AskingTest):
         late.verify_code = 10
         self.assertEqual(Cause.OUT_OF_DATE, cause_of(late))
 
+    def test_no_authorities(self) -> None:
+        """The file of authorities has become another one since the start, is gone, or is forbidden."""
+        file = self.authority.file.with_name("other.pem")
+        broken = b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----\n" % RECEIVED
+        with Wire(tls=self.authority.server()) as c42:
+            for content in (RECEIVED, b"", broken):
+                file.write_bytes(content)
+                self.assertEqual(Cause.NO_AUTHORITIES, self.failure(c42.url, ca_file=file).cause)
+            gone = file.with_name(RECEIVED.decode())
+            self.assertEqual(Cause.NO_AUTHORITIES, self.failure(c42.url, ca_file=gone).cause)
+            with patch.object(ssl.SSLContext, "load_verify_locations", side_effect=PermissionError(errno.EACCES, "")):
+                self.assertEqual(Cause.NO_AUTHORITIES, self.failure(c42.url, ca_file=file).cause)
+
     def test_no_tls(self) -> None:
         """Plain HTTP where TLS is expected, TLS where plain HTTP is, and TLS that does not agree."""
         with socket.create_server(("127.0.0.1", 0)) as plain:

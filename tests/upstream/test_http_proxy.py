@@ -33,6 +33,7 @@ from harness.wire import (
     drips,
     is_silent,
     says,
+    sends,
     sends_and_closes,
 )
 
@@ -71,9 +72,9 @@ class ProxyTest(unittest.TestCase):
 class ConnectTest(ProxyTest):
     """The proxy, which is to connect to C42, is the wire."""
 
-    def client(self, behaviour: Behaviour) -> C42Client:
+    def client(self, behaviour: Behaviour, ca_file: Path | None = None) -> C42Client:
         proxy = self.enterContext(Wire(behaviour))
-        return self.session_to(NOWHERE, f"http://{USER_INFO}@127.0.0.1:{proxy.port}")
+        return self.session_to(NOWHERE, f"http://{USER_INFO}@127.0.0.1:{proxy.port}", ca_file)
 
     def test_too_late(self) -> None:
         """A proxy that hangs, or whose answer does not end, costs the budget and no more."""
@@ -114,6 +115,12 @@ class ConnectTest(ProxyTest):
             connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         self.assert_fails(self.client(tunnel), UpstreamUnavailable, Cause.NO_TLS)
+
+    def test_no_authorities(self) -> None:
+        """That our own file of authorities cannot be used is not the proxy's doing."""
+        with tempfile.NamedTemporaryFile() as file:
+            client = self.client(sends(b"HTTP/1.0 200 Connection established\r\n\r\n"), Path(file.name))
+            self.assert_fails(client, UpstreamUnavailable, Cause.NO_AUTHORITIES)
 
     def test_sent(self) -> None:
         """The proxy is told its password, and where to connect, and not the token."""
