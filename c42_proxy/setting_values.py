@@ -16,6 +16,10 @@ MIN_SECRET = 4
 """To mask shorter words would make the log unreadable."""
 
 
+class WrongFile(ValueError):
+    """Why a file cannot be used, in a few words for the operator."""
+
+
 def api_url(value: str) -> str:
     url = urlsplit(str(TypeAdapter(AnyHttpUrl).validate_python(value)))
     if url.query or url.fragment or "@" in url.netloc:
@@ -63,9 +67,13 @@ def cache_url(value: str) -> str:
     return value
 
 
+_PROXY = re.compile(r"http://(?:(?:[!-$&-?A-~]|%[0-9A-Fa-f]{2})*@)?[!-$&-?A-~]+:[0-9]{1,5}/?")
+"""In visible ASCII, with `%` and `@` of user and password in percent-encoding, and with a port: else it would be 80."""
+
+
 def proxy_url(value: str) -> str:
     url = urlsplit(str(TypeAdapter(AnyHttpUrl).validate_python(value)))
-    if url.path != "/" or not re.fullmatch(r"http://[\x21-\x7e]+", value) or re.search(r"[?#\\]", value):
+    if url.path != "/" or not _PROXY.fullmatch(value) or re.search(r"[?#\\]", value):
         raise ValueError
     # They are sent in Latin-1 (RFC 7617); a character of another script raises a ValueError.
     unquote(f"{url.username}{url.password}").encode("latin-1")
@@ -75,8 +83,12 @@ def proxy_url(value: str) -> str:
 def ca_file(value: str) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
-    except OSError as exc:  # an SSLError is one, too
-        raise ValueError from exc
+    except ssl.SSLError as exc:
+        # OpenSSL says the same of an empty file, of a key, and of a certificate that is not in PEM.
+        is_none = exc.reason == "NO_CERTIFICATE_OR_CRL_FOUND"
+        raise WrongFile("it holds no certificate in PEM" if is_none else "a certificate in it is broken") from exc
+    except OSError as exc:
+        raise WrongFile(exc.strerror) from exc
     # gunicorn may change the folder.
     return str(Path(value).absolute())
 

@@ -47,7 +47,11 @@ class Settings(BaseModel):
         None, description="the name of a readable PEM file with the certificates of authorities"
     )
     proxy_url: Annotated[str, AfterValidator(allowed.proxy_url)] | None = Field(
-        None, description="http://host:port or http://user:password@host:port, special characters as %40", repr=False
+        None,
+        description=(
+            "http://host:port or http://user:password@host:port, in user and password @ as %40, / as %2F and % as %25"
+        ),
+        repr=False,
     )
     allow_origins: Annotated[str, AfterValidator(allowed.origins)] | None = Field(
         None,
@@ -162,7 +166,8 @@ class Settings(BaseModel):
             given = environ.get(variable) or file
             if field in wrong:
                 shown = "missing" if field == "api_token" and not given else "wrong"
-                rows.append((variable, shown, "environment" if given else "default"))
+                is_file = file and not environ.get(variable)
+                rows.append((variable, shown, f"file {file}" if is_file else "environment" if given else "default"))
                 continue
             value = getattr(self, field)
             shown = "none" if value is None else f"{value}".removesuffix(".0")
@@ -214,7 +219,10 @@ def _allowed(field: str) -> str | None:
 
 
 def _wrong(field: str, error: object) -> str:
-    return f"{_variable(field)}: {error if isinstance(error, WrongUrl) else f'allowed is {_allowed(field)}'}."
+    if isinstance(error, WrongUrl):
+        return f"{_variable(field)}: {error}."
+    why = f" ({error})" if isinstance(error, allowed.WrongFile) else ""
+    return f"{_variable(field)}: allowed is {_allowed(field)}{why}."
 
 
 def _read_secret(field: str, values: dict[str, object], environ: Mapping[str, str]) -> str | None:

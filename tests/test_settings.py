@@ -238,15 +238,20 @@ class ValuesTest(unittest.TestCase):
         self.assert_refused("C42_CACHE_URL", "expected is host or host:port, with a port from 1", "redis://:6379/0")
 
     def test_proxy_url(self) -> None:
-        """An HTTP proxy has a host, perhaps a port, a user and a password."""
+        """An HTTP proxy has a host, a port, and perhaps a user and a password."""
         for written in (
-            *("http://proxy.example", "http://proxy.example:3128", "http://[::1]:8888", "http://user@proxy.example:1"),
+            *(
+                "http://proxy.example:80",
+                "http://proxy.example:3128",
+                "http://[::1]:8888",
+                "http://user@proxy.example:1",
+            ),
             *(f"http://user:{PASSWORD}@proxy.example:3128", "http://user:p%40ss%2F%25%20w@proxy.example:3128"),
         ):
             self.assert_accepted("C42_PROXY_URL", **{written: written, f"{written}/": written})
 
     def test_wrong_proxy_url(self) -> None:
-        """Another scheme, no host, a path, a query, or a password that cannot be sent: refused."""
+        """Another scheme, no host or port, a path, a query, or a password that is ambiguous or unsendable: refused."""
         self.assert_refused(
             "C42_PROXY_URL",
             "http://host:port or http://user:password@host:port",
@@ -260,16 +265,18 @@ class ValuesTest(unittest.TestCase):
             *(
                 "http://proxy.example:99999",
                 "http://proxy.example:port",
-                "http://proxy.example/path",
-                "http://a/?b",
-                "http://a/#b",
+                "http://proxy.example:1/path",
+                "http://a:1/?b",
+                "http://a:1/#b",
             ),
             *(
-                f"http://user:{PASSWORD}/@proxy.example",
-                f"http://user:{PASSWORD} @proxy",
-                "http://user:%E2%82%AC@proxy",
+                f"http://user:{PASSWORD}/@proxy.example:1",
+                f"http://user:{PASSWORD} @proxy:1",
+                "http://user:%E2%82%AC@proxy:1",
             ),
-            *("http://u:p@ss\\word@proxy", "http://proxy.example\n", "http://pröxy.example", "\udcff"),
+            *("http://u:pass\\word@proxy:1", "http://proxy.example:1\n", "http://pröxy.example:1", "\udcff"),
+            *("http://proxy.example", "http://proxy.example:", "http://u:p@proxy", "http://[::1]"),
+            *("http://u:p@ss@proxy:1", "http://u:100%@proxy:1", "http://u:%4@proxy:1", "http://u%:p@proxy:1"),
         )
 
     def test_ca_file(self) -> None:
@@ -281,12 +288,20 @@ class ValuesTest(unittest.TestCase):
         )
 
     def test_wrong_ca_file(self) -> None:
-        """One that is not there, a folder, or one without a certificate is refused."""
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(b"no certificate")
-            file.flush()
-            allowed = "the name of a readable PEM file"
-            self.assert_refused("C42_CA_FILE", allowed, file.name, "/none/such", "/etc", os.devnull, "a\x00b")
+        """One that is not there, a folder, or one without a certificate is refused, and the line says why."""
+        with tempfile.TemporaryDirectory() as folder:
+            none, broken = Path(folder, "none"), Path(folder, "broken")
+            none.write_text("no certificate")
+            broken.write_text("-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n")
+            for why, *names in (
+                (" (it holds no certificate in PEM).", str(none), os.devnull),
+                (" (a certificate in it is broken).", str(broken)),
+                (" (No such file or directory).", "/none/such"),
+                (" (Is a directory).", "/etc"),
+                (".", "a\x00b"),
+            ):
+                allowed = f"the name of a readable PEM file with the certificates of authorities{why}"
+                self.assert_refused("C42_CA_FILE", allowed, *names)
 
     def test_seconds(self) -> None:
         """Seconds may have a fraction."""
@@ -455,7 +470,7 @@ class SecretFilesTest(unittest.TestCase):
                 error = refused({"C42_API_TOKEN": TOKEN, f"{variable}_FILE": str(self.file), **other})
                 self.assertRegex("\n".join(error.lines), f"^{says}$")
                 self.assertNotIn(PASSWORD, f"{error!r}{error.lines}{error.rows}")
-                self.assertIn((variable, "wrong", "environment"), error.rows)
+                self.assertIn((variable, "wrong", "environment" if other else f"file {self.file}"), error.rows)
 
     def test_token_anew(self) -> None:
         """A token in a file is read anew; where that fails, it is an error. One in the environment stays."""
@@ -472,14 +487,14 @@ class SecretFilesTest(unittest.TestCase):
 
     def test_secrets(self) -> None:
         """What the log masks: the token, and the passwords as they are written, as they are, and as they are sent."""
-        found = settings(C42_PROXY_URL="http://us%40er:p%40ss@proxy", C42_CACHE_URL=f"redis://:{PASSWORD}@redis")
+        found = settings(C42_PROXY_URL="http://us%40er:p%40ss@proxy:1", C42_CACHE_URL=f"redis://:{PASSWORD}@redis")
         sent = b64encode(b"us@er:p@ss").decode()
         self.assertLessEqual({TOKEN, "p%40ss", "p@ss", sent, PASSWORD}, set(found.secrets()))
         sentinels = "redis+sentinel://:pw-0f-r3dis@one,two/main/0?sentinel_password=s3nt%2Fnel"
         secrets = settings(C42_CACHE_URL=sentinels).secrets()
         self.assertLessEqual({"pw-0f-r3dis", "s3nt%2Fnel", "s3nt/nel"}, set(secrets))
         # Not every `a` of the log is one.
-        self.assertNotIn("a", settings(C42_PROXY_URL="http://b:a@proxy").secrets())
+        self.assertNotIn("a", settings(C42_PROXY_URL="http://b:a@proxy:1").secrets())
 
 
 class WarningsTest(unittest.TestCase):
