@@ -124,11 +124,13 @@ class Threads(Executor):
                 task = self._next(inbox)
             if self._closed:
                 break
-        if not self._closed:
-            self._on_idle()
-        with self._changed:
-            self._count -= 1
-            self._changed.notify_all()
+        try:
+            if not self._closed:
+                self._on_idle()
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
 
     def _next(self, inbox: _Inbox) -> _Task | None:
         """The next queued task. If there is none, the thread of `inbox` is idle from now on."""

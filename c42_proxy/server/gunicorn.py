@@ -13,9 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from click import ClickException
 from flask import Flask
-from gunicorn.app.base import Application, BaseApplication
+from gunicorn.app.base import Application
 from gunicorn.arbiter import Arbiter
 from gunicorn.systemd import SD_LISTEN_FDS_START
 from gunicorn.workers.base import Worker as AnyWorker
@@ -38,9 +37,10 @@ from ..upstream.transport import adapter_class
 from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
 from ..web.cors import Cors
 from .gunicorn_lines import GunicornLines
+from .master import RunsMaster
 from .start_checks import check_ports, check_tls, check_worker_count, configured, wrong_configuration
 from .systemd import Systemd
-from .worker import Worker, http_and_server
+from .worker import ThreadedWorker, Worker, http_and_server
 
 log = logging.getLogger(__name__)
 
@@ -55,23 +55,7 @@ ON_WSGI = (SyncWorker, ThreadWorker)
 """The worker classes that tell an app on which socket a request arrived, and that let our threads run."""
 
 
-class _Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
-    def manage_workers(self) -> None:
-        """Called by gunicorn at least once a second."""
-        super().manage_workers()
-        self.app.systemd.report(self.num_workers)
-
-
-class _RunsMaster(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    def run(self) -> None:
-        """Called by `Application.run`."""
-        try:
-            _Master(self).run()
-        except RuntimeError as exc:  # a pid file that cannot be written, or that of another process
-            raise ClickException(f"gunicorn: {exc}") from exc
-
-
-class Server(Application, _RunsMaster):  # type: ignore[misc]  # gunicorn ships no types
+class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn, with settings that are already checked: a wrong one must stop the start, not a worker.
 
     With `ops`, the workers also listen on the ops port, and count in shared memory.
@@ -150,6 +134,8 @@ class Server(Application, _RunsMaster):  # type: ignore[misc]  # gunicorn ships 
         # `--preload` would build the app in the master, whose threads, connections and metrics are of no use to a
         # worker. The modules are loaded in the master anyway.
         self.cfg.set("preload_app", False)
+        if self._has_known_worker_class() and self.cfg.worker_class is ThreadWorker:
+            self.cfg.set("worker_class", ThreadedWorker)
 
     def check_config(self) -> None:
         """Raises SettingsError for what cannot work, and ClickException for a port that is taken."""
@@ -200,6 +186,12 @@ class Server(Application, _RunsMaster):  # type: ignore[misc]  # gunicorn ships 
 
     def _worker_ended(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
         self._free_segment(worker)
+        self._repair_heartbeats()
+
+    def worker_not_started(self, workers: Iterable[AnyWorker]) -> None:
+        """Called by the master when the machine has no process or no file for a worker beside these `workers`."""
+        for worker in self._segments.keys() - set(workers):
+            self._free_segment(worker)
         self._repair_heartbeats()
 
     def _free_segment(self, worker: AnyWorker) -> None:

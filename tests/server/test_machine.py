@@ -50,18 +50,28 @@ class SharedMemoryTest(OpsTestCase):
 
     def test_lost(self) -> None:
         """Where it is lost while the proxy runs, a worker that ends is replaced all the same, and counts on."""
-        self.serve_with("mount -t tmpfs t /dev/shm")
-        # A worker may answer before the other one exists.
-        until(lambda: len(self.process.descendants()) == 2, "two workers")
+        self.serve_and_lose_it()
         self.ask_for_events(4)
-        inside = ("nsenter", "--mount", "--target", str(self.process.pid))
-        lost = run(*inside, "mount", "-t", "tmpfs", "-o", "ro", "t", "/dev/shm", environ=clean_environ())
-        self.assertEqual(lost.returncode, 0, lost.stderr)
         ((killed, _), *_others) = old = self.process.descendants()
         os.kill(killed, signal.SIGKILL)
         until(lambda: len(self.process.descendants() - old) == 1, "another worker")
         self.ask_for_events(4)
         self.assertEqual(self.errors_counted(), 8)
+
+    def test_one_more_worker(self) -> None:
+        """Where it is lost while the proxy runs, another worker can be added all the same (SIGTTIN)."""
+        self.serve_and_lose_it()
+        self.process.send(signal.SIGTTIN)
+        until(lambda: len(self.process.descendants()) == 3, "a third worker")
+        self.ask_for_events(2)
+
+    def serve_and_lose_it(self) -> None:
+        self.serve_with("mount -t tmpfs t /dev/shm")
+        # A worker may answer before the other one exists.
+        until(lambda: len(self.process.descendants()) == 2, "two workers")
+        inside = ("nsenter", "--mount", "--target", str(self.process.pid))
+        lost = run(*inside, "mount", "-t", "tmpfs", "-o", "ro", "t", "/dev/shm", environ=clean_environ())
+        self.assertEqual(lost.returncode, 0, lost.stderr)
 
 
 class StartTest(OpsTestCase):

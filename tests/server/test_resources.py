@@ -173,6 +173,21 @@ class FewThreadsTest(ProxyTest):
         self.assertEqual(2, self.sandbox.calls["events"])
         self.assertNotIn("Traceback", self.proxy.output())
 
+    def test_gthread(self) -> None:
+        """So it is with gunicorn's own threads."""
+        environ = {
+            "PYTHONPATH": f"{self.few_threads()}{os.pathsep}{ROOT}",
+            "GUNICORN_CMD_ARGS": "--worker-class gthread",
+        }
+        (self.folder / "none").touch()
+        self.start(**environ)
+        for number in range(3):
+            answer = ask(self.port, f"{PREFIX}missing-{number}/")
+            self.assertEqual((503, "1"), (answer.status, answer.header("Retry-After")), self.proxy.output())
+        (self.folder / "none").unlink()
+        self.assertEqual(404, ask(self.port, f"{PREFIX}missing/").status)
+        self.assertNotIn("Traceback", self.proxy.output())
+
     def test_no_thread_at_the_start(self) -> None:
         """A worker that gets no thread when it begins says so once, and erases as soon as it gets one."""
         file = self.folder / "cache" / "cache.sqlite3"
@@ -203,6 +218,36 @@ class FewThreadsTest(ProxyTest):
         """
         (self.folder / "sitecustomize.py").write_text(textwrap.dedent(module))
         return self.folder
+
+
+class FewProcessesTest(ProxyTest):
+    def test_no_process(self) -> None:
+        """With no process to be had, no signal ends the proxy. The lack is logged once, and ends with new workers."""
+        module = """
+            import os, pathlib
+            fork = os.fork
+            none = pathlib.Path(__file__).with_name("none")
+            def fork_or_fail():
+                if none.exists():
+                    raise BlockingIOError(11, "Resource temporarily unavailable")
+                return fork()
+            os.fork = fork_or_fail
+        """
+        (self.folder / "sitecustomize.py").write_text(textwrap.dedent(module))
+        self.start(PYTHONPATH=f"{self.folder}{os.pathsep}{ROOT}")
+        old = self.proxy.descendants()
+        (self.folder / "none").touch()
+        for number in (signal.SIGUSR2, signal.SIGHUP):
+            self.proxy.send(number)
+        until(lambda: "Handling signal: hup" in self.proxy.output(), "the reload")
+        self.assertEqual(200, ask(self.port).status)
+        os.kill(self.worker, signal.SIGKILL)
+        until(lambda: not self.proxy.descendants(), "no worker")
+        (self.folder / "none").unlink()
+        until(lambda: self.proxy.descendants() - old, "a new worker")
+        self.assertEqual(200, ask(self.port).status)
+        self.assertEqual(1, self.proxy.output().count("no process can be started"), self.proxy.output())
+        self.assertNotIn("Traceback", self.proxy.output())
 
 
 class IdleTest(ProxyTest):
