@@ -20,6 +20,8 @@ from typing import ParamSpec, TypeVar
 
 from .errors import Overloaded
 
+log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -124,13 +126,15 @@ class Threads(Executor):
                 task = self._next(inbox)
             if self._closed:
                 break
-        try:
-            if not self._closed:
+        if not self._closed:
+            try:
                 self._on_idle()
-        finally:
-            with self._changed:
-                self._count -= 1
-                self._changed.notify_all()
+            except Exception:
+                # Not even a bug may make the pool smaller.
+                log.exception("what was to be done at the end of an idle thread has failed")
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
 
     def _next(self, inbox: _Inbox) -> _Task | None:
         """The next queued task. If there is none, the thread of `inbox` is idle from now on."""

@@ -211,6 +211,14 @@ class IdleTest(ThreadsTest):
         self.wait_until(lambda: count() == 0, "no thread")
         self.assertEqual(0, pool.submit(int).result(PATIENCE))
 
+    def test_end_that_fails(self) -> None:
+        """A thread whose `on_idle` fails leaves its place to another one."""
+        with self.assertLogs("c42_proxy.threads", "ERROR"):
+            pool = self.pool(1, idle=0.001, on_idle=self.fail)
+            for _ in range(2):
+                self.assertEqual(0, pool.submit(int).result(PATIENCE))
+                self.wait_until(lambda: count() == 0, "no thread")
+
     def test_last_one(self) -> None:
         """A pool that queues keeps its last thread for the time when no other can be started."""
         pool = self.pool(queues=True, idle=0.01)

@@ -28,7 +28,8 @@ class ConcurrencyLimit:
         self._timer = timer
         self._misses = BoundedSemaphore(at_once + waiting)
         self._free = at_once
-        self._threads = Threads(at_once, name="c42-fetch")
+        # More than there are slots: a slot is free a moment before its thread is.
+        self._threads = Threads(2 * at_once, name="c42-fetch")
         self._queue: dict[object, tuple[Work, Work]] = {}
         self._lock = Lock()
 

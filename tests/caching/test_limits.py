@@ -1,5 +1,6 @@
 """So many fetches at once in a process, so many misses that wait, and no more."""
 
+import sys
 import threading
 import unittest
 from concurrent.futures import Future
@@ -62,6 +63,16 @@ class ConcurrencyLimitTest(unittest.TestCase):
         limit = self.limit(1)
         for _ in range(3):
             self.assertEqual("had a slot for none", self.begin(limit).result(PATIENCE))
+
+    def test_given_back_at_any_moment(self) -> None:
+        """A slot that has just ended is never refused, although its thread may not be free yet."""
+        limit = self.limit(1)
+
+        # Threads take turns as often as they can.
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-6)
+        for _ in range(3000):
+            self.begin(limit)
 
     def test_given_back_once(self) -> None:
         """However many fetches have ended, there are no more slots than before."""
