@@ -297,6 +297,11 @@ class LifeTest(unittest.TestCase):
             # The name of the other container is known there alone.
             hosts = Path(folder, "place", "hosts.conf")
             hosts.write_text(hosts.read_text().replace("server proxy:", "server 127.0.0.1:"))
+            # docker-compose.yml writes this file when nginx starts.
+            origins = Path(folder, "origins.conf")
+            origins.write_text('map "" $allow_origins { default "https://app.example"; }')
+            http = Path(folder, "place", "http.conf")
+            http.write_text(http.read_text().replace("/var/cache/nginx/origins.conf", str(origins)))
             Path(folder, "temp").mkdir()
             words = ["-t", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf", "-e", "stderr"]
             tested = run(shutil.which("nginx") or "nginx", *words, environ=clean_environ())
