@@ -76,17 +76,15 @@ class FetchOutcomes:
 
     def leave_answer(self, event_id: str, entry: Entry) -> None:
         """Let other processes that wait take an answer that the shared tier has not kept."""
-        handover = _Handover(
-            span=self._span(), status=entry.status, body=entry.body.decode(), fetched_at=entry.fetched_at
-        )
-        self._leave(f"handover:{event_id}", handover)
+        answer = _Answer(span=self._span(), status=entry.status, body=entry.body.decode(), fetched_at=entry.fetched_at)
+        self._leave(f"handover:{event_id}", answer)
 
     def answer(self, event_id: str) -> Entry | None:
         """The answer that a fetch has left because the shared tier has not kept it, if there is one."""
-        handover = parsed(_Handover, self._store.read_state(f"handover:{event_id}"))
-        if handover is None or not handover.span.covers(self._clock()):
+        answer = parsed(_Answer, self._store.read_state(f"handover:{event_id}"))
+        if answer is None or not answer.span.covers(self._clock()):
             return None
-        return Entry(handover.status, handover.body.encode(), handover.fetched_at)
+        return Entry(answer.status, answer.body.encode(), answer.fetched_at)
 
     def _span(self) -> Span:
         now = self._clock()
@@ -110,7 +108,7 @@ class _Failure(BaseModel):
     allows_stale: bool = Field(alias="may_be_hidden")
 
 
-class _Handover(BaseModel):
+class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
     span: Span

@@ -83,9 +83,9 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
     def run(self) -> None:
         """Called by gunicorn. Returns when the worker ends."""
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._serve_until_told())
+            runner.run(self._serve_until_signalled())
 
-    async def _serve_until_told(self) -> None:
+    async def _serve_until_signalled(self) -> None:
         # uvicorn's own heartbeat uses the wall clock: if that is set back, the heartbeat stops, and gunicorn kills us.
         heartbeat = asyncio.create_task(self._beat())
         self.config.app = self.wsgi

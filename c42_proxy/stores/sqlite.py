@@ -129,8 +129,8 @@ class SqliteStore:
         def put(db: sqlite3.Connection) -> bool:
             with _transaction(db):
                 row = db.execute("SELECT record FROM entries_1 WHERE key = ?", (key,)).fetchone()
-                held = None if row is None else from_bytes(event_id, row[0])
-                if held is not None and held.is_newer_than(entry, now):
+                kept = None if row is None else from_bytes(event_id, row[0])
+                if kept is not None and kept.is_newer_than(entry, now):
                     return False
                 db.execute("REPLACE INTO entries_1 VALUES (?, ?, ?)", (key, entry.fetched_at, record))
                 self._make_room(db, key)
