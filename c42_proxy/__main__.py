@@ -67,9 +67,10 @@ def check(online: bool) -> None:
       C42_API_TOKEN=... c42-proxy check
       c42-proxy check --online
 
-    With --online, it also says whether C42_BIND is taken, reads and writes the store, takes a lease in it, and asks C42
-    once, with the token. It leaves nothing behind except a back-off that C42 has asked for. Run it as the user that the
-    proxy runs as. The exit status is 2 if a setting is wrong, and 1 if something does not work.
+    With --online, it also says whether C42_BIND and C42_OPS_BIND are taken, reads and writes the store, takes a lease
+    in it, and asks C42 once, with the token. It leaves nothing behind except a back-off that C42 has asked for. Run it
+    as the user that the proxy runs as: it reads the files as they are now. The exit status is 2 if a setting is wrong,
+    and 1 if something FAILS; what only warns does not stop the proxy.
     """
     try:
         settings = Settings.to_serve()
@@ -77,15 +78,18 @@ def check(online: bool) -> None:
         _print_settings(error.rows)
         raise
     _print_settings(settings.explained())
-    for warning in (*settings.warnings, *ignored_variables(os.environ)):
+    warnings = [*settings.warnings, *ignored_variables(os.environ)]
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     if online:
         failures = 0
         for result in check_online(settings, time.time, partial(check_health, {"C42_BIND": settings.bind})):
-            click.echo(f"{result.what:<22} {'works' if result.works else 'FAILS'}  {result.text}")
-            failures += not result.works
+            click.echo(f"{result.what:<22} {result.verdict}  {result.text}")
+            failures += result.verdict == "FAILS"
         if failures:
             raise click.exceptions.Exit(1)
+    elif not warnings:
+        click.echo("The settings are right. With --online, the store and C42 are tried as well.", err=True)
 
 
 def _print_settings(rows: list[tuple[str, str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""`c42-proxy check --online`: whether C42_BIND, the store and C42 work."""
+"""`c42-proxy check --online`: whether C42_BIND, C42_OPS_BIND, the store and C42 work."""
 
 import secrets
 import time
@@ -7,13 +7,24 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
+from urllib.parse import urlsplit
 
 import click
 
 from ..address import Address
 from ..caching.circuit_breaker import CircuitBreaker
 from ..deadline import Deadline
-from ..errors import InvalidAnswer, NotAsked, RateLimited, StoreError, TokenRefused, UpstreamError, UpstreamTimeout
+from ..errors import (
+    Cause,
+    InvalidAnswer,
+    NotAsked,
+    RateLimited,
+    StoreError,
+    TokenRefused,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from ..observability.metrics import Metrics
 from ..setting_values import MEMORY_URL
 from ..settings import Settings
@@ -40,6 +51,12 @@ class CheckResult:
     what: str
     works: bool
     text: str
+    needed: bool = True
+    """Whether the proxy is of no use without it."""
+
+    @property
+    def verdict(self) -> Literal["works", "FAILS", "warns"]:
+        return "works" if self.works else "FAILS" if self.needed else "warns"
 
 
 def check_store(settings: Settings, clock: Callable[[], float]) -> CheckResult:
@@ -112,9 +129,24 @@ def check_bind(bind: str, health: Callable[[], str]) -> CheckResult:
     return CheckResult("C42_BIND", True, f"{bind}: is free")
 
 
+def check_ops_bind(ops_bind: str, health: Callable[[], str]) -> CheckResult:
+    """The same for the ops port, without which the proxy starts all the same."""
+    try:
+        Address.parsed(ops_bind).listener().close()
+    except OSError as exc:
+        with suppress(click.ClickException):
+            health()
+            return CheckResult("C42_OPS_BIND", True, f"{ops_bind}: is taken, as it is while the proxy runs")
+        text = f"{ops_bind}: cannot listen ({exc.strerror}): there would be no metrics"
+        return CheckResult("C42_OPS_BIND", False, text, needed=False)
+    return CheckResult("C42_OPS_BIND", True, f"{ops_bind}: is free")
+
+
 def check_online(settings: Settings, clock: Callable[[], float], health: Callable[[], str]) -> Iterator[CheckResult]:
-    """Check C42_BIND, the store, then C42. Each check is made when its result is asked for."""
+    """Check C42_BIND, C42_OPS_BIND, the store, then C42. Each check is made when its result is asked for."""
     yield check_bind(settings.bind, health)
+    if settings.ops_bind is not None:
+        yield check_ops_bind(settings.ops_bind, health)
     store = check_store(settings, clock)
     yield store
     file = shared_file(settings)
@@ -161,7 +193,22 @@ def _what(error: UpstreamError, settings: Settings) -> str:
     if isinstance(error, RateLimited):
         return f"accepts no call for {error.retry_after} s ({cause}); whether it accepts the token is not known"
     if isinstance(error, UpstreamTimeout):
-        return f"{cause}, no complete answer within {settings.timeout:g} s (C42_TIMEOUT)"
+        return f"{cause}, no complete answer within {settings.timeout:g} s (C42_TIMEOUT){_hint(cause, settings)}"
     if isinstance(error, InvalidAnswer):
         return f"the answer is not C42's ({cause}): is C42_API_URL right?"
-    return cause
+    return f"{cause}{_hint(cause, settings)}"
+
+
+def _hint(cause: str, settings: Settings) -> str:
+    """What to look at, if the cause is on the way to C42."""
+    if cause == Cause.NOT_TRUSTED:
+        return ": is its authority in C42_CA_FILE?"
+    proxys = cause.removeprefix(Cause.at_proxy(""))
+    if proxys == cause or settings.proxy_url is None:
+        return ""
+    where = f"{urlsplit(settings.proxy_url).netloc.rpartition('@')[2]} (C42_PROXY_URL)"
+    if proxys in {Cause.status(401), Cause.status(407)}:
+        return f": {where} wants another user and password"
+    if proxys == Cause.status(403):
+        return f": {where} forbids CONNECT to the host or the port of C42"
+    return f": {where} cannot reach C42" if proxys.startswith("status 5") else f": is {where} right?"

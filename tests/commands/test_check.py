@@ -35,6 +35,7 @@ class OnlineTest(unittest.TestCase):
 
     def check(self, api_url: str, cache_url: str = "memory://", **variables: str) -> Result:
         given = {"C42_API_TOKEN": TOKEN, "C42_API_URL": api_url, "C42_CACHE_URL": cache_url, "C42_BIND": "127.0.0.1:0"}
+        given["C42_OPS_BIND"] = ""
         given |= variables
         result = c42_proxy("check", "--online", **given)
         self.assertNotIn(given["C42_API_TOKEN"], result.output.replace("sandbox-token", "") + repr(result.exception))
@@ -97,6 +98,25 @@ class AskingC42Test(OnlineTest):
         self.assert_found(result, store="works .*", c42=r"FAILS  .*: timed out, no complete answer within 0.2 s .*")
         self.assertLess(time.monotonic(), began + 2)
 
+    def test_http_proxy(self) -> None:
+        """If the HTTP proxy is the cause, the line says what to look at, without the password."""
+        for status, says in (
+            ("401 No", "wants another user and password"),
+            ("407 No", "wants another user and password"),
+            ("403 No", "forbids CONNECT to the host or the port of C42"),
+            ("502 No", "cannot reach C42"),
+            ("404 No", None),
+        ):
+            with self.subTest(status), Wire(wire.says(TOKEN.encode(), status)) as proxy:
+                result = self.check(
+                    f"https://{NOTHING_LISTENS}/", C42_PROXY_URL=f"http://u:pa55@127.0.0.1:{proxy.port}"
+                )
+                where = rf"127.0.0.1:{proxy.port} \(C42_PROXY_URL\)"
+                hint = rf"is {where} right\?" if says is None else f"{where} {says}"
+                self.assert_found(
+                    result, store="works .*", c42=f"FAILS  https://.*: HTTP proxy: status {status[:3]}: {hint}"
+                )
+
     def test_sandbox(self) -> None:
         """The sandbox, which answers as C42 does, accepts its token and refuses another."""
         port = free_port()
@@ -129,7 +149,9 @@ class AskingC42Test(OnlineTest):
         """Without --online, neither is touched."""
         with Wire() as c42:
             given = {"C42_API_TOKEN": TOKEN, "C42_API_URL": c42.url, "C42_CACHE_URL": self.url}
-            self.assertEqual(0, c42_proxy("check", **given).exit_code)
+            result = c42_proxy("check", **given)
+            self.assertEqual(0, result.exit_code)
+            self.assertRegex(result.stderr, "^The settings are right. With --online, ")
             self.assertEqual({}, c42.calls)
         self.assertEqual([], list(self.folder.iterdir()))
 
@@ -164,12 +186,26 @@ class ListeningTest(OnlineTest):
             self.assert_bind(bind, rf"FAILS  {bind}: cannot listen \(Address already in use\)", 1)
         self.assert_bind("192.0.2.1:80", r"FAILS  192.0.2.1:80: cannot listen \(Cannot assign .*\)", 1)
 
+    def test_ops_port(self) -> None:
+        """An ops port that somebody else has is a warning: the proxy starts without it."""
+        with Wire(wire.c42()) as c42:
+            for bind, ops_bind, says in (
+                ("127.0.0.1:0", f"127.0.0.1:{free_port()}", "works  {}: is free"),
+                ("127.0.0.1:0", f"127.0.0.1:{c42.port}", r"warns  {}: cannot listen \(Address .* in use\): there .*"),
+            ):
+                result = self.check(c42.url, C42_BIND=bind, C42_OPS_BIND=ops_bind)
+                self.assertEqual(0, result.exit_code, result.output)
+                self.assertRegex(result.stdout.splitlines()[-3], f"^C42_OPS_BIND +{says.format(ops_bind)}$")
+
     def test_our_own(self) -> None:
-        """It is no failure if the proxy itself listens there."""
+        """It is no failure if the proxy itself listens there, and at the ops port."""
         problem = "Content-Type: application/problem+json"
         with Wire(wire.says(b"/events-with-subscriptions/", "404 Not Found", problem)) as proxy:
             bind = proxy.url.split("/")[2]
             self.assert_bind(bind, f"works  {bind}: a worker answers", 0)
+            with Wire(wire.c42()) as c42:
+                result = self.check(c42.url, C42_BIND=bind, C42_OPS_BIND=f"127.0.0.1:{c42.port}")
+            self.assertRegex(result.stdout, f"(?m)^C42_OPS_BIND +works  127.0.0.1:{c42.port}: is taken, as it is while")
 
 
 class UsingTheStoreTest(OnlineTest):

@@ -67,12 +67,18 @@ class WayTest(ServedTest):
 
         for says, changes in (
             (r"C42 +works .* accepts the token", {}),
-            (r"C42 +FAILS  https://.*: certificate not trusted", {"C42_CA_FILE": ""}),
             (
-                r"C42 +FAILS  https://.*: HTTP proxy: status 401",
+                r"C42 +FAILS  https://.*: certificate not trusted: is its authority in C42_CA_FILE\?",
+                {"C42_CA_FILE": ""},
+            ),
+            (
+                r"C42 +FAILS  https://.*: HTTP proxy: status 401: 127.0.0.1:\d+ \(C42_PROXY_URL\) wants another",
                 {"C42_PROXY_URL": proxy.url.replace(PASSWORD, "wr0ng")},
             ),
-            (r"C42 +FAILS  https://.*: HTTP proxy: connection refused", {"C42_PROXY_URL": "http://127.0.0.1:1"}),
+            (
+                r"C42 +FAILS  https://.*: HTTP proxy: connection refused: is 127.0.0.1:1 \(C42_PROXY_URL\) right\?",
+                {"C42_PROXY_URL": f"http://user:{PASSWORD}@127.0.0.1:1"},
+            ),
         ):
             given = {**way, "C42_API_TOKEN": SANDBOX_TOKEN, "C42_CACHE_URL": "memory://", **changes}
             given |= {"C42_PROXY_URL_FILE": ""} if "C42_PROXY_URL" in changes else {}
