@@ -3,13 +3,13 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
 from ..deadline import Deadline
 from ..errors import (
-    InvalidAnswer,
     NotAsked,
     Overloaded,
     Problem,
@@ -21,7 +21,7 @@ from ..stores.contract import Entry
 from ..threads import Threads
 from .causes import FailureLines
 from .client import C42Client, Page
-from .pages import PageCall, PageFailedError, SubscriptionList
+from .pages import PageCall, SubscriptionList
 
 R = TypeVar("R")
 
@@ -44,19 +44,26 @@ class Combined:
 
 @dataclass(slots=True)
 class _Fetch:
-    """One fetch under way. Each call adds its failure here, also if nobody waits for the call any more."""
+    """One fetch under way. Each failure of a call is added here, also if nobody waits for the call any more."""
 
     event_id: str
     deadline: Deadline
     failures: list[Problem] = field(default_factory=list)
 
-    def result(self, call: "Future[R | None]") -> R | None:
-        """The result of a call, None if it failed. Waits until the deadline: name resolution has no time-out."""
+    def result(self, call: "Future[R]") -> R:
+        """The result of a call. Raises Problem.
+
+        It waits until the deadline, because resolving a name has no time-out.
+        """
         try:
             return call.result(timeout=0 if self.deadline.passed else self.deadline.remaining())
         except TimeoutError:
-            self.failures.append(UpstreamTimeout())
-            return None
+            raise self.failed(UpstreamTimeout()) from None
+
+    def failed(self, failure: Problem) -> Problem:
+        """Add a failure, and return it."""
+        self.failures.append(failure)
+        return failure
 
 
 class Combiner:
@@ -95,12 +102,15 @@ class Combiner:
         event_call, names_call = self._calls.submit_both(
             partial(self._call, fetch, self._client.event), partial(self._names, fetch)
         )
+        event = names = None
         try:
-            event = fetch.result(event_call)
+            with suppress(Problem):
+                event = fetch.result(event_call)
             if event is not None and not event.exists:
                 self._lines.answered()
                 return Combined(Entry(404, b"", fetched_at), event.status)
-            names = fetch.result(names_call)
+            with suppress(Problem):
+                names = fetch.result(names_call)
         finally:
             fetch.deadline.fetch_ended = True
             self._lines.failed(fetch.failures)
@@ -109,16 +119,16 @@ class Combiner:
         self._lines.answered()
         return Combined(Entry(200, _json(event_id, event.title, names), fetched_at), event.status)
 
-    def _names(self, fetch: _Fetch) -> list[str] | None:
-        """The first names of all subscribers, in C42's order, each subscription once. None if a page failed."""
+    def _names(self, fetch: _Fetch) -> list[str]:
+        """The first names of all subscribers, in C42's order, each subscription once. Raises Problem."""
         first = partial(self._call, fetch, self._client.subscriptions, 0)
         try:
             subscriptions = SubscriptionList(first, partial(self._begin_page, fetch)).read()
-        except PageFailedError:
-            return None
-        except InvalidAnswer as failure:
-            fetch.failures.append(failure)
-            return None
+        except Problem as failure:
+            # Failures of its calls are known already; that the list has no end is not.
+            if failure not in fetch.failures:
+                fetch.failed(failure)
+            raise
         names: dict[str, str | None] = {}
         for subscription in subscriptions:
             names.setdefault(subscription.id, subscription.first_name)
@@ -131,10 +141,10 @@ class Combiner:
             # No thread is free: the thread that reads the list asks for this page itself.
             return partial(self._later_page, fetch, offset)
 
-    def _later_page(self, fetch: _Fetch, offset: int) -> Page | None:
-        """A page after the first; None if it failed, or if another call of the fetch has failed."""
+    def _later_page(self, fetch: _Fetch, offset: int) -> Page:
+        """A page after the first. It is not asked for if another call of the fetch has failed. Raises Problem."""
         if fetch.failures:
-            return None
+            raise fetch.failures[0]
         return self._call(fetch, self._permitted_page, offset)
 
     def _permitted_page(self, event_id: str, offset: int, deadline: Deadline) -> Page:
@@ -146,18 +156,18 @@ class Combiner:
         self._back_off.check_back_off()
         return self._client.subscriptions(event_id, offset, deadline)
 
-    def _call(self, fetch: _Fetch, call: Callable[..., R], *args: object) -> R | None:
-        """Make one call to C42. None if it failed (which is recorded), or if the fetch has ended already."""
+    def _call(self, fetch: _Fetch, call: Callable[..., R], *args: object) -> R:
+        """Make one call to C42, unless the fetch has ended already. Raises Problem."""
         if fetch.deadline.fetch_ended:
-            return None
+            raise UpstreamTimeout
         try:
             return call(fetch.event_id, *args, fetch.deadline)
         except (UpstreamError, NotAsked) as failure:
-            fetch.failures.append(failure)
+            fetch.failed(failure)
             if isinstance(failure, RateLimited):
                 # Whatever the other call says: the back-off is for all fetches.
                 self._back_off.begin_back_off(failure)
-            return None
+            raise
 
 
 def _json(event_id: str, title: str | None, names: list[str]) -> bytes:

@@ -2,19 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
-from ..errors import Cause, InvalidAnswer
+from ..errors import Cause, InvalidAnswer, Problem
 from .client import PAGE_LIMIT, Page, Subscription
 
 PAGES_AT_ONCE = 8
 MAX_PAGES = 1000
 
-PageCall = Callable[[], Page | None]
-"""Waits for a page and returns it; None if the call for it has failed."""
-
-
-class PageFailedError(Exception):
-    """The call for a page has failed, so the list is incomplete. The function that made the call knows why."""
+PageCall = Callable[[], Page]
+"""Waits for a page and returns it. Raises Problem."""
 
 
 class SubscriptionList:
@@ -32,7 +29,8 @@ class SubscriptionList:
         If the count differs between two pages, somebody has left or joined, and others may have moved to a page that
         was read before. The list is then read once more, and that reading is the answer, whatever its counts say.
 
-        Raises PageFailedError, or InvalidAnswer if MAX_PAGES calls, over both readings, do not reach the end.
+        Raises the Problem of the first page that failed, or InvalidAnswer if MAX_PAGES calls, over both readings, do
+        not reach the end.
         """
         pages: list[Page] = []
         counts: set[int] = set()
@@ -81,13 +79,14 @@ class SubscriptionList:
         self._ahead.append(self._ask(offset))
 
     def _next(self) -> Page:
-        page = self._ahead.popleft()()
-        if page is None:
+        try:
+            return self._ahead.popleft()()
+        except Problem:
             # Wait for the other calls: their failures may take precedence.
             for call in self._ahead:
-                call()
-            raise PageFailedError
-        return page
+                with suppress(Problem):
+                    call()
+            raise
 
     def _drop_ahead(self) -> None:
         """Throw away the pages ahead. It waits for their calls, so that the number at a time stays within the limit."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from c42_proxy.errors import InvalidAnswer
+from c42_proxy.errors import InvalidAnswer, UpstreamUnavailable
 from c42_proxy.upstream.client import PAGE_LIMIT, Page, Subscription
-from c42_proxy.upstream.pages import PAGES_AT_ONCE, PageCall, PageFailedError, SubscriptionList
+from c42_proxy.upstream.pages import PAGES_AT_ONCE, PageCall, SubscriptionList
 
 
 def people(numbers: Sequence[int]) -> list[Subscription]:
@@ -36,7 +36,7 @@ class FakeCalls:
     def read(self) -> list[int]:
         return [int(each.id) for each in SubscriptionList(self.first, self.ask).read()]
 
-    def first(self) -> Page | None:
+    def first(self) -> Page:
         return self.ask(0)()
 
     def ask(self, offset: int) -> PageCall:
@@ -47,9 +47,11 @@ class FakeCalls:
         limit = self.limits.get(offset, PAGE_LIMIT)
         found = Page(people(range(offset, size)[:limit]), self.counts.get(offset, size))
 
-        def wait() -> Page | None:
+        def wait() -> Page:
             self.under_way -= 1
-            return None if offset in self.failing else found
+            if offset in self.failing:
+                raise UpstreamUnavailable
+            return found
 
         return wait
 
@@ -96,14 +98,14 @@ class ShortPageTest(unittest.TestCase):
     def test_a_page_in_vain_fails(self) -> None:
         """A page that fails fails the list, even where the one before it makes it useless; nothing more is asked."""
         calls = FakeCalls([300], limits={100: 60}, failing=frozenset({200}))
-        with self.assertRaises(PageFailedError):
+        with self.assertRaises(UpstreamUnavailable):
             calls.read()
         self.assertEqual({0: 1, 100: 1, 200: 1}, calls.asked)
 
     def test_all_are_awaited(self) -> None:
         """Where a page fails, the calls under way are awaited: one of them may fail in a way that takes precedence."""
         calls = FakeCalls([900], failing=frozenset({200}))
-        with self.assertRaises(PageFailedError):
+        with self.assertRaises(UpstreamUnavailable):
             calls.read()
         self.assertEqual(0, calls.under_way)
 
@@ -163,7 +165,7 @@ class ChangedTest(unittest.TestCase):
     def test_fails_in_vain(self) -> None:
         """A page of the first reading that fails fails the answer, and the list is not read again."""
         calls = FakeCalls([300], counts={100: 301}, failing=frozenset({200}))
-        with self.assertRaises(PageFailedError):
+        with self.assertRaises(UpstreamUnavailable):
             calls.read()
         self.assertEqual({0: 1, 100: 1, 200: 1}, calls.asked)
 
