@@ -38,40 +38,44 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A kind of fault that comes `often` times in each round, and lasts between two numbers of seconds."""
+    """A kind of fault that comes `often` times in each round, and lasts between two numbers of seconds.
+
+    Those that come `early` also come once before the first round, so that a run of a minute has each of them.
+    """
 
     kind: FaultKind
     often: int
     shortest: float = 0
     longest: float = 0
+    early: bool = False
 
 
 C42_FAULTS = (
-    _Choice("C42 fails", 3, 0.3, 4),
+    _Choice("C42 fails", 3, 0.3, 4, early=True),
     # Long enough for a breaker that opens again, and for copies that become too old to be served.
     _Choice("C42 fails", 1, 10, 13),
     _Choice("C42 fails at times", 2, 1, 5),
     _Choice("C42 cuts", 2, 0.3, 4),
     _Choice("C42 refuses", 2, 0.3, 4),
-    _Choice("C42 is slow", 3, 0.3, 6),
-    _Choice("C42 says 429", 3, 0.1, 2),
+    _Choice("C42 is slow", 3, 0.3, 6, early=True),
+    _Choice("C42 says 429", 3, 0.1, 2, early=True),
     _Choice("C42 says 503 and when", 2, 0.1, 2),
     _Choice("C42 says 401", 2, 0.2, 2),
     _Choice("one event fails", 2, 2, 8),
-    _Choice("one address dead", 2, 2, 5),
+    _Choice("one address dead", 2, 2, 5, early=True),
 )
 STACK_FAULTS = (
-    _Choice("worker killed", 5),
+    _Choice("worker killed", 5, early=True),
     _Choice("host reloaded", 2),
-    _Choice("nginx reloaded", 2),
-    _Choice("Redis hangs", 1, 0.1, 0.4),
+    _Choice("nginx reloaded", 2, early=True),
+    _Choice("Redis hangs", 1, 0.1, 0.4, early=True),
     _Choice("Redis hangs", 1, 0.4, 3),
     _Choice("Redis restarted", 1, 0.1, 2),
-    _Choice("Redis moved", 1, MOVED + 1, MOVED + 1),
-    _Choice("no threads", 2, 1, 5),
-    _Choice("no descriptors", 2, 1, 4),
-    _Choice("shared memory full", 1, 3, 6),
-    _Choice("log not read", 1, 2, 5),
+    _Choice("Redis moved", 1, MOVED + 1, MOVED + 1, early=True),
+    _Choice("no threads", 2, 1, 3, early=True),
+    _Choice("no descriptors", 2, 1, 3, early=True),
+    _Choice("shared memory full", 1, 3, 4, early=True),
+    _Choice("log not read", 1, 2, 4, early=True),
 )
 
 
@@ -83,7 +87,7 @@ def planned(seed: int, seconds: float) -> list[tuple[Planned, ...]]:
     """
     # The choice of faults is no secret.
     c42, stack = random.Random(f"C42 {seed}"), random.Random(f"stack {seed}")  # noqa: S311
-    return [_row(c42, C42_FAULTS, seconds, (1, 4)), _row(stack, STACK_FAULTS, seconds, (3, 8))]
+    return [_row(c42, C42_FAULTS, seconds, (1, 4)), _row(stack, STACK_FAULTS, seconds, (2, 4))]
 
 
 def _row(
@@ -91,15 +95,19 @@ def _row(
 ) -> tuple[Planned, ...]:
     row: list[Planned] = []
     at = QUIET_AT_FIRST + chance.uniform(0, quiet[0])
+    early = [choice for choice in choices if choice.early]
+    following = chance.sample(early, len(early))
     while True:
-        # In rounds, so that each kind comes in a run of some minutes.
-        for choice in chance.sample(choices, sum(each.often for each in choices), counts=[e.often for e in choices]):
+        for choice in following:
             lasts = chance.uniform(choice.shortest, choice.longest)
             on = {"one event fails": chance.choice(list(FEW)), **dict.fromkeys(OF_HOSTS, chance.choice(HOSTS))}
             if at + lasts > seconds - QUIET_AT_LAST:
                 return tuple(row)
             row.append(Planned(at, choice.kind, lasts, on.get(choice.kind, "")))
             at += lasts + chance.uniform(*quiet)
+        # In rounds, so that each kind comes in a run of some minutes.
+        counts = [choice.often for choice in choices]
+        following = chance.sample(choices, sum(counts), counts=counts)
 
 
 def is_left_out(kind: FaultKind) -> bool:
