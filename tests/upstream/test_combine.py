@@ -80,6 +80,7 @@ def clock() -> float:
 class CombinerTest(unittest.TestCase):
     def setUp(self) -> None:
         self.wire = self.enterContext(Wire())
+        self.threads_before = set(threading.enumerate())
 
     def combiner(
         self, budget: float = PLENTY, states: SharedStates | None = None, threads: type[Threads] = Threads
@@ -104,6 +105,20 @@ class CombinerTest(unittest.TestCase):
 
     def pages_asked(self) -> int:
         return self.wire.calls.total() - self.wire.calls["event"]
+
+    def pool_threads(self) -> set[threading.Thread]:
+        """Those of this test: others may still have some."""
+        return {each for each in set(threading.enumerate()) - self.threads_before if each.name.startswith("c42-")}
+
+    def busy_threads(self) -> list[threading.Thread]:
+        """Threads of this test that are neither the server's own, nor wait in a pool for something to do."""
+        pool, frames = self.pool_threads(), sys._current_frames()
+        return [
+            thread
+            for thread in set(threading.enumerate()) - self.threads_before
+            if thread.name != "wire"
+            and not (thread in pool and (frame := frames.get(thread.ident or 0)) and frame.f_code.co_name == "_work")
+        ]
 
     def assert_fails(self, behaviour: Behaviour, expected: type[UpstreamError]) -> None:
         start = time.monotonic()
@@ -378,7 +393,7 @@ class FaultsTest(CombinerTest):
                 self.combiner(BUDGET).combined(EVENT_ID)
             self.assertLess(time.monotonic() - start, BUDGET + 2 * SLACK)
             go_on.set()
-            until(lambda: not busy_threads(), "no busy thread")
+            until(lambda: not self.busy_threads(), "no busy thread")
         self.assertEqual(0, self.wire.connections)
 
     def test_a_dead_address(self) -> None:
@@ -461,7 +476,7 @@ class FaultsTest(CombinerTest):
         with patch("socket.getaddrinfo", hang_from_the_third_on):
             self.assertEqual(404, self.combiner().combined(EVENT_ID).entry.status)
             go_on.set()
-            until(lambda: not busy_threads(), "no busy thread")
+            until(lambda: not self.busy_threads(), "no busy thread")
         self.assertEqual(3, len(resolved))
         self.assertEqual(2, self.pages_asked())
 
@@ -563,10 +578,10 @@ class NothingLeftTest(CombinerTest):
                 fetches = [clients.submit(combiner.combined, f"{EVENT_ID[:-2]}{n}") for n in range(10, 90)]
             failures = [fetch.exception() for fetch in fetches]
             self.assertEqual([], [failure for failure in failures if not isinstance(failure, UpstreamError)])
-            until(lambda: not busy_threads(), "no busy thread")
+            until(lambda: not self.busy_threads(), "no busy thread")
             self.close_kept_alive()
             until(lambda: self.wire.open_connections == 0, "no connection")
-            counts.append(len(pool_threads()))
+            counts.append(len(self.pool_threads()))
         # A pool may grow by a few where the second eighty happened to overlap more closely; never by one each.
         self.assertLessEqual(counts[1], counts[0] + 8)
         self.assertLess(counts[1], 80)
@@ -620,24 +635,6 @@ def hostile() -> Behaviour:
         (faults[number % len(faults)] if faulty else usual)(path, connection)
 
     return behave
-
-
-def pool_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("c42-")]
-
-
-def busy_threads() -> list[threading.Thread]:
-    """Threads that are neither this one, nor the server's own, nor waiting in a pool for something to do."""
-    frames = sys._current_frames()
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread not in {threading.current_thread(), threading.main_thread()}
-        and thread.name != "wire"
-        and not (
-            thread in pool_threads() and (frame := frames.get(thread.ident or 0)) and frame.f_code.co_name == "_work"
-        )
-    ]
 
 
 if __name__ == "__main__":
