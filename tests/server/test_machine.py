@@ -5,9 +5,11 @@ import signal
 import socket
 import sys
 import tempfile
+import textwrap
 import unittest
+from pathlib import Path
 
-from harness.processes import C42_PROXY, Process, clean_environ, run, until
+from harness.processes import C42_PROXY, ROOT, Process, clean_environ, is_alive, run, until
 from tests.web.test_ops import TIMEOUT, OpsTestCase
 
 NAMESPACE = ("unshare", "--mount", "--propagation", "private", "sh", "-ec")
@@ -21,6 +23,15 @@ SHARED_MEMORY = {
     "without room for a file": "mount -t tmpfs -o nr_inodes=1 t /dev/shm",
 }
 
+NO_MEMORY_TO_SHARE = """
+    import errno, mmap, os
+    class NoMemory(mmap.mmap):
+        def __new__(cls, fileno, *arguments, **keywords):
+            if fileno == -1:
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            return super().__new__(cls, fileno, *arguments, **keywords)
+    mmap.mmap = NoMemory
+"""
 HAND_OVER = """
 import os, socket, sys
 listeners = [socket.create_server(("127.0.0.1", int(port))) for port in sys.argv[1].split(",")]
@@ -94,6 +105,21 @@ class StartTest(OpsTestCase):
         for metric in ("store_up 1.0", "memory_entries 0.0", "fetches_in_flight 0.0", "store_failures_total 0.0"):
             self.assertIn(f"\nc42_proxy_{metric}\n", text)
 
+    def test_no_memory_to_share(self) -> None:
+        """Where there is no memory in which workers can count together, each counts alone, and the log says so."""
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "sitecustomize.py").write_text(textwrap.dedent(NO_MEMORY_TO_SHARE))
+            process = self.serve(PYTHONPATH=f"{folder}{os.pathsep}{ROOT}")
+            self.assertEqual(process.output().count("no memory for the metrics of all workers"), 1, process.output())
+            self.ask_for_events(2)
+            self.assertEqual(self.errors_counted(), 2)
+            ((killed, _),) = old = process.descendants()
+            os.kill(killed, signal.SIGKILL)
+            until(lambda: process.descendants() - old, "another worker")
+            self.ask_for_events(1)
+            self.assertEqual(self.errors_counted(), 1)
+            self.assertNotIn("Traceback", process.output())
+
     def test_nothing_in_a_folder(self) -> None:
         """Nothing of the proxy has a name that another user could have taken before."""
         with tempfile.TemporaryDirectory() as folder:
@@ -156,12 +182,15 @@ class StartTest(OpsTestCase):
                 process.send(signal.SIGUSR2)
                 self.wait_for_second(process)
                 self.assertNotIn("C42_OPS_BIND", process.output())
-                for pid, _ in old:
-                    os.kill(pid, signal.SIGTERM)
+                self.new = process.descendants() - old
+                process.send(signal.SIGTERM)
+                self.assertEqual(process.wait(), 0, process.output())
+                self.assertFalse(any(map(is_alive, old)))
                 self.ask_for_events(2)
                 self.assertEqual(self.get(self.ops_port, "/healthz")[0], 200)
+                self.assertEqual(self.errors_counted(), 2)
                 process.send_to_all(signal.SIGTERM)
-                self.assertEqual(process.wait(), 0, process.output())
+                until(lambda: not any(map(is_alive, self.new)), "the end of the new master and its worker")
 
     def wait_for_second(self, process: Process) -> None:
         until(lambda: process.output().count("Booting worker") == 2, "a worker of another master")
