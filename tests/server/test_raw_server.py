@@ -1,6 +1,7 @@
 """What strangers may do to a connection: bytes on a socket, to a worker of gunicorn."""
 
 import json
+import select
 import signal
 import socket
 import time
@@ -10,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
+from c42_proxy.server.uvicorn_protocol import MAX_HEAD_BYTES
 from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, until
 from harness.wire import EVENT_ID, REASON_OF, Wire, after, c42, is_silent
 
@@ -245,6 +247,37 @@ class RawServerTest(ProcessTestCase):
         for _ in range(30):
             client.send(b"x" * 10_000)
         self.assertEqual(client.status(), 405)
+
+    def test_still_sending(self) -> None:
+        """A client that is refused, and still sends for a moment, is not reset: it can read why, and then the end."""
+        for name, refused, status in (
+            ("a body", request(method="POST", headers=f"{HOST}Content-Length: 300000\r\n"), 405),
+            ("a head that is too long", b"GET / HTTP/1.1\r\nX: " + b"x" * MAX_HEAD_BYTES, 431),
+            ("no request", b"GET / HTTP/1.1\n\n", 400),
+        ):
+            with self.subTest(name):
+                client = self.ask(refused)
+                poll = select.poll()
+                poll.register(client.sock, select.POLLRDHUP)
+                self.assertTrue(poll.poll(1000 * TIMEOUT), "the server has not closed its side")
+                for _ in range(5):
+                    client.send(b"x" * 10_000)
+                self.assertEqual(client.status(), status)
+                self.assertEqual(client.sock.recv(1), b"")
+
+    def test_sending_for_ever(self) -> None:
+        """One that does not stop is reset after a moment."""
+        client = self.ask(request(method="POST", headers=f"{HOST}Content-Length: 300000\r\n"))
+        self.assertEqual(client.status(), 405)
+
+        def is_reset() -> bool:
+            try:
+                client.send(b"x")
+            except (BrokenPipeError, ConnectionResetError):
+                return True
+            return False
+
+        until(is_reset, "a reset", TIMEOUT)
 
     def test_no_request(self) -> None:
         """What is no request is refused, and never taken for the answer to the one before it."""
