@@ -13,6 +13,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import ClassVar
 
 from c42_proxy.sandbox.events import COFFEE
 from harness.processes import C42_PROXY, ROOT, STOP_SECONDS, Process, free_port, until
@@ -68,8 +69,11 @@ class ProxyTest(unittest.TestCase):
         return sum(os.path.islink(name) and os.readlink(name).startswith("socket:") for name in names)
 
 
-class UnreadLogTest(unittest.TestCase):
-    """The standard error of the proxy is a pipe of 4 KiB that nobody reads."""
+class UnreadTestCase(unittest.TestCase):
+    """One stream of the proxy is a pipe of 4 KiB that nobody reads."""
+
+    stream = "stderr"
+    variables: ClassVar[dict[str, str]] = {}
 
     def setUp(self) -> None:
         self.reading, writing = os.pipe()
@@ -77,12 +81,14 @@ class UnreadLogTest(unittest.TestCase):
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
         sandbox = self.enterContext(Sandbox())
         self.port, self.ops_port = free_port(), free_port()
+        environ = environ_of(self.port, sandbox.url, C42_LOG_FORMAT="json", C42_OPS_BIND=f"127.0.0.1:{self.ops_port}")
         self.process = subprocess.Popen(
             [*C42_PROXY, "serve"],
-            env=environ_of(self.port, sandbox.url, C42_LOG_FORMAT="json", C42_OPS_BIND=f"127.0.0.1:{self.ops_port}"),
+            env=environ | self.variables,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
-            stderr=writing,
+            stdout=writing if self.stream == "stdout" else subprocess.DEVNULL,
+            stderr=writing if self.stream == "stderr" else subprocess.DEVNULL,
             start_new_session=True,
         )
         self.addCleanup(self.process.wait)
@@ -96,6 +102,17 @@ class UnreadLogTest(unittest.TestCase):
         except OSError:
             return False
 
+    def said_at_the_end(self) -> str:
+        """What comes from the pipe if it is read once the proxy is told to end."""
+        self.process.send_signal(signal.SIGTERM)
+        said = b""
+        while chunk := os.read(self.reading, 65536):
+            said += chunk
+        self.assertEqual(0, self.process.wait(STOP_SECONDS))
+        return said.decode()
+
+
+class UnreadLogTest(UnreadTestCase):
     def workers(self) -> set[str]:
         """The ids of the workers that run."""
         return set(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split())
@@ -130,13 +147,25 @@ class UnreadLogTest(unittest.TestCase):
         """What was not written yet is written at the end, if somebody reads it then."""
         for number in range(100):
             ask(self.port, f"/{number}")
-        self.process.send_signal(signal.SIGTERM)
-        said = b""
-        while chunk := os.read(self.reading, 65536):
-            said += chunk
+        said = self.said_at_the_end()
         for number in (0, 50, 99):
-            self.assertIn(f'"path": "/{number}"', said.decode())
-        self.assertEqual(0, self.process.wait(STOP_SECONDS))
+            self.assertIn(f'"path": "/{number}"', said)
+
+
+class UnreadAccessLogTest(UnreadTestCase):
+    """gunicorn's own, which is on standard output if an operator asks for it."""
+
+    stream = "stdout"
+    variables: ClassVar = {"GUNICORN_CMD_ARGS": "--access-logfile -"}
+
+    def test_answers_go_on(self) -> None:
+        """Requests are answered although nobody reads it, and their lines come when somebody does, as gunicorn's."""
+        # A line has some 50 bytes.
+        statuses = [ask(self.port, f"/{number}").status for number in range(200)]
+        self.assertEqual([404] * 200, statuses)
+        said = self.said_at_the_end()
+        for number in (0, 100, 199):
+            self.assertRegex(said, rf'(?m)^127.0.0.1:\d+ - "GET /{number} HTTP/1.1" 404$')
 
 
 class FewDescriptorsTest(ProxyTest):
