@@ -1036,6 +1036,19 @@ class TokenTest(HistoryTest):
         self.tape.fault("Redis hangs", 4.2, 4.3)
         self.assert_well()
 
+    def test_nothing_to_ask_the_store_with(self) -> None:
+        """Nor may a process that lacks threads or descriptors; one of another host may not hide it."""
+        for of, right in (("host-2", False), (HOST, True)):
+            with self.subTest(of):
+                self.tape = Tape()
+                tea = self.tape.fetch("r1", 0)
+                self.tape.fetch("r2", 4, "token refused")
+                self.tape.fault("C42 refuses", 4.1, 9)
+                self.tape.stale("r3", 4.5, tea, "hit; ttl=-1")
+                self.tape.change("r3", at=HOST)
+                self.tape.fault("no threads", 4.2, 4.7, of)
+                self.assert_well() if right else self.assert_violated(self.RULE, "r3")
+
     def test_no_reason(self) -> None:
         """A refused token is no reason for a stale copy."""
         tea = self.tape.fetch("r1", 0)
