@@ -99,7 +99,10 @@ def masked(url: str) -> str:
 
 
 def passwords(url: str | None) -> list[str]:
-    """The passwords in a URL, as they are written and as they are sent. One of few letters is masked with its place."""
+    """The passwords in a URL, as they are written and as they are sent.
+
+    A short password is masked only together with the text around it, as in `:abc@`.
+    """
     parts = urlsplit(url or "")
     written = re.findall("sentinel_password=([^&]*)", parts.query)
     places = [f"sentinel_password={password}" for password in written]

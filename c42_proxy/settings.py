@@ -55,8 +55,8 @@ class Settings(BaseModel):
     )
     allow_origins: Annotated[str, AfterValidator(allowed.origins)] | None = Field(
         None,
-        description="* or a list with commas of origins as browsers send them: https://app.example, in small letters, "
-        "without a path, and without the port that the scheme has anyway",
+        description="* or a comma-separated list of origins as browsers send them: https://app.example, in small "
+        "letters, without a path, and without the port if it is 80 for http or 443 for https",
     )
     bind: Annotated[str, AfterValidator(allowed.bind)] = Field(
         "127.0.0.1:4242", description="host:port, or :port for all IPv4 addresses, with a port up to 65535"

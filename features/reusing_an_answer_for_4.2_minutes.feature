@@ -156,7 +156,7 @@ Feature: Reusing an answer for 4.2 minutes
         | asks to wait 5 s                  |
 
   Rule: Everybody is told the same moment until which an answer is valid
-    Apps, and stations on the way to them, may keep the answer until then. It is 1 s before the proxy itself asks C42 again,
+    Apps, and stations on the way to them, may keep the answer until then. It is 1 to 2 s before the proxy itself asks C42 again,
     because some stations use an answer up to the end of the second that they are told. Others count from when the answer was
     sent, so each answer says that as well.
 

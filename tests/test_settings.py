@@ -152,7 +152,7 @@ class ValuesTest(unittest.TestCase):
         """What no browser sends as an Origin is refused: it would permit nothing. `null` would permit anybody."""
         self.assert_refused(
             "C42_ALLOW_ORIGINS",
-            "* or a list with commas of origins as browsers send them",
+            "* or a comma-separated list of origins as browsers send them",
             *("app.example", "https://", "https://app.example/", "https://App.example", "HTTPS://app.example", "null"),
             *("https://app.example:443", "http://app.example:80", "https://a.example:0", "https://a.example:65536"),
             *(

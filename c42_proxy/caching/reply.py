@@ -92,7 +92,7 @@ class Fetched:
 class StaleIfError:
     """An entry served because C42 cannot be asked, or fails (RFC 5861).
 
-    It expired `-ttl` seconds ago, unless `ttl` is positive.
+    It expired `-ttl` seconds ago. If `ttl` is positive, it is still fresh: it was stored while this request failed.
     """
 
     entry: Entry

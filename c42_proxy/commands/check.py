@@ -110,7 +110,9 @@ def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStat
 
 
 def ignored_variables(environ: Mapping[str, str]) -> list[str]:
-    """A sentence for each variable in which other programs look for an HTTP proxy. It may have a password in it."""
+    """A sentence for each variable in which other programs look for an HTTP proxy. The value may hold a password,
+    so the sentence has only the name.
+    """
     return [
         f"{name} is set, and is ignored: only C42_PROXY_URL names an HTTP proxy on the way to C42."
         for name in sorted(environ)

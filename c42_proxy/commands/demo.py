@@ -32,7 +32,7 @@ The proxy answers for a stand-in C42. Try, in another terminal:
 and look at the headers:
 
   Cache-Status   "fwd=uri-miss; stored": C42 was asked. Ask again, and it says "hit; ttl=...": C42 was not asked.
-  Expires        a second before the proxy asks C42 again, which is 4.2 minutes after it asked.
+  Expires        until then the answer may be reused: 1 to 2 s before it is 4.2 minutes old, when C42 is asked again.
   ETag           send it back as If-None-Match, and get a 304.
 
 What C42 was asked so far: curl {sandbox}/sandbox/

@@ -17,7 +17,7 @@ from .redis_clients import Client, Command, Pool, Server, at_once
 from .redis_connection import connection_class
 
 CONNECT_SECONDS = 4 * STORE_SECONDS
-"""How long a thread waits for another one that makes the client: redis-py also asks for all commands, which is much."""
+"""How long a thread waits for another one that makes the client: redis-py also asks for the long list of commands."""
 
 
 class Cluster:
@@ -78,7 +78,8 @@ class Cluster:
             cluster = self._cluster or self._connect()
             yield cluster
         except RedisClusterException as exc:  # no RedisError
-            # None of the nodes answers, or they have not all slots. Ask those of the address next time, by their names.
+            # None of the nodes answers, or together they do not serve all hash slots. Ask those of the address next
+            # time, by their names.
             if cluster is not None and self._cluster is cluster:
                 self.leave()
                 self._cluster = None

@@ -19,7 +19,7 @@ from .cors import Header
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
-# nginx would cache what `proxy_cache_valid` of its operator says, where he lets it ignore Cache-Control.
+# Without the second one, an nginx that ignores Cache-Control would cache for as long as its `proxy_cache_valid` says.
 NO_STORE = (("Cache-Control", "no-store"), ("X-Accel-Expires", "0"))
 # No max-age and no Age: a cache that counts max-age from when *it* stored the answer would keep it too long.
 UNTIL_EXPIRES = "must-revalidate, stale-while-revalidate=0, stale-if-error=0"
