@@ -15,7 +15,8 @@ _PATHS = {
     "server": ("/?|/(?P<db>[0-9]+)", "after the host comes the number of the database, as in redis://host:6379/0"),
     "socket": ("/.+", "after unix:// comes the whole path of a socket, as in unix:///run/redis/redis.sock?db=0"),
     "sentinel": (
-        "/(?P<name>[^/]+)(?:/(?P<db>[0-9]*))?",
+        # A number alone is a database whose primary has been forgotten.
+        "/(?![0-9]+$)(?P<name>[^/]+)(?:/(?P<db>[0-9]*))?",
         "after the Sentinels come the name of the primary that they watch, and the number of the database, "
         "as in redis+sentinel://one:26379,two:26379/mymaster/0",
     ),

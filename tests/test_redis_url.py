@@ -81,6 +81,7 @@ class RedisUrlTest(unittest.TestCase):
             *(
                 "redis+sentinel://a:1",
                 "redis+sentinel://a/",
+                "redis+sentinel://a/0",
                 "redis+sentinel://a/one/two",
                 "redis+sentinel://a/one/1/2",
             ),

@@ -30,7 +30,7 @@ from ..setting_values import MEMORY_URL
 from ..settings import Settings
 from ..stores.contract import SharedStates, SharedStore
 from ..stores.memory import MemoryStore
-from ..stores.opening import SQLITE, open_shared, shared_file, store_name
+from ..stores.opening import SQLITE, failing_sentinels, open_shared, shared_file, store_name
 from ..threads import result_within
 from ..upstream.client import C42Client
 from ..upstream.transport import new_session
@@ -151,6 +151,8 @@ def check_online(settings: Settings, clock: Callable[[], float], health: Callabl
         yield check_ops_bind(settings.ops_bind, health)
     store = check_store(settings, clock)
     yield store
+    for line in failing_sentinels(settings) if store.works else ():
+        yield CheckResult("store", False, line, needed=False)
     file = shared_file(settings)
     is_there = store.works and (file is None or file.exists())
     with closing((open_shared(settings, clock) if is_there else None) or MemoryStore(0)) as states:

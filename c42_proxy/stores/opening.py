@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ..redis_url import RedisUrl
 from ..setting_values import MEMORY_URL, masked
 from ..settings import Settings
 from .contract import SharedStore
@@ -31,6 +32,16 @@ def open_shared(settings: Settings, clock: Callable[[], float]) -> SharedStore |
     from .redis import RedisStore  # noqa: PLC0415  # it takes as long to import as Flask
 
     return RedisStore(str(url), namespace=namespace, lifetime=lifetime(settings))
+
+
+def failing_sentinels(settings: Settings) -> list[str]:
+    """A line for each Sentinel that is of no use. The store may work without it, but has one less to lose."""
+    url = settings.cache_url
+    if url is None or not RedisUrl.is_meant(url):
+        return []
+    from . import redis_clients  # noqa: PLC0415  # as above
+
+    return redis_clients.failing_sentinels(RedisUrl.parsed(url))
 
 
 def lifetime(settings: Settings) -> float:

@@ -5,7 +5,7 @@ the other, and may lose one of its list.
 """
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import as_completed
+from concurrent.futures import as_completed, wait
 from typing import Any, Protocol
 
 import redis
@@ -122,6 +122,11 @@ class Server(redis.Redis):
         self._bounded.disconnect()
 
 
+def failing_sentinels(url: RedisUrl) -> list[str]:
+    """A line for each Sentinel that does not name the primary in time. Raises Overloaded."""
+    return _Sentinels(url).failing(url.name) if url.kind == "sentinel" else []
+
+
 class _Sentinels(Sentinel):
     """Asks all Sentinels at once, each on a connection of its own: one that hangs costs no time."""
 
@@ -145,6 +150,13 @@ class _Sentinels(Sentinel):
         except TimeoutError:
             pass
         raise redis.ConnectionError(why)
+
+    def failing(self, service_name: str) -> list[str]:
+        """Ask all of them; returns a line for each that does not name the primary in time."""
+        asked = {host: in_thread(self._ask, *host, service_name) for host in self._hosts}
+        wait(asked.values(), 2 * STORE_SECONDS)
+        late = {f"Sentinel {host}:{port}: no answer in time" for (host, port), each in asked.items() if not each.done()}
+        return sorted({*late, *(f"{each.exception()}" for each in asked.values() if each.done() and each.exception())})
 
     def _ask(self, host: str, port: int, name: str) -> tuple[str, int]:
         pool = Pool(connection_class=self._connection_class, host=host, port=port, **self._options)

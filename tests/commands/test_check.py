@@ -1,5 +1,6 @@
 """`c42-proxy check --online`: what works, what does not, and nothing left behind."""
 
+import socket
 import sqlite3
 import tempfile
 import time
@@ -296,6 +297,15 @@ class UsingRedisTest(OnlineTest):
                 works = self.check(c42.url, redis.url)
             self.assert_found(works, store="works  redis.sentinel://1.* read .*", c42="works .*")
             self.assertEqual(1, all_nodes.call_count)
+            listener = self.enterContext(socket.create_server(("127.0.0.1", 0)))
+            hangs = f"127.0.0.1:{listener.getsockname()[1]}"
+            some = self.check(c42.url, redis.url.replace("://", f"://127.0.0.1:1,{hangs},"))
+            self.assertEqual(0, some.exit_code, some.output)
+            self.assertRegex(some.stdout, "(?m)^store +works  redis.sentinel://1.* read .*")
+            warnings = [line for line in some.stdout.splitlines() if " warns " in line]
+            self.assertEqual(2, len(warnings), some.output)
+            for sentinel, why in (("127.0.0.1:1", "Connection refused"), (hangs, "(no answer in time|Timeout)")):
+                self.assertRegex(some.stdout, f"(?m)^store +warns  Sentinel {sentinel}: .*{why}")
             for url, says in {
                 f"{redis.url}?sentinel_password=pa55": r"FAILS  Redis at 127.*/mymaster: Sentinel 127.*: AUTH .*",
                 redis.url.replace("my", "our"): "FAILS  Redis at 127.*: Sentinel 127.*: it watches no ourmaster",
