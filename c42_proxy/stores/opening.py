@@ -45,7 +45,7 @@ def failing_sentinels(settings: Settings) -> list[str]:
 
 
 def lifetime(settings: Settings) -> float:
-    """Seconds for which an entry is kept, counted from its fetch (in Redis from when it is stored).
+    """Seconds for which an entry is kept, counted from its fetch.
 
     It is fresh at first, and may be served stale then. A 404 is never served stale, but must be kept as long as an
     older answer, which it replaces, could be served stale.

@@ -19,6 +19,7 @@ from .limit import StoreLimit
 from .records import from_bytes, to_bytes
 from .redis_clients import Client, new_server
 from .redis_cluster import Cluster
+from .redis_scripts import RENEW, REPLACE
 
 log = logging.getLogger(__name__)
 
@@ -44,33 +45,18 @@ MAX_PAUSE_MICROSECONDS = 2000
 DEMOTED = (redis.ReadOnlyError, redis.exceptions.MasterDownError)
 """The errors of a server that is a replica. In scripts, Redis 6 has READONLY in the middle of another error."""
 
-REPLACE = """
-    local held = ''
-    if redis.call('TYPE', KEYS[1]).ok == 'string' then held = '=' .. redis.call('GET', KEYS[1]) end
-    if held ~= ARGV[1] then return 0 end
-    if ARGV[2] == '' then
-        redis.call('DEL', KEYS[1])
-    else
-        redis.call('SET', KEYS[1], string.sub(ARGV[2], 2), 'PX', ARGV[3])
-    end
-    return 1
-"""
-"""Replace the value of a key if it is still ARGV[1]: '' for nothing (or no string), else '=' and the bytes."""
 
-RENEW = """
-    if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-    return 0
-"""
-"""Prolong a lease that is still ours. It works in a full Redis, too, because it needs no memory."""
+class _HasNewerError(Exception):
+    """Not even the expiry of the entry that is held may change."""
 
 
 class RedisStore:
     """Thread-safe. Nothing is connected before the first use.
 
     `url` is one that `RedisUrl` knows. Entries of another `namespace` are not seen. Each command and each script has
-    one key, so that a cluster can execute it at the node that has the key. Redis itself counts the lifetime of each key
-    (`lifetime` seconds for entries), so for that the clocks of the hosts do not matter. The bound on memory is Redis'
-    own (maxmemory).
+    one key, so that a cluster can execute it at the node that has the key. Redis itself counts what is left of a key's
+    lifetime (`lifetime` seconds from an entry's fetch), so for that the clocks of the hosts do not matter. The bound
+    on memory is Redis' own (maxmemory).
     """
 
     def __init__(self, url: str, *, namespace: str, lifetime: float) -> None:
@@ -115,9 +101,16 @@ class RedisStore:
 
         def newest(held: bytes | None) -> bytes | None:
             held_entry = from_bytes(event_id, held)
-            return held if held_entry is not None and held_entry.is_newer_than(entry, now) else record
+            if held_entry is not None and held_entry.is_newer_than(entry, now):
+                raise _HasNewerError
+            return record
 
-        return self._change(self._key("event", event_id), newest, self._lifetime) == record
+        age = max(0.0, now - entry.fetched_at)
+        try:
+            self._change(self._key("event", event_id), newest, self._lifetime - age)
+        except _HasNewerError:
+            return False
+        return True
 
     def read_state(self, name: str) -> str | None:
         return _text(self._read(self._key("note", name)))

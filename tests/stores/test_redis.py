@@ -87,6 +87,22 @@ class KeysTest(RedisTest):
             for kind, seconds in (("event", LIFETIME), ("note", 60.5), ("lease", LEASE_SECONDS)):
                 self.assertTrue(seconds - 1 < self.remaining(self.key(kind, "a")) <= seconds, kind)
 
+    def test_an_entry_lives_from_its_fetch(self) -> None:
+        """The later an entry is put, the sooner it expires; from a host whose clock is ahead, it lives no longer."""
+        for fetched_at, seconds in ((NOW - 3600.5, LIFETIME - 3600.5), (NOW + 1, LIFETIME), (NOW + 1e6, LIFETIME)):
+            with self.subTest(seconds=seconds):
+                self.assertTrue(self.store.put("a", entry("a", fetched_at), NOW))
+                self.assertTrue(seconds - 1 < self.remaining(self.key("event", "a")) <= seconds)
+        self.store.put("over", entry("over", NOW - LIFETIME - 1), NOW)
+        until(lambda: self.store.get("over") is None, "the end of an entry that was over when it was put")
+
+    def test_a_put_that_loses(self) -> None:
+        """An older entry that comes late does not let the newer one live longer."""
+        self.assertTrue(self.store.put("a", entry("a", NOW), NOW))
+        self.redis.command("PEXPIRE", self.key("event", "a"), "1000000")
+        self.assertFalse(self.store.put("a", entry("a", NOW - 1), NOW))
+        self.assertTrue(900 < self.remaining(self.key("event", "a")) <= 1000)
+
     def test_a_short_lifetime(self) -> None:
         """A note of no lifetime at all is an error of nobody."""
         self.assertEqual("x", self.store.change_state("a", lambda _held: "x", 0))
