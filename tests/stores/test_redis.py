@@ -9,7 +9,7 @@ import time
 import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import ClassVar
 from unittest.mock import patch
 
@@ -29,6 +29,18 @@ from .neighbour import LIFETIME, NAMESPACE, NOW, entry
 
 IN_TIME = 0.5
 """Seconds: twice as long as an operation may take before it counts as failed."""
+
+
+def named_cache(port: Callable[[], int]) -> AbstractContextManager[object]:
+    """Let the name cache.example be that of a server of this machine, and of another one later."""
+    resolve = socket.getaddrinfo
+
+    def at(host: str, *arguments: object, **words: object) -> object:
+        if host != "cache.example":
+            return resolve(host, *arguments, **words)  # type: ignore[arg-type]  # as they came
+        return resolve("127.0.0.1", port(), type=socket.SOCK_STREAM)
+
+    return patch("socket.getaddrinfo", at)
 
 
 class RedisTest(unittest.TestCase):
@@ -440,14 +452,8 @@ class FailureTest(RedisTest):
     def test_moved(self) -> None:
         """A primary that became a replica is left: all is written to the one that has its name now, leases as well."""
         with RedisServer() as old, RedisServer() as new:
-            resolve, named = socket.getaddrinfo, old
-
-            def at(host: str, *arguments: object, **words: object) -> object:
-                if host != "cache.example":
-                    return resolve(host, *arguments, **words)  # type: ignore[arg-type]  # as they came
-                return resolve("127.0.0.1", named.port, type=socket.SOCK_STREAM)
-
-            self.enterContext(patch("socket.getaddrinfo", at))
+            named = old
+            self.enterContext(named_cache(lambda: named.port))
             seconds = 100.0
             store = self.open_at("redis://cache.example/0")
             tiered = TieredStore(
@@ -484,6 +490,19 @@ class FailureTest(RedisTest):
             until(lambda: old.command("CLIENT", "LIST", "TYPE", "normal").count(b"id=") == 1, "no other client")
             with lease:
                 pass
+
+    def test_moved_while_a_lease_is_held(self) -> None:
+        """A primary that became a replica is left also if nothing but the renewal of a lease uses it."""
+        with RedisServer() as old, RedisServer() as new:
+            named = old
+            self.enterContext(named_cache(lambda: named.port))
+            self.assertIsNotNone(self.open_at("redis://cache.example/0").lease("a"))
+            key = self.key("lease", "a")
+            # The replica has the lease, too, and keeps it for long: only a renewal shortens it to LEASE_SECONDS.
+            new.command("SET", key, old.command("GET", key).split(b"\r\n")[1], "PX", "60000")
+            named = new
+            old.command("REPLICAOF", "127.0.0.1", str(new.port))
+            until(lambda: int(new.command("PTTL", key)[1:-2]) <= 1000 * LEASE_SECONDS, "a renewal at the new primary")
 
     def test_passwords(self) -> None:
         """With its password a Redis is used; without or with a wrong one it fails, and the error does not tell it."""
