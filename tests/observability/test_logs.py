@@ -205,7 +205,9 @@ class TokenTest(LogsTest):
         """The passwords of the HTTP proxy and of the store are blotted out, in each of their spellings."""
         self.stderr = io.StringIO()
         settings = Settings(
-            api_token=SecretStr(TOKEN), proxy_url="http://ford:p%40ssw0rd@proxy:8080", cache_url="redis://:pre%2Ffect@redis"
+            api_token=SecretStr(TOKEN),
+            proxy_url="http://ford:p%40ssw0rd@proxy:8080",
+            cache_url="redis://:pre%2Ffect@redis",
         )
         with redirect_stderr(self.stderr):
             configure_logs(settings)
