@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("tests", "tools")
 SKIPS = ROOT / "tests" / "skips.toml"
 
-LONGEST = {"tests.server.test_faults", "tests.deploy.test_image"}
+LONGEST = {"tests.server.test_faults", "tests.server.test_machine"}
 """They come first: if one of them were the last, one process would run alone for two minutes."""
 
 END_SECONDS = 5.0

@@ -18,8 +18,6 @@ from harness.needs import needs, one_platform_is_enough
 from harness.processes import ROOT, clean_environ, run
 
 TOKEN_FILE = "C42_API_TOKEN_FILE"
-IMAGE_SECONDS = 600.0
-"""A first time makes the Python image as well: about a minute on two cores, with packages nearby."""
 
 
 def _compose() -> list[str]:
@@ -246,18 +244,6 @@ class Pins(unittest.TestCase):
     def test_what_the_build_needs(self) -> None:
         """The build's own are pinned, too."""
         self.assert_in_step(self.project["build-system"]["requires"], "requirements-build.txt")
-
-
-@one_platform_is_enough
-@needs("mmdebstrap")
-@needs("podman")
-@unittest.skipUnless(os.geteuid() == 0, "building an image without Docker needs root")
-class Image(unittest.TestCase):
-    def test_it_is_built_and_works(self) -> None:
-        """The image is built; its command and health check work, not as root, on a read-only root; SIGTERM ends it."""
-        done = run("scripts/image", "--engine", "podman", environ=clean_environ(), seconds=IMAGE_SECONDS)
-        self.assertEqual(0, done.returncode, done.stdout + done.stderr)
-        self.assertIn("ok  SIGTERM: status 0", done.stdout)
 
 
 def _numbers(version: str) -> list[int]:
