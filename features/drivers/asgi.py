@@ -2,9 +2,14 @@
 
 from contextlib import closing
 
+from c42_proxy.app import Proxy
 from features.drivers.in_process import InProcess
 from harness.as_wsgi import AsWsgi
 
 
 def asgi() -> InProcess:
-    return InProcess(lambda proxy: closing(AsWsgi(proxy.asgi)))
+    return InProcess(served)
+
+
+def served(proxy: Proxy) -> "closing[AsWsgi]":
+    return closing(AsWsgi(proxy.asgi))

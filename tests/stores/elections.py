@@ -108,6 +108,8 @@ class PlannedTest(unittest.TestCase):
         """An operator lets a replica take over. Until the former primary becomes a replica, a host may stay with it."""
         with Watched(replicas=1) as redis, closing(RedisStore(redis.url, namespace="n", lifetime=60)) as store:
             self.assertTrue(store.put("before", entry("before"), NOW))
+            key = "c42-proxy:n:event:before"
+            until(lambda: redis.replicas[0].command("EXISTS", key) == b":1\r\n", "the entry at the replica")
             failover = ("SENTINEL", "FAILOVER", NAME)
             until(lambda: command(redis.ports[0], *failover) == b"+OK\r\n", "a replica that can take over")
             names = count()

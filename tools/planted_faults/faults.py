@@ -39,6 +39,7 @@ class Fault:
     """Instead of those of the scenario."""
     places: tuple[str, ...] = ()
     """The features in which it is planted; none for all."""
+    driver: str = "flask"
 
 
 def _subscribers(path: str) -> bool:
@@ -332,8 +333,10 @@ def _wrong(_environ: "WSGIEnvironment", response: Response) -> None:
 
 _OTHER_SETTINGS = {"C42_CACHE_URL": "memory://", "C42_TIMEOUT": "5"}
 _OF_SETTINGS = ("features/explaining_what_went_wrong.feature", "features/riding_out_an_outage.feature")
+_OF_TIME = ("features/reusing_an_answer_for_4.2_minutes.feature",)
 GROSS = (
     Fault("no answer is right", answers=_changed(_wrong)),
+    Fault("no answer of the ASGI app is right", answers=_changed(_wrong), places=_OF_TIME, driver="asgi"),
     Fault("C42 is asked at each request", answers=_asked_at_each_request),
     Fault("each page of subscribers is asked for twice", calls=_doubled(_subscribers)),
     Fault(

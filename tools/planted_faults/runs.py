@@ -1,7 +1,7 @@
 """Runs of the features with something planted, each in a process of its own."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from behave.runner import Runner
 from behave.step_registry import registry
 
 from features import drivers
+from features.drivers import asgi, flask
 from features.drivers.in_process import InProcess
 from features.drivers.wires import Receive
 from features.support import world
@@ -45,10 +46,10 @@ class Steps:
 
 
 class _Faulty(InProcess):
-    """The Flask app with a fault between it and C42, or between it and an app."""
+    """The Flask app (or the ASGI app) with a fault between it and C42, or between it and an app."""
 
     def __init__(self, fault: Fault) -> None:
-        super().__init__(lambda proxy: nullcontext(proxy.flask))
+        super().__init__(asgi.served if fault.driver == "asgi" else flask.served)
         self._fault = fault
         self._receive: Receive
 
@@ -109,10 +110,11 @@ def survey() -> Steps:
 def with_fault(name: str, places: list[str] | None = None, *, whole: bool = False) -> Noticed:
     """What the features (or the scenarios at these places) notice of a proxy with this fault: the first, or all."""
     fault = next(fault for fault in (NONE, *FAULTS, *GROSS) if fault.name == name)
-    drivers.STARTS["flask"] = lambda _store: _Faulty(fault)
+    drivers.STARTS[fault.driver] = lambda _store: _Faulty(fault)
     Scenario.continue_after_failed_step = whole
     # Each check has to fail somewhere; of a single fault, one quick scenario is enough.
-    return _noticed(_finished(*([] if whole else ["--stop", "--tags", "not @slow"]), *(places or [])))
+    options = ["-D", f"driver={fault.driver}"] + ([] if whole else ["--stop", "--tags", "not @slow"])
+    return _noticed(_finished(*options, *(places or [])))
 
 
 def with_idle_step(function: str, places: list[str]) -> Noticed:
