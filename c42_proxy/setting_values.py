@@ -103,12 +103,14 @@ def passwords(url: str | None) -> list[str]:
 
     A short password is masked only together with the text around it, as in `:abc@`.
     """
-    parts = urlsplit(url or "")
-    written = re.findall("sentinel_password=([^&]*)", parts.query)
+    written = re.findall("sentinel_password=([^&]*)", url or "")
     places = [f"sentinel_password={password}" for password in written]
-    if parts.password is not None:
-        user_and_password = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
-        written.append(parts.password)
-        places += [f":{parts.password}@", b64encode(user_and_password.encode("latin-1", "replace")).decode()]
+    # Not urlsplit: it refuses addresses with brackets that are allowed here.
+    login = re.search("://([^:@/?#]*):([^/?#]*)@", url or "")
+    if login is not None:
+        user, password = login.groups()
+        written.append(password)
+        user_and_password = f"{unquote(user)}:{unquote(password)}".encode("latin-1", "replace")
+        places += [f":{password}@", b64encode(user_and_password).decode()]
     words = {word for password in written for word in (password, unquote(password)) if len(word) >= MIN_SECRET}
     return [*words, *places]

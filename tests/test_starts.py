@@ -78,6 +78,7 @@ class WrongStartTest(unittest.TestCase):
             "'": "No closing quotation",
             "--workers 0": "--workers: allowed is a whole number, 1 or more",
             "--worker-class none": "--worker-class none: allowed are gthread, sync, asgi, and to leave it out",
+            "--worker-tmp-dir /none": "--worker-tmp-dir /none: there is no such folder",
             "--config /none.py": "'/none.py' doesn't exist",
             f"--config {folder}/broken.py": r"Failed to read config file: .*/broken\.py \(NameError: .*\)",
             "--certfile /none --keyfile /none": r"--certfile /none: No such file or directory",
@@ -91,7 +92,11 @@ class WrongStartTest(unittest.TestCase):
     def test_pid_file(self) -> None:
         """A pid file that gunicorn cannot write ends the start with one sentence, too."""
         says = r"(?s)(.*\n)?Error: gunicorn: /nowhere doesn't exist. Can't create pidfile\.\n.*"
-        self.assert_ends(serve(1, says, GUNICORN_CMD_ARGS="--pid /nowhere/pid"))
+        cannot = r"(?s)(.*\n)?Error: gunicorn: .*'/proc/.*'\n.*"
+        self.assert_ends(
+            serve(1, says, GUNICORN_CMD_ARGS="--pid /nowhere/pid"),
+            serve(1, cannot, GUNICORN_CMD_ARGS="--pid /proc/1/pid"),
+        )
 
     def test_taken_ports(self) -> None:
         """If the proxy cannot listen on a port, it says so at once, and does not try again; the exit status is 1."""

@@ -1,6 +1,7 @@
 """The proxy under gunicorn: our defaults, each with its reason. `GUNICORN_CMD_ARGS` and `WEB_CONCURRENCY` override."""
 
 import argparse
+import errno
 import logging
 import os
 import resource
@@ -49,6 +50,9 @@ THREADS = 1344
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # gunicorn's files there have unique names
 OPS_THREADS = 2
+
+LACKS = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT}
+"""A machine without another process, memory, descriptor or room for a file; or a folder that has been lost."""
 
 ON_ASGI = (UvicornWorker, ASGIWorker)
 ON_WSGI = (SyncWorker, ThreadWorker)
@@ -144,6 +148,8 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             raise wrong_configuration(f"--worker-class {name}: allowed are gthread, sync, asgi, and to leave it out")
         if [address[1] for address in self.cfg.address if isinstance(address, tuple)].count(self._ops_port) > 1:
             raise wrong_configuration(f"--bind: port {self._ops_port} is that of C42_OPS_BIND. Choose another one")
+        if self.cfg.worker_tmp_dir is not None and not os.path.isdir(self.cfg.worker_tmp_dir):
+            raise wrong_configuration(f"--worker-tmp-dir {self.cfg.worker_tmp_dir}: there is no such folder")
         check_worker_count(self.cfg)
         check_tls(self.cfg)
         if _inherited() is None:
@@ -187,6 +193,11 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
     def _worker_ended(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
         self._free_segment(worker)
         self._repair_heartbeats()
+
+    def is_lack(self, error: Exception) -> bool:
+        """Whether a worker could not start because the machine lacks something. Else the configuration is wrong."""
+        is_ours = self.cfg.worker_tmp_dir == self._heartbeats
+        return is_ours if isinstance(error, RuntimeError) else getattr(error, "errno", None) in LACKS
 
     def worker_not_started(self, workers: Iterable[AnyWorker]) -> None:
         """Called by the master when the machine has no process or no file for a worker beside these `workers`."""

@@ -14,6 +14,11 @@ class GunicornLines(Logger):  # type: ignore[misc]  # gunicorn ships no types
 
         An access log on standard output keeps its format.
         """
+        for handler in self.access_log.handlers[:]:
+            # At a SIGHUP, gunicorn removes only the handlers that it has made.
+            if isinstance(handler, QueuedLines):
+                self.access_log.removeHandler(handler)
+                handler.close()
         super().setup(cfg)
         if cfg.errorlog == "-":
             self.error_log.handlers.clear()

@@ -28,6 +28,8 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
         try:
             pid: int = super().spawn_worker()
         except (OSError, RuntimeError) as exc:
+            if not self.app.is_lack(exc):
+                raise
             self._go_on_without(exc)
             # gunicorn has not put it back.
             os.umask(umask)
@@ -40,7 +42,12 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
         """Called by gunicorn at a SIGUSR2."""
         try:
             super().reexec()
-        except OSError as exc:
+        except Exception as exc:  # noqa: BLE001  # whatever it is, this process must end, or the master go on
+            if os.getpid() != self.pid:
+                # The main loop would end the workers of the old master, which this process has inherited.
+                log.error("the new master cannot be started (%s)", exc)
+                logging.shutdown()
+                os._exit(1)
             self._go_on_without(exc)
 
     def _go_on_without(self, error: Exception) -> None:
@@ -59,5 +66,5 @@ class RunsMaster(BaseApplication):  # type: ignore[misc]  # gunicorn ships no ty
         """Called by `Application.run`."""
         try:
             Master(self).run()
-        except RuntimeError as exc:  # a pid file that cannot be written, or that of another process
+        except (OSError, RuntimeError) as exc:  # a pid file that cannot be written, or that of another process
             raise ClickException(f"gunicorn: {exc}") from exc

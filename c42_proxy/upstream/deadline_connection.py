@@ -196,6 +196,7 @@ class _HTTPConnection(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         deadline_in_force().check_may_begin()
         self._request = (args, kwargs)
+        self._tunnel_to = (self._tunnel_host, self._tunnel_port, self._tunnel_scheme)
         try:
             super().request(*args, **kwargs)
         except ConnectionError:
@@ -210,6 +211,10 @@ class _HTTPConnection(HTTPConnection):
             if not self._used:
                 raise
             self.close()
+            host, port, scheme = self._tunnel_to
+            if host is not None and scheme is not None:
+                # Closing has forgotten the tunnel: the request would go to the HTTP proxy itself.
+                self.set_tunnel(host, port, self._tunnel_headers, scheme)  # type: ignore[attr-defined]  # http.client's
             args, kwargs = self._request
             self.request(*args, **kwargs)
             response = super().getresponse()
@@ -291,6 +296,8 @@ def check() -> None:
     for each in (manager, adapter.proxy_manager_for(f"http://{NOBODY}")):
         _expect(isinstance(each.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session makes other pools")
     _expect(hasattr(http.client.HTTPConnection, "_tunnel"), "a connection has no _tunnel")
+    names = {"_tunnel_host", "_tunnel_port", "_tunnel_scheme", "_tunnel_headers"}
+    _expect(names <= vars(_HTTPConnection(NOBODY)).keys(), "a connection keeps its tunnel in another way")
     _expect(hasattr(HTTPConnectionPool, "ConnectionCls"), "a pool makes other connections")
     idle = manager.connection_from_url(f"http://{NOBODY}/").pool
     _expect(isinstance(idle, _IdleConnections), "a pool has another queue")

@@ -8,10 +8,12 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import yaml
 
 from c42_proxy.settings import Settings
+from c42_proxy.stores.opening import default_file
 from harness.needs import needs, one_platform_is_enough
 from harness.processes import ROOT, run
 
@@ -101,6 +103,14 @@ class SystemdUnitsTest(unittest.TestCase):
         """The socket unit listens where the proxy does by default."""
         listens = re.findall(r"^ListenStream=(.+)$", (SYSTEMD / "c42-proxy.socket").read_text(), re.MULTILINE)
         self.assertEqual([Settings.model_fields[name].default for name in ("bind", "ops_bind")], listens)
+
+    def test_cache(self) -> None:
+        """The default store lies in the only folder that the service may write to."""
+        unit = (SYSTEMD / "c42-proxy.service").read_text()
+        (folder,) = re.findall(r"^CacheDirectory=(.+)$", unit, re.MULTILINE)
+        (home,) = re.findall(r"^Environment=XDG_CACHE_HOME=(.+)$", unit, re.MULTILINE)
+        with patch.dict(os.environ, XDG_CACHE_HOME=home.replace("%C", "/var/cache")):
+            self.assertIn(Path("/var/cache", folder), default_file().parents)
 
     def test_stop(self) -> None:
         """A stop leaves a miss twice the budget, and 5 s."""

@@ -46,6 +46,15 @@ class GunicornTest(LogsTest):
         (line,) = self.objects
         self.assertIn(f"LookupError: {MASK}", line["exception"])
 
+    def test_set_up_again(self) -> None:
+        """After a reload, an access log on standard output has each line once, too."""
+        self.configure("text")
+        lines = self.gunicorn(accesslog="-")
+        self.addCleanup(lambda: [handler.close() for handler in lines.access_log.handlers])
+        with redirect_stderr(self.stderr):
+            lines.setup(lines.cfg)
+        self.assertEqual(["QueuedLines"], [type(handler).__name__ for handler in lines.access_log.handlers])
+
     def test_its_own_level(self) -> None:
         """gunicorn's own level, which its command line may set, holds for its lines alone."""
         self.configure("json")

@@ -185,6 +185,23 @@ class PlainTest(ProxyTest):
 class TunnelTest(ProxyTest):
     """C42 behind TLS is the wire; Debian's tinyproxy connects to it."""
 
+    def test_closed_at_the_next_request(self) -> None:
+        """A kept tunnel that is closed at its next request is dug anew for the same request."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        authority = Authority(folder)
+        proxy = self.enterContext(Tinyproxy(folder, "p4ssw0rd"))
+        heads: list[bytes] = []
+
+        def close_second(path: str, connection: Connection) -> None:
+            heads.append(connection.request)
+            (closes if len(heads) == 2 else c42())(path, connection)
+
+        server = self.enterContext(Wire(close_second, tls=authority.server()))
+        client = self.session_to(server.url, proxy.url, authority.file)
+        for _ in range(2):
+            self.assertEqual(Page([], 0), self.page(client))
+        self.assertEqual((2, 2, 3), (proxy.connects, server.connections, len(heads)))
+
     def test_tunnel(self) -> None:
         """Calls go through one tunnel; limits and time hold inside; C42 is not told of the proxy."""
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
