@@ -186,7 +186,7 @@ class TunnelTest(ProxyTest):
     """C42 behind TLS is the wire; Debian's tinyproxy connects to it."""
 
     def test_closed_at_the_next_request(self) -> None:
-        """A kept tunnel that is closed at its next request is dug anew for the same request."""
+        """A kept tunnel that is closed at its next request is opened anew for the same request."""
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         authority = Authority(folder)
         proxy = self.enterContext(Tinyproxy(folder, "p4ssw0rd"))
