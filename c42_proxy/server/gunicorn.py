@@ -18,6 +18,7 @@ from flask import Flask
 from gunicorn.app.base import Application
 from gunicorn.arbiter import Arbiter
 from gunicorn.systemd import SD_LISTEN_FDS_START
+from gunicorn.util import get_arity
 from gunicorn.workers.base import Worker as AnyWorker
 from gunicorn.workers.gasgi import ASGIWorker
 from gunicorn.workers.gthread import ThreadWorker
@@ -73,6 +74,14 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
         self._segment = 0
         self._heartbeats: str | None = None
         self.systemd = Systemd()
+        self._hooks: dict[str, Callable[..., None]] = {
+            "on_starting": self._share_values,
+            "pre_fork": self._give_segment,
+            "post_fork": self._take_segment,
+            "child_exit": self._worker_ended,
+            "pre_exec": _fix_restart_command,
+            "worker_int": lambda _worker: end_at_once(),
+        }
         super().__init__("%(prog)s serve", prog="c42-proxy")
 
     def init(self, _parser: argparse.ArgumentParser, _options: argparse.Namespace, _args: list[str]) -> dict[str, Any]:
@@ -103,12 +112,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             "logger_class": GunicornLines,
             "loglevel": self._settings.log_level,
             "proc_name": "c42-proxy",
-            "on_starting": self._share_values,
-            "pre_fork": self._give_segment,
-            "post_fork": self._take_segment,
-            "child_exit": self._worker_ended,
-            "pre_exec": _fix_restart_command,
-            "worker_int": lambda _worker: end_at_once(),
+            **self._hooks,
         }
 
     @property
@@ -133,6 +137,11 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
     def load_config(self) -> None:
         """Load gunicorn's configuration, then listen on the ops port in addition."""
         super().load_config()
+        for name, ours in self._hooks.items():
+            theirs = getattr(self.cfg, name)
+            if theirs != ours:
+                # A hook in the operator's configuration file has replaced ours.
+                self.cfg.set(name, _both(theirs, ours))
         if self._ops_bind is not None:
             self.cfg.set("bind", [*self.cfg.bind, self._ops_bind])
         # `--preload` would build the app in the master, whose threads, connections and metrics are of no use to a
@@ -240,6 +249,20 @@ def _allow_many_connections() -> None:
     """Raise the limit of descriptors: each waiting client takes one, and the default of 1,024 is soon too low."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _both(first: Callable[..., None], then: Callable[..., None]) -> Callable[..., None]:
+    """One hook of gunicorn that calls two. gunicorn counts its arguments."""
+
+    def of_one(server: object) -> None:
+        first(server)
+        then(server)
+
+    def of_two(server: object, worker: object) -> None:
+        first(server, worker)
+        then(server, worker)
+
+    return of_one if get_arity(first) == 1 else of_two
 
 
 def _fix_restart_command(arbiter: Arbiter) -> None:

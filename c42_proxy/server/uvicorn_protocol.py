@@ -18,6 +18,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server, ServerState
 
+from ..observability import correlation
 from ..threads import end_at_once
 from ..web.asgi import SEND_WHOLE, Receive, Scope, Send
 from ..web.responses import date, problem
@@ -197,7 +198,11 @@ class ClientConnection(HttpToolsProtocol):
             self.cycle.disconnected = True
         if earlier is None or earlier.response_complete:
             self._is_over, self._is_between_heads = True, False
-            response = problem(status, "bad-request", detail).having(("Connection", "close"), ("Date", date()))
+            request_id = correlation.request_id(None)
+            correlation.begin(request_id, None)
+            response = problem(status, "bad-request", detail)
+            correlation.end()
+            response = response.having(("Connection", "close"), ("Date", date()), ("X-Request-ID", request_id))
             self.transport.write(b"\r\n".join(response.as_bytes()))
             self._close_gently()
         else:

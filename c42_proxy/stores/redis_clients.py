@@ -160,8 +160,9 @@ class _Sentinels(Sentinel):
 
     def _ask(self, host: str, port: int, name: str) -> tuple[str, int]:
         pool = Pool(connection_class=self._connection_class, host=host, port=port, **self._options)
+        client: Any = redis.Redis(connection_pool=pool)  # redis-py 7 has no types for Sentinel's commands
         try:
-            masters: Any = redis.Redis(connection_pool=pool).sentinel_masters()
+            masters = client.sentinel_masters()
         except redis.RedisError as exc:
             raise redis.ConnectionError(f"Sentinel {host}:{port}: {exc}") from exc
         finally:

@@ -98,6 +98,20 @@ class StartTest(OpsTestCase):
         self.ask_for_events(8)
         self.assertEqual(self.errors_counted(), 8)
 
+    def test_hooks_of_the_operator(self) -> None:
+        """Hooks in gunicorn's configuration file run beside our own: the workers count together."""
+        with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+            file.write(
+                "def pre_fork(server, worker):\n    server.log.info('a hook')\npost_fork = child_exit = pre_fork\n"
+            )
+            file.write("def on_starting(server):\n    server.log.info('a hook')\n")
+            file.flush()
+            process = self.serve(GUNICORN_CMD_ARGS=f"--config {file.name} --workers 2")
+            until(lambda: len(process.descendants()) == 2, "two workers")
+            self.ask_for_events(8)
+            self.assertEqual(self.errors_counted(), 8)
+            until(lambda: process.output().count("a hook") == 5, "the lines of the hooks")
+
     def test_preload(self) -> None:
         """With --preload, there are all metrics, of all workers; one that is replaced counts on."""
         self.assert_counted_over_all(GUNICORN_CMD_ARGS="--preload")

@@ -105,6 +105,7 @@ class RawServerTest(ProcessTestCase):
         self.assertEqual((found, headers["content-type"]), (status, "application/problem+json"))
         problem = json.loads(body)
         self.assertEqual((problem["status"], problem["reason"]), (status, REASON_OF[status]))
+        self.assertEqual(headers["x-request-id"], problem["request_id"])
 
     def test_endless_head(self) -> None:
         """A head of more than 64 KiB is refused before it is at its end, wherever it grows; others are answered."""
