@@ -72,7 +72,7 @@ class WayTest(ServedTest):
                 {"C42_CA_FILE": ""},
             ),
             (
-                r"C42 +FAILS  https://.*: HTTP proxy: status 401: 127.0.0.1:\d+ \(C42_PROXY_URL\) wants another",
+                r"C42 +FAILS  https://.*: HTTP proxy: status 40[17]: 127.0.0.1:\d+ \(C42_PROXY_URL\) wants another",
                 {"C42_PROXY_URL": proxy.url.replace(PASSWORD, "wr0ng")},
             ),
             (

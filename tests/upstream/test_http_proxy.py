@@ -56,17 +56,15 @@ class ProxyTest(unittest.TestCase):
     def page(self, client: C42Client, budget: float = PLENTY) -> Page:
         return client.subscriptions(EVENT_ID, 0, Deadline(budget))
 
-    def assert_fails(
-        self, client: C42Client, kind: type[UpstreamError], cause: str | None = None, budget: float = PLENTY
-    ) -> None:
-        """With this error and this cause, within the budget."""
+    def assert_fails(self, client: C42Client, kind: type[UpstreamError], *causes: str, budget: float = PLENTY) -> None:
+        """With this error and one of these causes, within the budget."""
         began = time.monotonic()
         with self.assertRaises(UpstreamError) as raised:
             self.page(client, budget)
         self.assertLess(time.monotonic() - began, budget + SLACK)
         self.assertIs(kind, type(raised.exception), raised.exception)
-        if cause is not None:
-            self.assertEqual(cause, raised.exception.cause)
+        if causes:
+            self.assertIn(raised.exception.cause, causes)
 
 
 class ConnectTest(ProxyTest):
@@ -84,7 +82,7 @@ class ConnectTest(ProxyTest):
             "headers that drip": drips(b"HTTP/1.0 200 OK\r\n", b"X: x\r\n" * 50),
         }.items():
             with self.subTest(name):
-                self.assert_fails(self.client(behaviour), UpstreamTimeout, "HTTP proxy: timed out", BUDGET)
+                self.assert_fails(self.client(behaviour), UpstreamTimeout, "HTTP proxy: timed out", budget=BUDGET)
 
     def test_refuses(self) -> None:
         """A proxy that does not connect is named, with what it did."""
@@ -224,10 +222,11 @@ class TunnelTest(ProxyTest):
             self.assertNotIn(b"proxy", head.lower().replace(b"c42-proxy", b""))
         for behaviour in (is_silent, drips(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 300)):
             server.behaviour = behaviour
-            self.assert_fails(client, UpstreamTimeout, Cause.TIMED_OUT, BUDGET)
+            self.assert_fails(client, UpstreamTimeout, Cause.TIMED_OUT, budget=BUDGET)
         server.behaviour = MALFORMED_HEADS["two lengths"]
         self.assert_fails(client, InvalidAnswer, Cause.NO_LENGTH)
         untrusting = self.session_to(server.url, proxy.url)
         self.assert_fails(untrusting, UpstreamUnavailable, Cause.NOT_TRUSTED)
         stranger = self.session_to(server.url, proxy.url.replace("p4ssw0rd", "wrong"), authority.file)
-        self.assert_fails(stranger, UpstreamUnavailable, "HTTP proxy: status 401")
+        # An older tinyproxy says 401, a newer one 407.
+        self.assert_fails(stranger, UpstreamUnavailable, *(f"HTTP proxy: status {status}" for status in (401, 407)))
