@@ -251,9 +251,10 @@ class LeaseTest(RedisTest):
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 while command := self.request.recv(10_000):
-                    renewals.extend([command] if b"PEXPIRE" in command else [])
+                    is_renewal = b"PEXPIRE" in command
+                    renewals.extend([command] if is_renewal else [])
                     # redis-py raises a ValueError for the first renewal: this is not in its protocol.
-                    self.request.sendall(b":no number\r\n" if len(renewals) == 1 else b"+OK\r\n")
+                    self.request.sendall(b":no number\r\n" if is_renewal and len(renewals) == 1 else b"+OK\r\n")
 
         with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
             server.daemon_threads = True
