@@ -47,7 +47,7 @@ DEMOTED = (redis.ReadOnlyError, redis.exceptions.MasterDownError)
 
 
 class _HasNewerError(Exception):
-    """Not even the expiry of the entry that is held may change."""
+    """Not even the expiry of the entry that is kept may change."""
 
 
 class RedisStore:
@@ -99,9 +99,9 @@ class RedisStore:
         if record is None:
             return False
 
-        def newest(held: bytes | None) -> bytes | None:
-            held_entry = from_bytes(event_id, held)
-            if held_entry is not None and held_entry.is_newer_than(entry, now):
+        def newest(kept: bytes | None) -> bytes | None:
+            kept_entry = from_bytes(event_id, kept)
+            if kept_entry is not None and kept_entry.is_newer_than(entry, now):
                 raise _HasNewerError
             return record
 
@@ -116,8 +116,8 @@ class RedisStore:
         return _text(self._read(self._key("note", name)))
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
-        def change_bytes(held: bytes | None) -> bytes | None:
-            text = change(_text(held))
+        def change_bytes(kept: bytes | None) -> bytes | None:
+            text = change(_text(kept))
             return None if text is None else text.encode()
 
         # Threads that change the same text wait for each other, instead of trying again.
@@ -179,30 +179,30 @@ class RedisStore:
         """The value of a key; None if it is no string (somebody else's list, say)."""
         with self._operation():
             try:
-                held = self._command("GET", key)
+                kept = self._command("GET", key)
             except redis.ResponseError as exc:
                 if not str(exc).startswith("WRONGTYPE"):
                     raise
-                held = None
-        return held if isinstance(held, bytes) else None
+                kept = None
+        return kept if isinstance(kept, bytes) else None
 
     def _change(self, key: str, change: Callable[[bytes | None], bytes | None], lifetime: float) -> bytes | None:
         """Atomically replace the value of a key by `change(value)`. Returns the new value."""
         for _ in range(MAX_CHANGES):
-            held = self._read(key)
-            new = change(held)
-            if new is None and held is None:
+            kept = self._read(key)
+            new = change(kept)
+            if new is None and kept is None:
                 return None
             with self._operation():
-                if self._replace(key, held, new, lifetime):
+                if self._replace(key, kept, new, lifetime):
                     return new
             # A random pause, so that processes that collided do not collide again.
             time.sleep(secrets.randbelow(MAX_PAUSE_MICROSECONDS) / 1_000_000)
         raise StoreError(f"Redis at {self._url}: others change {key} all the time")
 
-    def _replace(self, key: str, held: bytes | None, new: bytes | None, lifetime: float) -> bool:
+    def _replace(self, key: str, kept: bytes | None, new: bytes | None, lifetime: float) -> bool:
         milliseconds = max(1, ceil(1000 * lifetime))
-        return bool(self._command("EVAL", REPLACE, 1, key, _argument(held), _argument(new), milliseconds))
+        return bool(self._command("EVAL", REPLACE, 1, key, _argument(kept), _argument(new), milliseconds))
 
     def _command(self, *words: object) -> Any:
         client = self._client

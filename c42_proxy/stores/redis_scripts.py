@@ -1,9 +1,9 @@
 """What Redis does in one step, so that no other client comes in between."""
 
 REPLACE = """
-    local held = ''
-    if redis.call('TYPE', KEYS[1]).ok == 'string' then held = '=' .. redis.call('GET', KEYS[1]) end
-    if held ~= ARGV[1] then return 0 end
+    local kept = ''
+    if redis.call('TYPE', KEYS[1]).ok == 'string' then kept = '=' .. redis.call('GET', KEYS[1]) end
+    if kept ~= ARGV[1] then return 0 end
     if ARGV[2] == '' then
         redis.call('DEL', KEYS[1])
     else

@@ -137,7 +137,7 @@ def _until(expiry: float | None) -> tuple[Header, ...]:
     """The headers that say until when caches may reuse the response (None: not at all)."""
     if expiry is None:
         return NO_STORE
-    # Dates have whole seconds, and some caches (nginx is one) reuse an answer to the end of the one that they are told.
+    # Dates have whole seconds, and some caches (nginx is one) reuse an answer to the end of the second that is named.
     last_second = math.floor(expiry) - 1
     return (
         ("Cache-Control", UNTIL_EXPIRES),
