@@ -22,8 +22,8 @@ class StoreLimit:
     First come, first served: with a semaphore, a thread that comes at the right moment goes before those that wait, and
     with a store that is far away, some would wait for seconds.
 
-    Fail fast: waiters raise StoreError as soon as an operation that ran while they waited has failed, or if none ends
-    within `seconds`. So a hundred threads that wait for a hanging store fail soon, and not one after the other.
+    Fail fast: waiters raise StoreError as soon as an operation that ran while they waited has failed (with its text, as
+    the first error may be the only one that is logged), or if none ends within `seconds`. So a hundred threads that wait for a hanging store fail soon, and not one after the other.
     """
 
     def __init__(self, at_once: int, seconds: float = STORE_SECONDS) -> None:
@@ -32,6 +32,7 @@ class StoreLimit:
         self._waiting: deque[Lock] = deque()
         self._lock = Lock()
         self._failures = 0
+        self._failure = ""
         self._progress = time.monotonic()
 
     @contextmanager
@@ -41,11 +42,12 @@ class StoreLimit:
         self._acquire()
         try:
             if self._failures != seen:
-                raise StoreError("an operation ahead of this one has failed")
+                raise StoreError(self._failure)
             self._progress = time.monotonic()
             yield
-        except StoreError:
+        except StoreError as exc:
             self._failures += 1
+            self._failure = str(exc)
             raise
         finally:
             # The next thread may take a moment to wake up.
