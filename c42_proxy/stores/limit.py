@@ -22,8 +22,9 @@ class StoreLimit:
     First come, first served: with a semaphore, a thread that comes at the right moment goes before those that wait, and
     with a store that is far away, some would wait for seconds.
 
-    Fail fast: waiters raise StoreError as soon as an operation that ran while they waited has failed (with its text, as
-    the first error may be the only one that is logged), or if none ends within `seconds`. So a hundred threads that wait for a hanging store fail soon, and not one after the other.
+    Fail fast: waiters raise StoreError as soon as an operation that ran while they waited has failed, or if none ends
+    within `seconds`. So a hundred threads that wait for a hanging store fail soon, and not one after the other. They
+    raise the text of that failure: theirs may be the only line in the log.
     """
 
     def __init__(self, at_once: int, seconds: float = STORE_SECONDS) -> None:
