@@ -120,9 +120,9 @@ def address(host: str, port: int) -> Address:
 
 
 @contextlib.contextmanager
-def dead_address() -> Iterator[Address]:
+def dead_address(host: str = "127.0.0.1", port: int = 0) -> Iterator[Address]:
     """An address that neither accepts nor refuses a connection: its queue is full, and further attempts are dropped."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as queue:
+    with socket.create_server((host, port), backlog=0) as listener, contextlib.ExitStack() as queue:
         for _ in range(4):
             waiting = queue.enter_context(socket.socket())
             waiting.setblocking(False)

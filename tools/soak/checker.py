@@ -1,12 +1,16 @@
 """From the records of a run to what they prove: which promises were not kept."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tools.soak import rules_for_answers, rules_for_calls, rules_for_hosts
 
+from .fetches import Fetch
 from .history import History
-from .record import Record
+from .record import Fault, Record, Request, Traceback
+
+Rule = Callable[[History], Iterator[tuple[Request | Fetch | Fault | Traceback, str]]]
+RULES: tuple[Rule, ...] = (*rules_for_answers.RULES, *rules_for_calls.RULES, *rules_for_hosts.RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +32,15 @@ def violations_of(records: Iterable[Record]) -> list[Violation]:
 
 def check(history: History) -> list[Violation]:
     """The same of records in order."""
-    found: list[Violation] = []
-    for for_answers in rules_for_answers.RULES:
-        for request, how in for_answers(history):
-            found.append(Violation(for_answers.__name__, request.sent, request.event, request.id, how))
-    for for_calls in rules_for_calls.RULES:
-        for fetch, how in for_calls(history):
-            found.append(Violation(for_calls.__name__, fetch.latest, fetch.event, fetch.request, how))
-    for for_hosts in rules_for_hosts.RULES:
-        for host, at, how in for_hosts(history):
-            found.append(Violation(for_hosts.__name__, at, "", host, how))
+    found = []
+    for rule in RULES:
+        for one, how in rule(history):
+            match one:
+                case Request():
+                    where = one.sent, one.event, one.id
+                case Fetch():
+                    where = one.latest, one.event, one.request
+                case _:
+                    where = one.since, "", one.at
+            found.append(Violation(rule.__name__, *where, how))
     return sorted(found, key=lambda violation: violation.at)

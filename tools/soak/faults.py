@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from .bounds import MOVED
@@ -16,14 +16,7 @@ from .stack import HOSTS, FragileStack, commands_of_hosts
 QUIET_AT_FIRST = 2.0
 QUIET_AT_LAST = 1.0
 
-OF_HOSTS: tuple[FaultKind, ...] = (
-    "worker killed",
-    "host reloaded",
-    "no threads",
-    "no descriptors",
-    "shared memory full",
-    "log not read",
-)
+OF_HOSTS = ("worker killed", "host reloaded", "no threads", "no descriptors", "shared memory full", "log not read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +126,10 @@ class Faults:
             await asyncio.sleep(began + fault.at - time.monotonic())
             since = time.time()
             left = await self._inject(fault)
-            self._record(Fault(fault.kind, since, time.time(), fault.on, left or ""))
+            self._record(Fault(fault.kind, since, time.time(), fault.on, left))
 
-    async def _inject(self, fault: Planned) -> str | None:
-        """Returns what was left behind, if it should not have been."""
+    async def _inject(self, fault: Planned) -> str:
+        """Returns what was left behind that should not be there."""
         stack = self._stack
         match fault.kind:
             case "worker killed":
@@ -145,14 +138,6 @@ class Faults:
                 stack.reload_host(fault.on)
             case "nginx reloaded":
                 stack.reload_nginx()
-            case "Redis hangs":
-                stack.redis.hang()
-                await asyncio.sleep(fault.seconds)
-                await asyncio.to_thread(stack.redis.go_on)
-            case "Redis restarted":
-                await asyncio.to_thread(stack.redis.stop)
-                await asyncio.sleep(fault.seconds)
-                await asyncio.to_thread(stack.redis.start)
             case "Redis moved":
                 old = await asyncio.to_thread(stack.move_redis)
                 await asyncio.sleep(MOVED)
@@ -161,24 +146,30 @@ class Faults:
                 left = commands_of_hosts(old)
                 old.close()
                 return left
-            case "one address dead" | "no threads" | "no descriptors" | "shared memory full" | "log not read":
-                with self._lacking(fault):
-                    await asyncio.sleep(fault.seconds)
-            case "C42 refuses":
-                await asyncio.to_thread(self._c42.refuse)
-                await asyncio.sleep(fault.seconds)
-                self._c42.listen()
             case _:
-                self._c42.strike(fault.kind, fault.on)
-                await asyncio.sleep(fault.seconds)
-                self._c42.strike(None)
-        return None
+                with ExitStack() as lasting:
+                    await asyncio.to_thread(lasting.enter_context, self._lasting(fault))
+                    await asyncio.sleep(fault.seconds)
+                    await asyncio.to_thread(lasting.close)
+        return ""
 
     @contextmanager
-    def _lacking(self, fault: Planned) -> Iterator[None]:
-        """A machine that lacks something."""
+    def _lasting(self, fault: Planned) -> Iterator[None]:
+        """A fault that has a beginning and an end."""
         stack = self._stack
         match fault.kind:
+            case "Redis hangs":
+                stack.redis.hang()
+                yield
+                stack.redis.go_on()
+            case "Redis restarted":
+                stack.redis.stop()
+                yield
+                stack.redis.start()
+            case "C42 refuses":
+                self._c42.refuse()
+                yield
+                self._c42.listen()
             case "one address dead":
                 with self._without_kept_connections(), stack.machine.first_address_dead(self._c42.port):
                     yield
@@ -198,6 +189,10 @@ class Faults:
             case "log not read":
                 with stack.machine.unread_log(fault.on):
                     yield
+            case _:
+                self._c42.strike(fault.kind, fault.on)
+                yield
+                self._c42.strike(None)
 
     @contextmanager
     def _without_kept_connections(self) -> Iterator[None]:

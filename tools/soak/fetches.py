@@ -46,21 +46,27 @@ class Fetch:
 
 def fetches_of(
     run: Run,
-    *,
     calls: Iterable[Call],
+    *,
     requests: Mapping[str, Request],
-    faults: Iterable[Fault],
+    kills: list[Fault],
     sizes: Mapping[str, int],
-    earliest: Mapping[int, float],
+    told: Mapping[int, float],
 ) -> list[Fetch]:
     """All fetches, in the order in which they began.
 
-    `sizes` maps an event to the number of its subscribers; `earliest` maps a call's number to the `fetched_at` that the
+    `sizes` maps an event to the number of its subscribers; `told` maps a call's number to the `fetched_at` that the
     answers made from that call tell, rounded down.
     """
-    kills = [fault for fault in faults if fault.kind == "worker killed"]
     found = [
-        _fetch(run, some, requests.get(some[0].request), kills, size=sizes.get(some[0].event, 0), earliest_of=earliest)
+        _fetch(
+            run,
+            some,
+            requests.get(some[0].request),
+            kills,
+            size=sizes.get(some[0].event, 0),
+            told=max((told[call.number] for call in some if call.number in told), default=0.0),
+        )
         for some in _by_fetch(calls)
     ]
     return sorted(found, key=lambda fetch: fetch.latest)
@@ -97,16 +103,9 @@ def is_overloaded(request: Request) -> bool:
 
 
 def _fetch(
-    run: Run,
-    calls: list[Call],
-    request: Request | None,
-    kills: list[Fault],
-    *,
-    size: int,
-    earliest_of: Mapping[int, float],
+    run: Run, calls: list[Call], request: Request | None, kills: list[Fault], *, size: int, told: float
 ) -> Fetch:
     latest = calls[0].received
-    told = max((earliest_of[call.number] for call in calls if call.number in earliest_of), default=0.0)
     # It was begun for this request, and not before that was sent.
     earliest = min(max(told, request.sent if request else 0.0), latest)
     # The request was answered after that, unless it had waited for as long as any may: then it was answered anyway.

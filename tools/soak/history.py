@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from .bounds import JOINED, MOVED, ON_ITS_WAY, STORE_RECOVERS, STORE_TAKEN_BACK
 from .fetches import Fetch, fetches_of
 from .marks import Marks, marks_of
-from .record import Call, Fault, Record, Request, Run, StoreState, Traceback, Version
+from .record import Call, Fault, FaultKind, Record, Request, Run, StoreState, Traceback, Version
 
 Kind = Literal["hit of nginx", "hit", "miss", "collapsed", "stale", "past expiry", "problem", "unknown"]
 
@@ -43,32 +43,20 @@ class History:
     """Raises ValueError where there is not exactly one Run among the records."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        runs: list[Run] = []
-        self.versions: dict[str, list[Version]] = defaultdict(list)
-        self.calls: dict[int, Call] = {}
-        self.requests: list[Request] = []
-        self.faults: list[Fault] = []
-        self.store_states: list[StoreState] = []
-        self.tracebacks: list[Traceback] = []
+        of: dict[type[Record], list[Any]] = defaultdict(list)
         for record in records:
-            match record:
-                case Run():
-                    runs.append(record)
-                case Version():
-                    self.versions[record.event].append(record)
-                case Call():
-                    self.calls[record.number] = record
-                case Request():
-                    self.requests.append(record)
-                case Fault():
-                    self.faults.append(record)
-                case StoreState():
-                    self.store_states.append(record)
-                case Traceback():
-                    self.tracebacks.append(record)
-        [self.run] = runs
-        self.requests.sort(key=lambda request: request.sent)
+            of[type(record)].append(record)
+        self.run: Run
+        [self.run] = of[Run]
+        self.versions: dict[str, list[Version]] = defaultdict(list)
+        for version in of[Version]:
+            self.versions[version.event].append(version)
+        self.calls: dict[int, Call] = {call.number: call for call in of[Call]}
+        self.requests: list[Request] = sorted(of[Request], key=lambda request: request.sent)
         self.by_id = {request.id: request for request in self.requests}
+        self.faults: list[Fault] = of[Fault]
+        self.store_states: list[StoreState] = of[StoreState]
+        self.tracebacks: list[Traceback] = of[Traceback]
         self._entries: dict[tuple[str, str], Marks | None] = {}
         self._by_etag = {
             (request.event, request.headers["etag"]): self._entry(request.event, request.body)
@@ -86,14 +74,8 @@ class History:
             if marks is not None and expires is not None:
                 earliest.update(dict.fromkeys(marks.calls, expires - self.run.ttl))
         sizes = {event: versions[0].size for event, versions in self.versions.items()}
-        return fetches_of(
-            self.run,
-            calls=self.calls.values(),
-            requests=self.by_id,
-            faults=self.faults,
-            sizes=sizes,
-            earliest=earliest,
-        )
+        kills = [fault for fault in self.faults if fault.kind == "worker killed"]
+        return fetches_of(self.run, self.calls.values(), requests=self.by_id, kills=kills, sizes=sizes, told=earliest)
 
     @cached_property
     def fetches_by_event(self) -> dict[str, list[Fetch]]:
@@ -113,23 +95,27 @@ class History:
         """What was told, in the order in which it was asked for."""
         return [self._answer(request) for request in self.requests if request.status is not None]
 
-    @property
-    def redis_faults(self) -> list[Fault]:
-        """Those that struck the store."""
-        return [fault for fault in self.faults if fault.kind in {"Redis hangs", "Redis restarted", "Redis moved"}]
+    def struck(self, since: float, until: float, *kinds: FaultKind, lasting: float = 0) -> list[Fault]:
+        """The faults of these kinds within this time, each of which has its effect for so many seconds more."""
+        return [
+            fault
+            for fault in self.faults
+            if fault.kind in kinds and fault.since <= until and since <= fault.until + lasting
+        ]
 
     @cached_property
     def store_away(self) -> list[tuple[float, float]]:
         """When a process may have gone on without the store."""
-        struck = [
-            (fault.since, fault.since + MOVED if fault.kind == "Redis moved" else fault.until + STORE_RECOVERS)
-            for fault in self.redis_faults
-        ]
-        said = [
+        away = [
             (state.since - STORE_TAKEN_BACK, state.since + (STORE_TAKEN_BACK if state.works else STORE_RECOVERS))
             for state in self.store_states
         ]
-        return struck + said
+        for fault in self.faults:
+            if fault.kind == "Redis moved":
+                away.append((fault.since, fault.since + MOVED))
+            elif fault.kind in {"Redis hangs", "Redis restarted"}:
+                away.append((fault.since, fault.until + STORE_RECOVERS))
+        return away
 
     def has_store(self, since: float, until: float) -> bool:
         """Whether all processes shared the store all this time."""
@@ -137,33 +123,19 @@ class History:
 
     def is_refused(self, since: float, until: float) -> bool:
         """Whether fetches may have failed in this time of which C42 has seen nothing."""
-        return any(
-            fault.kind == "C42 refuses" and fault.since <= until and since <= fault.until + self.run.budget
-            for fault in self.faults
-        )
+        return bool(self.struck(since, until, "C42 refuses", lasting=self.run.budget))
 
     def is_short(self, request: Request) -> bool:
         """Whether a host that may have answered this request lacked threads or descriptors meanwhile."""
-        return any(
-            fault.kind in {"no threads", "no descriptors"}
-            and request.at in {"nginx", fault.at}
-            and fault.since <= request.ended
-            and request.sent <= fault.until + JOINED
-            for fault in self.faults
-        )
+        lacks = self.struck(request.sent, request.ended, "no threads", "no descriptors", lasting=JOINED)
+        return any(request.at in {"nginx", fault.at} for fault in lacks)
 
     def on_its_way(self, since: float, until: float) -> float:
         """Seconds from a fetch's last look at what is known of C42 to the arrival of its call there, in this time.
 
         Of two addresses, a dead one may cost its half of the budget.
         """
-        return ON_ITS_WAY + (self.run.budget / 2 if self.has_dead_address(since, until) else 0)
-
-    def has_dead_address(self, since: float, until: float) -> bool:
-        """Whether a call that began in this time may have tried an address of C42 at which nobody is."""
-        return any(
-            fault.kind == "one address dead" and fault.since <= until and since <= fault.until for fault in self.faults
-        )
+        return ON_ITS_WAY + (self.run.budget / 2 if self.struck(since, until, "one address dead") else 0)
 
     def exists(self, event: str, since: float, until: float) -> list[Version]:
         """The versions that an event had within this time, the last one that it had before included."""

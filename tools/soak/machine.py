@@ -5,7 +5,6 @@ import os
 import resource
 import select
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -14,6 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from harness.wire import dead_address
+
 HOOKS = Path(__file__).with_name("hooks")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  # a mount of its own
 SHARED_MEMORY_SIZE = "16m"
@@ -21,7 +22,6 @@ PIPE_BYTES = 4096
 """The smallest that Linux has: a pipe that nobody reads is soon full."""
 DEAD = "127.66.6.6"
 """An address of this machine at which nobody takes a connection."""
-QUEUED = 4
 DESCRIPTORS = 8
 """A process has so many of its own accord, and keeps them: a further one is one too many for this limit."""
 
@@ -78,13 +78,7 @@ class Machine:
     @contextmanager
     def first_address_dead(self, port: int) -> Iterator[None]:
         """There are two addresses for this port, of which the first drops whoever wants to connect."""
-        with ExitStack() as opened:
-            # The kernel drops them where the queue of those that nobody has accepted is full.
-            opened.enter_context(socket.create_server((DEAD, port), backlog=0))
-            for _ in range(QUEUED):
-                waiting = opened.enter_context(socket.socket())
-                waiting.setblocking(False)
-                waiting.connect_ex((DEAD, port))
+        with dead_address(DEAD, port):
             self.lead(port, f"{DEAD}:{port}", f"127.0.0.1:{port}")
             yield
             self.lead(port, f"127.0.0.1:{port}")

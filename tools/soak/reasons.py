@@ -13,7 +13,6 @@ class Reasons:
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._refusals = [fault for fault in history.faults if fault.kind == "C42 refuses"]
         self._back_offs = [(fetch, call) for fetch in history.fetches for call in fetch.calls if call.wait]
         self._failures = [
             fetch
@@ -45,9 +44,8 @@ class Reasons:
     def _failed(self, answer: Answer) -> bool:
         """Its event was asked for in vain a moment ago, or C42 could not be reached at all."""
         request, budget = answer.request, self._history.run.budget
-        for fault in self._refusals:
-            if fault.since <= request.ended and request.sent < fault.until + budget + REPEATED + JOINED:
-                return True
+        if self._history.struck(request.sent, request.ended, "C42 refuses", lasting=budget + REPEATED + JOINED):
+            return True
         for fetch in self._history.fetches_by_event[request.event]:
             if fetch.latest > request.ended or fetch.noted + REPEATED + JOINED <= request.sent:
                 continue
@@ -66,7 +64,7 @@ class Reasons:
         """Whether it was a dead address, and not C42, that cost the time: a part of the budget is all that it may."""
         budget = self._history.run.budget
         took = max(call.ended - call.received for call in fetch.calls)
-        return took < OWN_TIME * budget and self._history.has_dead_address(fetch.earliest, fetch.latest)
+        return took < OWN_TIME * budget and bool(self._history.struck(fetch.earliest, fetch.latest, "one address dead"))
 
     def _is_backing_off(self, request: Request) -> bool:
         return any(
@@ -78,9 +76,8 @@ class Reasons:
         """Enough events had failed in a row, and the breaker may be open, or half-open with a probe under way."""
         run, store = self._history.run, self._history.has_store
         cleared = self._latest_clearing[bisect_left(self._cleared, request.sent - JOINED)]
-        for fault in self._refusals:
-            if fault.since <= request.ended and fault.until + run.budget >= cleared:
-                return True
+        if self._history.is_refused(cleared, request.ended):
+            return True
         failures = [
             fetch
             for fetch in self._failures

@@ -2,102 +2,82 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from .checker import Violation
 from .history import History
-from .record import Call, Fault, Record, Request, StoreState, Version
+from .record import Call, Record, Request, StoreState
 from .rules_for_answers import is_excusable
 
 SHOWN = 5
 AROUND = 1.5
 """Seconds before and after a violation of which the records are shown."""
 LINES = 30
+LONGEST = 100
 STORE_SECONDS = 0.25
 """Seconds after which a command fails that was sent while Redis hung or was away."""
 
 
 def table(history: History, violations: list[Violation]) -> str:
     """Counts of everything."""
-    answers = Counter(_answered(answer.kind, answer.request) for answer in history.answers)
-    lost = [request for request in history.requests if request.status is None]
-    excused = Counter(f"none, excused: {one.loss}" for one in lost if is_excusable(history, one))
-    calls = Counter(f"{'event' if call.offset is None else 'page'}: {call.outcome}" for call in history.calls.values())
-    fetches: Counter[str] = Counter(fetch.result for fetch in history.fetches)
     seconds: dict[str, float] = defaultdict(float)
     for fault in history.faults:
         seconds[fault.kind] += fault.until - fault.since
-    struck = Counter(fault.kind for fault in history.faults)
-    faults = {f"{kind} ({seconds[kind]:.1f} s in all)": number for kind, number in struck.items()}
-    lines = [
-        *_counts("requests", Counter(request.at for request in history.requests)),
-        *_counts("answers", answers + excused),
-        *_counts("calls at C42", calls),
-        *_counts("fetches", fetches),
-        *_counts("faults", Counter(faults)),
-        *_counts("the store, as the hosts say", Counter(_state(history, state) for state in history.store_states)),
-        *_counts("violations", Counter(violation.rule.replace("_", " ") for violation in violations)),
-    ]
+    lost = [request for request in history.requests if request.status is None and is_excusable(history, request)]
+    answers = [f"{one.kind}, {one.request.status}" for one in history.answers]
+    counted: dict[str, list[str]] = {
+        "requests": [request.at for request in history.requests],
+        "answers": [*answers, *(f"none, excused: {request.loss}" for request in lost)],
+        "calls at C42": [
+            f"{'event' if one.offset is None else 'page'}: {one.outcome}" for one in history.calls.values()
+        ],
+        "fetches": [fetch.result for fetch in history.fetches],
+        "faults": [f"{fault.kind} ({seconds[fault.kind]:.1f} s in all)" for fault in history.faults],
+        "the store, as the hosts say": [_state(history, state) for state in history.store_states],
+        "violations": [violation.rule.replace("_", " ") for violation in violations],
+    }
+    lines: list[str] = []
+    for title, names in counted.items():
+        lines.append(f"{title:44}{len(names):8}")
+        lines += [f"  {name:42}{number:8}" for name, number in Counter(names).most_common()]
     return "\n".join(lines)
-
-
-def _answered(kind: str, request: Request) -> str:
-    status = {200: "", 304: ", not modified"}.get(request.status or 0, f", {request.status}")
-    return f"{kind}{status}"
 
 
 def _state(history: History, state: StoreState) -> str:
     if state.works:
         return "taken back"
-    struck = any(fault.since <= state.since <= fault.until + STORE_SECONDS for fault in history.redis_faults)
-    return "lost" if struck else "lost, though nothing struck it"
-
-
-def _counts(title: str, counts: Counter[str]) -> Iterator[str]:
-    yield f"{title:44}{counts.total():8}"
-    for name, number in sorted(counts.items(), key=lambda counted: -counted[1]):
-        yield f"  {name:42}{number:8}"
+    faults = history.struck(
+        state.since, state.since, "Redis hangs", "Redis restarted", "Redis moved", lasting=STORE_SECONDS
+    )
+    return "lost" if faults else "lost, though nothing struck it"
 
 
 def shown(history: History, violations: list[Violation]) -> Iterator[str]:
     """The first few violations, each with what was going on around it."""
     for violation in violations[:SHOWN]:
         yield f"\n{violation.at:.3f} {violation.rule}: {violation.event}, {violation.request}: {violation.how}"
-        around = [
-            (at, record)
-            for at, record in _timed(history, violation.event)
-            if violation.at - history.run.ttl - AROUND <= at <= violation.at + AROUND
+        records: list[Record] = [
+            *(request for request in history.requests if request.event == violation.event),
+            # What was asked for another event may be why this one was not to be asked for.
+            *history.calls.values(),
+            *history.versions.get(violation.event, []),
+            *history.faults,
+            *history.store_states,
         ]
+        timed = [(_instant(record) - violation.at, record) for record in records]
+        around = [(at, record) for at, record in timed if -history.run.ttl - AROUND <= at <= AROUND]
         # The nearest ones, and the request itself in any case.
-        around.sort(key=lambda timed: abs(timed[0] - violation.at))
-        for at, record in sorted(around[:LINES], key=lambda timed: timed[0]):
-            yield f"  {at - violation.at:+8.3f} {_line(record)}"
+        nearest = sorted(around, key=lambda one: abs(one[0]))[:LINES]
+        for at, record in sorted(nearest, key=lambda one: one[0]):
+            fields = (f"{name}={_field(value, violation.at)}" for name, value in asdict(record).items() if value)
+            yield f"  {at:+8.3f} {type(record).__name__} {' '.join(fields)}"
 
 
-def _timed(history: History, event: str) -> Iterator[tuple[float, Record]]:
-    yield from ((request.sent, request) for request in history.requests if request.event == event)
-    # What was asked for another event may be why this one was not to be asked for.
-    yield from ((call.received, call) for call in history.calls.values())
-    yield from ((version.since, version) for version in history.versions.get(event, []))
-    yield from ((fault.since, fault) for fault in history.faults)
-    yield from ((state.since, state) for state in history.store_states)
+def _instant(record: Record) -> float:
+    instant: float = getattr(record, {Request: "sent", Call: "received"}.get(type(record), "since"))
+    return instant
 
 
-def _line(record: Record) -> str:
-    match record:
-        case Request():
-            told = record.body[:60] if record.status == 200 else record.loss or ""
-            headers = record.headers.get("cache-status"), record.headers.get("expires")
-            took = record.ended - record.sent
-            return f"{record.id} at {record.at} ({took:.3f} s): {record.status} {told} {headers}"
-        case Call():
-            part = record.event if record.offset is None else f"{record.event} from {record.offset} on"
-            took = record.ended - record.received
-            told = f"{record.outcome} {record.wait or ''}"
-            return f"call {record.number} for {record.request} ({took:.3f} s): {part}: {told}"
-        case Version():
-            return f"version {record.number}{', gone' if record.gone else ''}"
-        case Fault():
-            return f"fault: {record.kind} {record.at} for {record.until - record.since:.3f} s"
-        case StoreState():
-            return f"store {'taken back' if record.works else 'lost'} by a process of {record.at}"
-    return ""
+def _field(value: object, at: float) -> str:
+    """Instants as seconds from `at`, and the beginning of what is long."""
+    return f"{value - at:+.3f}" if isinstance(value, float) and value > 1e9 else f"{value}"[:LONGEST]

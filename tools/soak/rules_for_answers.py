@@ -13,7 +13,7 @@ from .fetches import PAGE, Fetch
 from .history import Answer, History
 from .marks import Mark
 from .reasons import Reasons
-from .record import Call, Request
+from .record import Call, FaultKind, Request
 
 UNTIL_EXPIRES = "must-revalidate, stale-while-revalidate=0, stale-if-error=0"
 
@@ -38,33 +38,26 @@ def is_excusable(history: History, request: Request) -> bool:
     again, and that request must be answered. A new connection straight to a worker that has no descriptor left is not
     accepted; a request on an open one is answered.
     """
-    for fault in history.faults:
-        meanwhile = fault.until >= request.sent and fault.since <= request.ended
-        if fault.kind == "worker killed" and meanwhile and request.at == fault.at:
-            return True
-        if fault.kind == "no descriptors" and meanwhile and request.at == fault.at and request.loss == "broken off":
-            return not request.used
-        if request.loss == "closed" and request.sent - CLOSING <= fault.since <= request.ended:
-            if fault.kind == "nginx reloaded" and request.at == "nginx":
-                return True
-            if fault.kind in {"host reloaded", "worker killed"} and request.at == fault.at:
-                return True
-    return False
+
+    def is_by(*kinds: FaultKind, lasting: float = 0) -> bool:
+        struck = history.struck(request.sent, request.ended, *kinds, lasting=lasting)
+        return any((fault.at or "nginx") == request.at for fault in struck)
+
+    ends: tuple[FaultKind, ...] = ("nginx reloaded", "host reloaded", "worker killed")
+    return (
+        is_by("worker killed")
+        or (request.loss == "closed" and is_by(*ends, lasting=CLOSING))
+        or (request.loss == "broken off" and not request.used and is_by("no descriptors"))
+    )
 
 
 def nobody_waits_longer_than_twice_the_budget(history: History) -> Violated:
     """For an answer. nginx begins anew, at another host, when a worker dies."""
     for request in history.requests:
         waited = request.ended - request.sent
-        if waited > 2 * history.run.budget + SCHEDULING and not _is_begun_anew(history, request):
+        is_begun_anew = history.struck(request.sent, request.ended, "worker killed")
+        if waited > 2 * history.run.budget + SCHEDULING and not is_begun_anew:
             yield request, f"{waited:.3f} s"
-
-
-def _is_begun_anew(history: History, request: Request) -> bool:
-    return any(
-        fault.kind == "worker killed" and fault.until >= request.sent and fault.since <= request.ended
-        for fault in history.faults
-    )
 
 
 def a_hit_waits_for_nobody(history: History) -> Violated:
@@ -77,7 +70,8 @@ def a_hit_waits_for_nobody(history: History) -> Violated:
         waited = request.ended - request.sent
         if answer.kind != "hit" or fetch is None or waited <= SCHEDULING or fetch.noted + JOINED > request.sent:
             continue
-        if not _is_begun_anew(history, request) and history.has_store(fetch.latest, fetch.noted):
+        is_begun_anew = history.struck(request.sent, request.ended, "worker killed")
+        if not is_begun_anew and history.has_store(fetch.latest, fetch.noted):
             yield request, f"{waited:.3f} s, for what was told at {fetch.noted:.3f}"
 
 

@@ -1,23 +1,19 @@
-"""What is promised to operators: each rule is a function from the history to what violates it: where, when, and how."""
+"""What is promised to operators: each rule is a function from the history to what violates it, and how."""
 
 from collections.abc import Iterator
 
 from .history import History
+from .record import Fault, Traceback
 
-Violated = Iterator[tuple[str, float, str]]
 
-
-def a_redis_that_has_moved_is_left_in_time(history: History) -> Violated:
+def a_redis_that_has_moved_is_left_in_time(history: History) -> Iterator[tuple[Fault, str]]:
     """By all connections: after that nobody reads from the old one, or tries to write to it."""
-    for fault in history.faults:
-        if fault.left:
-            yield fault.at, fault.since, f"the old one was still asked: {fault.left}"
+    return ((fault, f"the old one was still asked: {fault.left}") for fault in history.faults if fault.left)
 
 
-def no_host_logs_a_traceback(history: History) -> Violated:
+def no_host_logs_a_traceback(history: History) -> Iterator[tuple[Traceback, str]]:
     """Whatever the machine lacks, and whatever C42 or the store does, the proxy handles it."""
-    for traceback in history.tracebacks:
-        yield traceback.at, traceback.since, traceback.said
+    return ((traceback, traceback.said) for traceback in history.tracebacks)
 
 
 RULES = (a_redis_that_has_moved_is_left_in_time, no_host_logs_a_traceback)

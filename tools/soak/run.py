@@ -12,7 +12,7 @@ from harness.processes import free_port
 from .c42 import C42
 from .clients import Clients
 from .faults import Faults, planned
-from .logs import store_states, tracebacks
+from .logs import said_by
 from .record import Record, Run
 from .stack import HOSTS, WORKERS, FragileStack
 
@@ -45,8 +45,7 @@ def run(seed: int, seconds: float, logs: Path) -> list[Record]:
         for log in stack.logs:
             shutil.copy(log, logs)
     for host in HOSTS:
-        records.extend(store_states(logs / f"{host}.log"))
-        records.extend(tracebacks(logs / f"{host}.log"))
+        records.extend(said_by(logs / f"{host}.log"))
     if abs(time.time() - time.monotonic() - clock) > CORRECTED:
         raise RuntimeError("the clock was set during the run: its record proves nothing")
     return records
