@@ -80,9 +80,9 @@ planted: .venv/installed-dev ## plant faults in the proxy's calls and answers an
 mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (cosmic-ray, redis-server; two hours)
 	$(BIN)/python -m tools.mutants $(MUTANTS)
 
-bench: .venv/installed-bench ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores, half an hour)
+bench: .venv/installed-bench ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores); BENCH='--beside FOLDER' for an earlier version
 	$(BIN)/mypy --package tools.bench
-	$(BIN)/python -m tools.bench
+	$(BIN)/python -m tools.bench $(BENCH)
 
 image: ## build the container image and try it
 	scripts/image

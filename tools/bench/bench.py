@@ -2,81 +2,98 @@
 
 import json
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from harness.processes import clean_environ, free_port
+from harness.processes import ROOT, clean_environ, free_port
 
 from .c42 import StandIn
 from .load import Client
 from .machine import Cores
-from .plan import Plan
 from .processes import PYTHON, Server
 
 PREFIX = "/events-with-subscriptions/"
 HOT = f"{PREFIX}1-coffee/"
 """The event that everybody asks for where hits are measured."""
+OURS = "c42_proxy"
+EARLIER = "c42_proxy, earlier version"
+MEMORY = {"C42_CACHE_URL": "memory://", "C42_CACHE_TTL": "7200", "C42_LOG_LEVEL": "warning", "C42_OPS_BIND": ""}
+"""What is remembered outlasts the measurement."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`runs` are interleaved (A B C A B C ...), so that a slow moment of the machine meets everybody.
+
+    `seconds` is the length of one run of wrk; the other fields are counts.
+    """
+
+    runs: int
+    seconds: float
+    misses: int
+    cached: tuple[int, ...]
+    subscribers: tuple[int, ...]
+    shared_hits: int
+
+
+FULL = Plan(
+    runs=7,
+    seconds=2,
+    misses=30,
+    cached=(10, 10_000, 1_000_000),
+    subscribers=(1, 10, 100, 300, 1000, 2000),
+    shared_hits=500,
+)
+QUICK = Plan(runs=1, seconds=1, misses=10, cached=(10, 1000, 20_000), subscribers=(1, 1000), shared_hits=300)
 
 
 @dataclass
 class Bench:
-    """As a context manager it ends all that it started."""
+    """`beside` is the folder of an earlier version, if there is one to compare with."""
 
     plan: Plan
     cores: Cores
+    beside: Path | None
 
-    def __enter__(self) -> Self:
-        with ExitStack() as started:
-            self.folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="c42-bench-")))
-            self.c42 = StandIn(self.cores.load)
-            started.enter_context(self.c42)
+    @contextmanager
+    def started(self) -> Iterator[Self]:
+        """Ends all that it started."""
+        with tempfile.TemporaryDirectory(prefix="c42-bench-") as folder, StandIn(self.cores.load) as self.c42:
+            self.folder = Path(folder)
             self.answer = self.folder / "answer.json"
             with self.ours() as proxy:
                 self.answer.write_text(json.dumps(_repeatable(proxy.port)))
-            self._started = started.pop_all()
-        return self
+            yield self
 
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        self._started.close()
+    @property
+    def versions(self) -> dict[str, Callable[..., Server]]:
+        """The ways to start the proxy: this version, and the earlier one."""
+        earlier = {EARLIER: partial(self.ours, root=self.beside)} if self.beside else {}
+        return {OURS: self.ours, **earlier}
 
     @property
     def variables(self) -> dict[str, str]:
         """For the peers: where C42 is, and the answer that the bare ones give."""
         return {**self.c42.variables, "BENCH_ANSWER": str(self.answer)}
 
-    def ours(self, *options: str, cores: str | None = None, **variables: str) -> Server:
-        """`c42-proxy serve` with gunicorn's `options`; what is remembered outlasts the measurement."""
+    def ours(self, *options: str, root: Path = ROOT, **variables: str) -> Server:
+        """`c42-proxy serve` of the version in a folder, with gunicorn's `options`."""
         port = free_port()
-        environ = clean_environ(
-            **self.c42.variables,
-            **{
-                "C42_BIND": f"127.0.0.1:{port}",
-                "C42_OPS_BIND": "",
-                "C42_CACHE_URL": "memory://",
-                "C42_CACHE_TTL": "7200",
-                "C42_LOG_LEVEL": "warning",
-                "GUNICORN_CMD_ARGS": " ".join(options),
-                **variables,
-            },
-        )
-        return Server(
-            [PYTHON, "-m", "c42_proxy", "serve"],
-            port=port,
-            cores=cores or str(self.cores.server),
-            environ=environ,
-        )
+        more = {"C42_BIND": f"127.0.0.1:{port}", "GUNICORN_CMD_ARGS": " ".join(options), "PYTHONPATH": f"{root}"}
+        environ = clean_environ(**(self.c42.variables | MEMORY | more | variables))
+        command = [PYTHON, "-m", "c42_proxy", "serve"]
+        return Server(command, port=port, core=self.cores.server, environ=environ, cwd=root)
 
 
 def _repeatable(port: int) -> dict[str, object]:
     """A hit of the proxy: its body, and its headers but those that the server adds."""
     with Client(port) as client:
         client.seconds(HOT)
-        _answer, received = client.get(HOT)
+        _status, received = client.get(HOT)
     head, _, body = received.decode().partition("\r\n\r\n")
     headers = [line.split(": ", 1) for line in head.split("\r\n")[1:]]
     return {"headers": [header for header in headers if header[0] not in {"date", "connection"}], "body": body}

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
+PACKAGES = ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "flask", "requests", "fastapi")
+
 
 @dataclass(frozen=True)
 class Cores:
@@ -23,36 +25,19 @@ class Cores:
         usable = sorted(os.sched_getaffinity(0))
         if len(usable) < 2:
             raise SystemExit("Two cores are needed: one for the servers, one for the load.")
-        server, load = usable[:2]
-        os.sched_setaffinity(0, {load})
-        return cls(server, load)
-
-    @property
-    def both(self) -> str:
-        """As taskset has it."""
-        return f"{self.server},{self.load}"
+        os.sched_setaffinity(0, {usable[1]})
+        return cls(*usable[:2])
 
 
 def described() -> list[tuple[str, str]]:
     """What a reader needs to know to believe the figures, or to doubt them."""
     models = [line.partition(":")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     nginx = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr.strip()  # noqa: S607  # the one of the PATH
-    packages = (
-        "gunicorn",
-        "uvicorn",
-        "uvicorn-worker",
-        "uvloop",
-        "httptools",
-        "flask",
-        "requests",
-        "gevent",
-        "fastapi",
-    )
     return [
         ("Date", f"{datetime.now(UTC):%Y-%m-%d}"),
         ("CPU", f"{models[0].strip()}, {len(models)} cores"),
         ("System", f"{platform.system()} {platform.release().partition('-')[0]}"),
         ("Python", platform.python_version()),
-        ("Packages", ", ".join(f"{name} {version(name)}" for name in packages)),
+        ("Packages", ", ".join(f"{name} {version(name)}" for name in PACKAGES)),
         ("nginx", nginx.partition("nginx/")[2]),
     ]

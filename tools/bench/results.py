@@ -1,4 +1,4 @@
-"""What a measurement comes to: tables, charts, and goals that were met or missed."""
+"""What a measurement comes to: tables, and goals that were met or missed; and both as Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,30 +38,9 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
-
-@dataclass(frozen=True)
-class Bars:
-    """A picture: one bar for each label and group."""
-
-    name: str
-    title: str
-    unit: str
-    labels: Sequence[str]
-    groups: Mapping[str, Sequence[float]]
-    logarithmic: bool = False
-
-
-@dataclass(frozen=True)
-class Curves:
-    """A picture: one curve for each name, over `x`; both axes logarithmic, the second one from zero if not."""
-
-    name: str
-    title: str
-    x_label: str
-    unit: str
-    x: Sequence[float]
-    curves: Mapping[str, Sequence[float]]
-    logarithmic: bool = False
+    def __str__(self) -> str:
+        lines = [self.header, ["---"] + ["--:"] * (len(self.header) - 1), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 @dataclass
@@ -72,7 +51,29 @@ class Section:
     why: str
     tables: list[Table] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
-    pictures: list[Bars | Curves] = field(default_factory=list)
+
+
+def text(section: Section) -> str:
+    """For the terminal."""
+    return "\n\n".join([f"## {section.title}", *map(str, section.tables), str(_goals([section]))]) + "\n"
+
+
+def page(sections: Sequence[Section], machine: Sequence[tuple[str, str]]) -> str:
+    """The page for docs/."""
+    parts = [
+        "# Performance",
+        "Written by `make bench`; do not edit. The ratios say more than the figures: they hold on other machines, too.",
+        str(Table(["", ""], machine)),
+        "## Goals",
+        str(_goals(sections)),
+    ]
+    for section in sections:
+        parts += [f"## {section.title}", section.why, *map(str, section.tables)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _goals(sections: Sequence[Section]) -> Table:
+    return Table(["goal", "bound", "measured", ""], [goal.row for section in sections for goal in section.goals])
 
 
 def interleaved(runs: int, candidates: Mapping[K, Callable[[], T]]) -> dict[K, list[T]]:

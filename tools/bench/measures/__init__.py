@@ -1,19 +1,11 @@
-"""One module for each group of measurements; each has `measure(bench)`, which gives a section of the report."""
+"""One module for each group of measurements; each has `measure(bench)`, which gives a section of the page."""
 
 from collections.abc import Callable, Mapping
 
 from tools.bench.bench import Bench
-from tools.bench.measures import costs, growth, hits, misses, startup, tiers, two_workers, waiting, workers
+from tools.bench.measures import growth, hits, misses, tiers, waiting
 from tools.bench.results import Section
 
 MEASURES: Mapping[str, Callable[[Bench], Section]] = {
-    "hits": hits.measure,
-    "waiting": waiting.measure,
-    "misses": misses.measure,
-    "tiers": tiers.measure,
-    "growth": growth.measure,
-    "startup": startup.measure,
-    "two-workers": two_workers.measure,
-    "costs": costs.measure,
-    "workers": workers.measure,
+    module.__name__.rpartition(".")[2]: module.measure for module in (hits, waiting, misses, tiers, growth)
 }

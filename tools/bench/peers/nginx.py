@@ -64,4 +64,4 @@ def start_nginx(bench: Bench) -> Server:
         )
     )
     command = ["nginx", "-c", str(config), "-e", str(bench.folder / "nginx-error.log")]
-    return Server(command, port=port, cores=str(bench.cores.server), environ=clean_environ())
+    return Server(command, port=port, core=bench.cores.server, environ=clean_environ())
