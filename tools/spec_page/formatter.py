@@ -10,9 +10,7 @@ from behave.reporter.base import Reporter
 from pydantic import SecretStr
 
 from c42_proxy.settings import Settings
-from c42_proxy.version import __version__
 
-from .lifetime import Lifetime
 from .render import render
 from .specification import specification
 
@@ -40,8 +38,7 @@ class PageFormatter(Formatter):  # type: ignore[misc]  # behave has no types
 
     def close(self) -> None:
         defaults = Settings(api_token=SecretStr("none"))
-        page = render(specification(self._all.features), Lifetime.of(defaults), __version__, self._began)
-        self.open().write(page)
+        self.open().write(render(specification(self._all.features), defaults, self._began))
         self.close_stream()
 
 

@@ -3,22 +3,25 @@
 import re
 from base64 import b64encode
 from collections.abc import Set
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from .lifetime import Lifetime
+from c42_proxy.settings import Settings
+from c42_proxy.version import __version__
+from features.support.expectations import lasting
+
 from .specification import Specification
-from .verdict import Verdict
+from .verdict import Verdict, of_step
 
 HERE = Path(__file__).parent
 
 
-def render(specification: Specification, lifetime: Lifetime, version: str, began: datetime) -> str:
-    """`began` is when the run began, in UTC. The same arguments make the same bytes."""
+def render(specification: Specification, settings: Settings, began: datetime) -> str:
+    """`began` is when the run began, in UTC; the life of an answer is told as `settings` have it."""
     templates = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -28,11 +31,15 @@ def render(specification: Specification, lifetime: Lifetime, version: str, began
     )
     templates.filters["marked"] = marked
     templates.filters["label"] = label
+    templates.filters["verdict"] = of_step
     style, script = ((HERE / name).read_text("utf-8") for name in ("page.css", "page.js"))
     return templates.get_template("page.html").render(
         specification=specification,
-        lifetime=lifetime,
-        version=version,
+        expired=lasting(timedelta(seconds=settings.cache_ttl)),
+        gone=lasting(timedelta(seconds=settings.cache_ttl + settings.stale_if_error))
+        if settings.stale_if_error
+        else "",
+        version=__version__,
         began=began,
         verdicts=Verdict,
         # Our own two files: nothing in them comes from a feature.

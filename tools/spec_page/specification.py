@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 from behave import model
 
 from .anchors import Anchors
 from .failure import Failure, failures_of_scenario, own_failures
-from .verdict import Outcome, Verdict, of_scenario, of_step
+from .verdict import Outcome, Verdict, of_scenario
 
 READING_ORDER = ("combining", "reusing", "sparing", "riding", "explaining")
 """The first words of the features' names, from what the proxy is for to what can go wrong. Others come after."""
@@ -18,21 +18,6 @@ LAST = "settling"
 """The feature of rare and technical cases, which nobody has to read first."""
 
 STORY = re.compile(r"(In order|As (a|an|the)|I want|So that)\b")
-
-
-@dataclass(frozen=True)
-class Table:
-    headings: list[str]
-    rows: list[list[str]]
-
-
-@dataclass(frozen=True)
-class Step:
-    keyword: str
-    text: str
-    verdict: Verdict
-    block: str | None
-    table: Table | None
 
 
 @dataclass(frozen=True)
@@ -46,62 +31,47 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Examples:
-    name: str
-    headings: list[str]
-    rows: list[Row]
+class Part:
+    """A feature, a rule or a scenario: what behave knows of it, where it is on the page, and what came of it.
 
-
-@dataclass(frozen=True)
-class Scenario:
-    """A scenario, or an outline: then with `examples`, and the verdicts and failures in their rows."""
+    `source` is behave's. `parts` are the rules of a feature and the scenarios of a rule; `rows` those of each of an
+    outline's examples. The scenarios of a feature that belong to no rule are in a rule without a name and a source.
+    """
 
     name: str
     anchor: str
-    description: str
-    steps: list[Step]
     outcome: Outcome
     failures: list[Failure]
-    reason: str
-    examples: list[Examples] | None = None
+    source: model.Feature | model.Rule | model.Scenario | None = None
+    parts: list["Part"] = field(default_factory=list)
+    rows: list[list[Row]] | None = None
+
+    @property
+    def story(self) -> list[str]:
+        """What a feature is for, line by line."""
+        return list(takewhile(STORY.match, self.source.description)) if isinstance(self.source, model.Feature) else []
+
+    @property
+    def description(self) -> str:
+        return " ".join(self.source.description[len(self.story) :]) if self.source else ""
+
+    @property
+    def background(self) -> list[model.Step]:
+        return list(self.source.background.steps) if self.source and self.source.background else []
+
+    @property
+    def examples(self) -> list[model.Examples]:
+        return [examples for examples in getattr(self.source, "examples", []) if examples.table is not None]
 
     @property
     def parameters(self) -> set[str]:
-        """What its text leaves open, for the rows to fill in."""
-        return {heading for examples in self.examples or [] for heading in examples.headings}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule; or, without a name, the scenarios of a feature that belong to none."""
-
-    name: str
-    anchor: str
-    description: str
-    background: list[Step]
-    scenarios: list[Scenario]
-    outcome: Outcome
-    failures: list[Failure]
-
-
-@dataclass(frozen=True)
-class Feature:
-    """`story` is what it is for, line by line."""
-
-    name: str
-    anchor: str
-    language: str
-    story: list[str]
-    description: str
-    background: list[Step]
-    rules: list[Rule]
-    outcome: Outcome
-    failures: list[Failure]
+        """What the text of an outline leaves open, for the rows to fill in."""
+        return {heading for examples in self.examples for heading in examples.table.headings}
 
 
 @dataclass(frozen=True)
 class Specification:
-    features: list[Feature]
+    features: list[Part]
 
     @property
     def outcome(self) -> Outcome:
@@ -110,20 +80,16 @@ class Specification:
 
     @property
     def rules(self) -> Outcome:
-        return Outcome.of(rule.outcome.verdict for feature in self.features for rule in feature.rules if rule.name)
+        return Outcome([rule.outcome.verdict for feature in self.features for rule in feature.parts if rule.name])
 
     @property
-    def broken(self) -> Iterator[tuple[str, str, set[str]]]:
-        """Name, anchor and parameters of whatever broke by itself."""
+    def broken(self) -> Iterator[Part]:
+        """Whatever broke by itself."""
         for feature in self.features:
-            if feature.failures:
-                yield feature.name, feature.anchor, set()
-            for rule in feature.rules:
-                if rule.failures:
-                    yield rule.name, rule.anchor, set()
-                for scenario in rule.scenarios:
-                    if scenario.outcome.broken:
-                        yield scenario.name, scenario.anchor, scenario.parameters
+            for part in (feature, *(each for rule in feature.parts for each in (rule, *rule.parts))):
+                is_broken_scenario = not part.parts and part.outcome.verdict is Verdict.BROKEN
+                if part.failures or is_broken_scenario:
+                    yield part
 
 
 def specification(features: Iterable[model.Feature]) -> Specification:
@@ -137,77 +103,39 @@ def _place(feature: model.Feature) -> tuple[int, str]:
     return len(READING_ORDER) + 1 if word == LAST else place, feature.name
 
 
-def _feature(feature: model.Feature, anchors: Anchors) -> Feature:
+def _feature(feature: model.Feature, anchors: Anchors) -> Part:
     anchor = anchors.give(feature.name)
-    loose = [item for item in feature.run_items if not isinstance(item, model.Rule)]
     rules = [_rule(item, anchor, anchors) for item in feature.run_items if isinstance(item, model.Rule)]
+    loose = [_scenario(item, anchor, anchors) for item in feature.run_items if not isinstance(item, model.Rule)]
     if loose:
-        scenarios = [_scenario(item, anchor, anchors) for item in loose]
-        outcome = Outcome.together(scenario.outcome for scenario in scenarios)
-        rules.insert(0, Rule("", anchors.give("", anchor), "", [], scenarios, outcome, []))
-    story = list(takewhile(STORY.match, feature.description))
-    failures = own_failures(feature)
-    return Feature(
-        name=feature.name,
-        anchor=anchor,
-        language=feature.language or "en",
-        story=story,
-        description=" ".join(feature.description[len(story) :]),
-        background=_background(feature),
-        rules=rules,
-        outcome=Outcome.together((rule.outcome for rule in rules), failed=bool(failures)),
-        failures=failures,
-    )
+        outcome = Outcome.together(scenario.outcome for scenario in loose)
+        rules.insert(0, Part("", anchors.give("", anchor), outcome, [], parts=loose))
+    return _whole(feature, anchor, rules)
 
 
-def _rule(rule: model.Rule, within: str, anchors: Anchors) -> Rule:
+def _rule(rule: model.Rule, within: str, anchors: Anchors) -> Part:
     anchor = anchors.give(rule.name, within)
-    scenarios = [_scenario(item, anchor, anchors) for item in rule.run_items]
-    failures = own_failures(rule)
-    return Rule(
-        name=rule.name,
-        anchor=anchor,
-        description=" ".join(rule.description),
-        background=_background(rule),
-        scenarios=scenarios,
-        outcome=Outcome.together((scenario.outcome for scenario in scenarios), failed=bool(failures)),
-        failures=failures,
-    )
+    return _whole(rule, anchor, [_scenario(item, anchor, anchors) for item in rule.run_items])
 
 
-def _scenario(scenario: model.Scenario, within: str, anchors: Anchors) -> Scenario:
+def _whole(element: model.Feature | model.Rule, anchor: str, parts: list[Part]) -> Part:
+    failures = own_failures(element)
+    outcome = Outcome.together((part.outcome for part in parts), failed=bool(failures))
+    return Part(element.name, anchor, outcome, failures, element, parts)
+
+
+def _scenario(scenario: model.Scenario, within: str, anchors: Anchors) -> Part:
     anchor = anchors.give(scenario.name, within)
-    examples = _examples(scenario) if isinstance(scenario, model.ScenarioOutline) else None
-    if examples is None:
-        verdicts = [of_scenario(scenario)]
-        failures = _failures(scenario)
-    else:
-        verdicts = [row.verdict for table in examples for row in table.rows]
-        failures = []
-    return Scenario(
-        name=scenario.name,
-        anchor=anchor,
-        description=" ".join(scenario.description),
-        steps=[_step(step) for step in scenario.steps],
-        outcome=Outcome.of(verdicts),
-        failures=failures,
-        reason=scenario.skip_reason or "",
-        examples=examples,
-    )
-
-
-def _examples(outline: model.ScenarioOutline) -> list[Examples]:
-    scenarios = iter(outline.scenarios)
-    return [
-        Examples(
-            name=examples.name,
-            headings=list(examples.table.headings),
-            # The rows first: zip asks its second part no further when they are at an end.
-            rows=[_row(row, scenario) for row, scenario in zip(examples.table.rows, scenarios, strict=False)],
-        )
-        for examples in outline.examples
+    if not isinstance(scenario, model.ScenarioOutline):
+        return Part(scenario.name, anchor, Outcome([of_scenario(scenario)]), _failures(scenario), scenario)
+    scenarios = iter(scenario.scenarios)
+    # The rows first: zip asks its second part no further when they are at an end.
+    rows = [
+        [_row(row, one) for row, one in zip(examples.table.rows, scenarios, strict=False)]
+        for examples in scenario.examples
         if examples.table is not None
     ]
+    return Part(scenario.name, anchor, Outcome([row.verdict for some in rows for row in some]), [], scenario, rows=rows)
 
 
 def _row(row: model.Row, scenario: model.Scenario) -> Row:
@@ -217,12 +145,3 @@ def _row(row: model.Row, scenario: model.Scenario) -> Row:
 def _failures(scenario: model.Scenario) -> list[Failure]:
     # A dry run finds steps that are undefined, but it breaks nothing.
     return failures_of_scenario(scenario) if of_scenario(scenario) is Verdict.BROKEN else []
-
-
-def _background(element: model.Feature | model.Rule) -> list[Step]:
-    return [_step(step) for step in element.background.steps] if element.background else []
-
-
-def _step(step: model.Step) -> Step:
-    table = Table(list(step.table.headings), [list(row.cells) for row in step.table.rows]) if step.table else None
-    return Step(step.keyword, step.name, of_step(step), step.text, table)

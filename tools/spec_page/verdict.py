@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from behave.model import Scenario, Step
 from behave.model_type import Status
@@ -16,43 +17,27 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a number of scenarios; `failed` if something other than a scenario broke."""
+    """The verdicts of a number of scenarios; `failed` if something other than a scenario broke."""
 
-    held: int = 0
-    broken: int = 0
-    not_run: int = 0
+    verdicts: list[Verdict]
     failed: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        if self.broken or self.failed:
+        if self.failed or Verdict.BROKEN in self.verdicts:
             return Verdict.BROKEN
-        return Verdict.HELD if self.held and not self.not_run else Verdict.NOT_RUN
+        return Verdict.HELD if set(self.verdicts) == {Verdict.HELD} else Verdict.NOT_RUN
 
     @property
     def word(self) -> str:
         """The verdict in words, which tells a part that was not run from the whole."""
-        return "not all run" if self.verdict is Verdict.NOT_RUN and self.held else self.verdict
-
-    @property
-    def total(self) -> int:
-        return self.held + self.broken + self.not_run
+        return "not all run" if self.verdict is Verdict.NOT_RUN and Verdict.HELD in self.verdicts else self.verdict
 
     @classmethod
-    def of(cls, verdicts: Iterable[Verdict]) -> "Outcome":
-        verdicts = list(verdicts)
-        held, broken, not_run = map(verdicts.count, (Verdict.HELD, Verdict.BROKEN, Verdict.NOT_RUN))
-        return cls(held, broken, not_run)
-
-    @classmethod
-    def together(cls, outcomes: Iterable["Outcome"], *, failed: bool = False) -> "Outcome":
+    def together(cls, outcomes: Iterable[Self], *, failed: bool = False) -> Self:
         outcomes = list(outcomes)
-        return cls(
-            held=sum(outcome.held for outcome in outcomes),
-            broken=sum(outcome.broken for outcome in outcomes),
-            not_run=sum(outcome.not_run for outcome in outcomes),
-            failed=failed or any(outcome.failed for outcome in outcomes),
-        )
+        verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
+        return cls(verdicts, failed or any(outcome.failed for outcome in outcomes))
 
 
 def of_scenario(scenario: Scenario) -> Verdict:

@@ -24,7 +24,6 @@ from harness.needs import needs, one_platform_is_enough
 from harness.processes import ROOT, clean_environ
 from tools.spec_page.anchors import Anchors
 from tools.spec_page.failure import without_places
-from tools.spec_page.lifetime import Lifetime
 from tools.spec_page.render import render
 from tools.spec_page.specification import LAST, READING_ORDER, specification
 from tools.spec_page.tests.feature_runs import BEGAN, page_of
@@ -478,8 +477,9 @@ def real_features() -> list[str]:
 
 class TestLifetime(unittest.TestCase):
     def figure(self, **settings: float) -> Element:
-        lifetime = Lifetime.of(Settings(api_token=SecretStr("s3kr3t"), **settings))
-        return parsed(render(specification([]), lifetime, "1", BEGAN)).find("figure")
+        return parsed(render(specification([]), Settings(api_token=SecretStr("s3kr3t"), **settings), BEGAN)).find(
+            "figure"
+        )
 
     def test_it_is_drawn_from_the_defaults(self) -> None:
         """The page draws the life of an answer with the settings that the proxy has when nobody sets any."""
