@@ -22,6 +22,8 @@ C42_PROXY = (sys.executable, "-m", "c42_proxy")
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
+UNCLOSED = "ResourceWarning"
+"""What Python says of a file, a socket or a database that nobody has closed: in each process, not in this one alone."""
 
 # What would reach into a process that is started: our own settings, and those of gunicorn and Flask.
 _FOREIGN = ("C42_", "GUNICORN_", "FLASK_", "WEB_CONCURRENCY", "SCRIPT_NAME", "SERVER_SOFTWARE")
@@ -32,7 +34,7 @@ T = TypeVar("T")
 def clean_environ(**variables: str) -> dict[str, str]:
     """This process's environment without any setting in it, and with `variables`."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    return {**environ, "NO_PROXY": "*", "PYTHONPATH": str(ROOT), **variables}
+    return {**environ, "NO_PROXY": "*", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": f"error::{UNCLOSED}", **variables}
 
 
 _given_ports: set[int] = set()
@@ -103,7 +105,10 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             # Whatever it started is in its group, also where it has left that behind.
             os.killpg(self.pid, signal.SIGKILL)
+        output = self.output()
         self._output.close()
+        if UNCLOSED in output:
+            raise AssertionError(f"{self.command} has left something open:\n{output}")
 
     def output(self) -> str:
         """What it has said up to now, on both of its streams."""

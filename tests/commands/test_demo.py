@@ -76,6 +76,19 @@ class DemoTest(ProcessTestCase):
         self.assertNotIn("gunicorn", self.demo.output())
 
 
+class MakeTest(unittest.TestCase):
+    def test_run(self) -> None:
+        """`make run` is the demo, and no warning comes with it."""
+        # What pip says is said here, if pyproject.toml has changed since.
+        self.assertEqual(0, run("make", ".venv/installed", environ=clean_environ(), seconds=300).returncode)
+        demo = self.enterContext(Process(["make", "run"], clean_environ(C42_BIND=f"127.0.0.1:{free_port()}")))
+        demo.wait_until_says(READY)
+        demo.send_to_all(signal.SIGINT)
+        demo.wait()
+        self.assertTrue(demo.output().startswith("The proxy answers for a stand-in C42."), demo.output())
+        self.assertNotIn("warning", demo.output().lower())
+
+
 class EndTest(unittest.TestCase):
     def start(self) -> tuple[Process, set[tuple[int, str]]]:
         """A demo that is ready, and the processes that it started: the sandbox, and the proxy with a worker."""
