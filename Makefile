@@ -92,7 +92,7 @@ UV_PINS = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 pins: .venv/bin/python ## pin what the image installs (make pins UPGRADE=--upgrade renews the pins)
 	$(BIN)/python -m pip install --quiet uv
-	$(UV_PINS) --output-file deploy/requirements.txt pyproject.toml
+	$(UV_PINS) --extra otel --output-file deploy/requirements.txt pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_PINS) --output-file deploy/requirements-build.txt -
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url --no-emit-find-links \

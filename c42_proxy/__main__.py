@@ -11,6 +11,7 @@ from .commands.check import check_online, ignored_variables
 from .commands.demo import run_demo
 from .commands.healthcheck import check_health
 from .errors import SettingsError
+from .observability.tracing import spans_from_env
 from .sandbox.command import sandbox
 from .settings import Settings
 from .stores.opening import SQLITE, default_file
@@ -78,6 +79,9 @@ def check(online: bool) -> None:
         _print_settings(error.rows)
         raise
     _print_settings(settings.explained())
+    spans = spans_from_env()
+    if spans is not None:
+        click.echo(f"OpenTelemetry is on: the spans go to {spans.collector}")
     warnings = [*settings.warnings, *ignored_variables(os.environ)]
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)

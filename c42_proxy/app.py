@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import requests
 from flask import Flask
@@ -16,6 +17,7 @@ from .events import Events
 from .observability.logs import configure_logs
 from .observability.metrics import Metrics
 from .observability.queued_lines import QueuedLines
+from .observability.tracing import spans_from_env
 from .settings import Settings
 from .stores.contract import Store
 from .stores.erasure import Eraser
@@ -26,11 +28,14 @@ from .threads import Threads
 from .upstream.client import C42Client
 from .upstream.combine import Combiner
 from .upstream.transport import close_idle, new_session
-from .web.asgi import AsgiApp
+from .web.asgi import Asgi, AsgiApp
 from .web.cors import Cors
 from .web.ops import create_ops
 from .web.responses import prepared
 from .web.routes import create_flask
+
+if TYPE_CHECKING:
+    from .observability.otel import Spans
 
 CALLS_AT_ONCE = 3 * FETCHES_AT_ONCE
 """Each fetch uses two of these threads. The others are for calls that still run after their fetch has ended."""
@@ -45,19 +50,22 @@ class Proxy:
     """The parts that others use: two entry points (ASGI and Flask), the operators' app, the use case, the metrics."""
 
     flask: Flask
-    asgi: AsgiApp
+    asgi: Asgi
     ops: Flask
     events: Events
     metrics: Metrics
     _eraser: Eraser
+    _spans: "Spans | None"
     _opened: ExitStack
 
     def start(self) -> None:
-        """Start the background thread of this process. Call it after the fork: no thread survives a fork.
+        """Start the background threads of this process. Call it after the fork: no thread survives a fork.
 
-        If the system gives no thread, each request that is no hit tries again.
+        If the system gives no thread for the erasure, each request that is no hit tries again.
         """
         self._eraser.start()
+        if self._spans is not None:
+            self._spans.start()
 
     def close(self) -> None:
         """Wait for the fetches under way, end the threads, and close the connections that were opened here.
@@ -74,11 +82,12 @@ def build(
     clock: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  # a test may replace time.time later
     store: Store | None = None,
     metrics: Metrics | None = None,
+    spans: "Spans | None" = None,
 ) -> Proxy:
     """Wire the proxy. Nothing is connected, opened or started yet.
 
     `session` makes the calls to C42, `clock` returns the seconds since the epoch, `store` is the shared tier. By
-    default they are made from the settings.
+    default they are made from the settings. `spans` are closed with the proxy.
     """
     opened = ExitStack()
     budget = settings.timeout
@@ -113,8 +122,14 @@ def build(
     flask = create_flask(events, metrics, cors)
     # By the first request, any server has forked.
     flask.before_request(eraser.start)
-    asgi = opened.enter_context(closing(AsgiApp(flask, events, metrics, cors, before_miss=eraser.start)))
-    return Proxy(flask, asgi, create_ops(metrics, tiered, breaker), events, metrics, eraser, opened)
+    asgi: Asgi = opened.enter_context(closing(AsgiApp(flask, events, metrics, cors, before_miss=eraser.start)))
+    if spans is not None:
+        from .web.traced import TracedAsgi, TracedWsgi  # noqa: PLC0415  # OpenTelemetry may not be installed
+
+        flask.wsgi_app = TracedWsgi(flask.wsgi_app, spans)  # type: ignore[method-assign]  # as Flask's pages say
+        asgi = TracedAsgi(asgi, spans)
+        opened.callback(spans.close)
+    return Proxy(flask, asgi, create_ops(metrics, tiered, breaker), events, metrics, eraser, spans, opened)
 
 
 def create_app(
@@ -127,11 +142,12 @@ def create_app(
 ) -> Flask:
     """The proxy as a Flask app, complete under any WSGI server.
 
-    Without `settings` (for `flask --app c42_proxy run`) they are read from the environment, and logging is configured
-    as they say. For the other arguments see `build`. Raises SettingsError.
+    Without `settings` (for `flask --app c42_proxy run`) they are read from the environment, as are the variables of
+    OpenTelemetry, and logging is configured as they say. For the other arguments see `build`. Raises SettingsError.
     """
+    spans = None
     if settings is None:
-        settings = Settings.from_env()
+        settings, spans = Settings.from_env(), spans_from_env()
         configure_logs(settings)
         settings.log_warnings()
-    return build(settings, session=session, clock=clock, store=store, metrics=metrics).flask
+    return build(settings, session=session, clock=clock, store=store, metrics=metrics, spans=spans).flask

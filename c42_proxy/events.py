@@ -20,6 +20,7 @@ from .caching.reply import FlightResult, Forward, Hit, Reply, reply_of
 from .caching.shared_state import FetchOutcomes
 from .caching.single_flight import SingleFlight
 from .errors import NotAsked, Overloaded, RepeatedFailure, UpstreamError, UpstreamTimeout
+from .observability import tracing
 from .observability.metrics import Metrics
 from .stores.contract import Entry
 from .stores.tiered import TieredStore
@@ -187,7 +188,7 @@ class Events:
         began = time.monotonic()
         lease = self._store.lease(flight.event_id)
         if lease is not None:
-            with lease:
+            with lease, tracing.span("lease"):
                 return self._with_lease(flight.event_id, flight.forward, waited=flight.waited)
         # Another process has the lease. Meanwhile, another event of this process may use the slot.
         pause = flight.attempts.pause_after(time.monotonic() - began)
@@ -236,7 +237,7 @@ class Events:
             self._breaker.note_failure(event_id, refusal, permitted_at)
             raise
         seconds = time.perf_counter() - start
-        self._breaker.note_success(permitted_at)
+        self._breaker.note_success()
         entry, stored = self._keep(event_id, combined.entry, cached)
         return FlightResult(entry, cached, forward, combined.upstream_status, stored, upstream_seconds=seconds)
 

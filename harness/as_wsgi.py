@@ -1,16 +1,18 @@
 """An ASGI app as the WSGI app that test clients know, without a server between them."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
-from c42_proxy.web.asgi import SEND_WHOLE, AsgiApp
+from c42_proxy.web.asgi import SEND_WHOLE, Asgi
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 ANSWER_SECONDS = 20
+
+P = ParamSpec("P")
 
 
 class AsWsgi:
@@ -19,7 +21,7 @@ class AsWsgi:
     With `whole`, it takes an answer as the bytes that it is, like our worker; else in ASGI's messages alone.
     """
 
-    def __init__(self, app: AsgiApp, *, whole: bool = True) -> None:
+    def __init__(self, app: Asgi, *, whole: bool = True) -> None:
         self._app = app
         self._whole = whole
         self._loop = asyncio.new_event_loop()
@@ -30,6 +32,14 @@ class AsWsgi:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def in_loop(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call something in the thread of the event loop, and wait for its end."""
+
+        async def do() -> None:
+            work(*args, **kwargs)
+
+        asyncio.run_coroutine_threadsafe(do(), self._loop).result(ANSWER_SECONDS)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """One request, as a server would hand it over (asgi.readthedocs.io, HTTP connection scope)."""

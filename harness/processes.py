@@ -26,7 +26,7 @@ UNCLOSED = "ResourceWarning"
 """What Python says of a file, a socket or a database that nobody has closed: in each process, not in this one alone."""
 
 # What would reach into a process that is started: our own settings, and those of gunicorn and Flask.
-_FOREIGN = ("C42_", "GUNICORN_", "FLASK_", "WEB_CONCURRENCY", "SCRIPT_NAME", "SERVER_SOFTWARE")
+_FOREIGN = ("C42_", "OTEL_", "GUNICORN_", "FLASK_", "WEB_CONCURRENCY", "SCRIPT_NAME", "SERVER_SOFTWARE")
 
 T = TypeVar("T")
 

@@ -137,6 +137,17 @@ class CheckTest(unittest.TestCase):
         self.assertRegex(result.stderr, r"^warning: C42_TIMEOUTS .* Did you mean C42_TIMEOUT\?\n$")
         self.assertNotIn("TIMEOUTS", result.stdout)
 
+    def test_opentelemetry(self) -> None:
+        """Where OpenTelemetry's variables switch the spans on, it says where they go, without the password."""
+        given = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:{TOKEN}@collector.example:4318/"}
+        result = c42_proxy("check", C42_API_TOKEN=TOKEN, **given)
+        expected = "OpenTelemetry is on: the spans go to http://collector.example:4318/v1/traces"
+        self.assertEqual((0, expected), (result.exit_code, result.stdout.splitlines()[-1]), result.output)
+        wrong = c42_proxy("check", C42_API_TOKEN=TOKEN, OTEL_TRACES_SAMPLER="always", **given)
+        self.assertEqual(2, wrong.exit_code)
+        self.assertRegex(wrong.stderr, r"^Error: .*\n  OTEL_TRACES_SAMPLER: allowed are .*\n$")
+        self.assertNotIn(TOKEN, result.output + wrong.output)
+
     def test_mistakes(self) -> None:
         """All mistakes are listed at once on standard error, a line for each, and the status is 2."""
         result = c42_proxy("check", C42_TIMEOUT="x", C42_BIND="y")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.certificate import CERTIFICATE_WITH_KEY
-from harness.processes import C42_PROXY, Process, clean_environ, free_port, run, until
+from harness.processes import C42_PROXY, ROOT, Process, clean_environ, free_port, run, until
 from tests.commands.command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
@@ -66,6 +66,25 @@ class WrongStartTest(unittest.TestCase):
             wrong(workers, WEB_CONCURRENCY="abc"),
             wrong(f"{misspelt}  {workers}", WEB_CONCURRENCY="2.5", C42_API_TOKEN="", C42_API_TOKN=TOKEN),
             wrong(f"{memory}  {workers}", WEB_CONCURRENCY="0", C42_CACHE_URL="sqlite:///:memory:"),
+        )
+
+    def test_opentelemetry(self) -> None:
+        """So it is with OpenTelemetry's variables, and if they are set but OpenTelemetry is not installed."""
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        Path(folder, "opentelemetry.py").write_text("raise ModuleNotFoundError('opentelemetry')")
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+        lacks = (
+            r"OTEL_EXPORTER_OTLP_ENDPOINT: is set, but OpenTelemetry is not installed: "
+            r"pip install 'c42-proxy\[otel\]', or unset it\."
+        )
+        without = {**endpoint, "PYTHONPATH": f"{folder}:{ROOT}"}
+        self.assert_ends(
+            wrong(
+                r"OTEL_EXPORTER_OTLP_PROTOCOL: allowed is http/protobuf\.",
+                **endpoint,
+                OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+            ),
+            wrong(lacks, **without),
         )
 
     def test_gunicorn(self) -> None:

@@ -89,6 +89,8 @@ def _add_request_id(_logger: Any, _method: str, line: structlog.typing.EventDict
     request = correlation.current()
     if request is not None:
         line.setdefault("request_id", request.request_id)
+        if request.traceparent is not None:
+            line.setdefault("trace_id", request.traceparent.split("-")[1])
     return line
 
 

@@ -9,10 +9,10 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from gunicorn.app.base import Application
@@ -32,17 +32,21 @@ from ..observability.logs import configure_logs
 from ..observability.metrics import Metrics, log_records_dropped
 from ..observability.multiprocess import MASTERS_SEGMENT, SharedValues, can_count_together
 from ..observability.queued_lines import QueuedLines
+from ..observability.tracing import spans_from_env
 from ..settings import Settings
 from ..stores.opening import open_shared
 from ..threads import end_at_once
 from ..upstream.transport import adapter_class
-from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
+from ..web.asgi import Asgi, Receive, Scope, Send, WsgiAsAsgi
 from ..web.cors import Cors
 from .gunicorn_lines import GunicornLines
 from .master import RunsMaster
 from .start_checks import check_ports, check_tls, check_worker_count, configured, wrong_configuration
 from .systemd import Systemd
 from .worker import ThreadedWorker, Worker, http_and_server
+
+if TYPE_CHECKING:
+    from ..observability.otel import Spans
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +77,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
         self._segments: dict[AnyWorker, int] = {}
         self._segment = 0
         self._heartbeats: str | None = None
+        self._spans: Spans | None = None
         self.systemd = Systemd()
         self._hooks: dict[str, Callable[..., None]] = {
             "on_starting": self._share_values,
@@ -80,6 +85,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             "post_fork": self._take_segment,
             "child_exit": self._worker_ended,
             "pre_exec": _fix_restart_command,
+            "worker_exit": self._end_spans,
             "worker_int": lambda _worker: end_at_once(),
         }
         super().__init__("%(prog)s serve", prog="c42-proxy")
@@ -174,7 +180,8 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
 
     def load(self) -> Callable[..., Any]:
         """The app, built in each worker after the fork: threads and connections do not survive a fork."""
-        proxy = build(self._settings, metrics=Metrics(self._values, self._segment))
+        self._spans = spans_from_env()
+        proxy = build(self._settings, metrics=Metrics(self._values, self._segment), spans=self._spans)
         proxy.start()
         self.systemd.worker_is_up()
         if issubclass(self.cfg.worker_class, ON_ASGI):
@@ -203,6 +210,11 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
         self._free_segment(worker)
         self._repair_heartbeats()
 
+    def _end_spans(self, _arbiter: Arbiter, _worker: AnyWorker) -> None:
+        """Called in a worker that ends."""
+        if self._spans is not None:
+            self._spans.close()
+
     def is_lack(self, error: Exception) -> bool:
         """Whether a worker could not start because the machine lacks something. Else the configuration is wrong."""
         is_ours = self.cfg.worker_tmp_dir == self._heartbeats
@@ -230,6 +242,8 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_logs(settings)
     settings.log_warnings()
+    if (spans := spans_from_env()) is not None:
+        log.info("OpenTelemetry: the spans go to %s", spans.collector)
     _check_libraries(settings)
     _allow_many_connections()
     ops = settings.ops_bind is not None and _can_listen(settings.ops_bind)
@@ -314,11 +328,11 @@ def _ports(descriptors: Iterable[int]) -> set[int]:
     return ports
 
 
-def _asgi_by_port(app: AsgiApp, ops: Asgi, ops_port: int | None) -> Asgi:
+def _asgi_by_port(app: Asgi, ops: Asgi, ops_port: int | None) -> Asgi:
     if ops_port is None:
         return app
 
-    def by_port(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def by_port(scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         # By the socket of the connection: headers are not used.
         server = scope.get("server")
         return (ops if server is not None and server[1] == ops_port else app)(scope, receive, send)

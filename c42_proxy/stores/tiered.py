@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Literal
 
 from ..errors import StoreError
+from ..observability import tracing
 from ..observability.metrics import Metrics
 from .contract import Entry, Lease, Store, is_ahead
 from .memory import MemoryStore
@@ -75,7 +76,7 @@ class TieredStore:
         if self._shared is None:
             return self._memory.get(event_id)
         found = None
-        with suppress(StoreError), self._using("reading") as shared:
+        with suppress(StoreError), self._using("reading", "get") as shared:
             found = shared.get(event_id)
         mine = self._memory.get(event_id)
         now = self._clock()
@@ -93,7 +94,7 @@ class TieredStore:
         kept = mine if mine == entry else entry
         if self._shared is None:
             return Kept(kept, in_memory, in_memory)
-        with suppress(StoreError), self._using("writing") as shared:
+        with suppress(StoreError), self._using("writing", "put") as shared:
             return Kept(kept, in_memory, shared.put(event_id, entry, now))
         return Kept(kept, in_memory, in_memory)
 
@@ -101,7 +102,7 @@ class TieredStore:
         # While the shared tier cannot be written, the texts in memory are the newer ones.
         if self._shared is None or "writing" in self._retry_at:
             return self._memory.read_state(name)
-        with suppress(StoreError), self._using("reading") as shared:
+        with suppress(StoreError), self._using("reading", "read_state") as shared:
             text = shared.read_state(name)
             # Texts of other processes must stay for a while if the shared tier fails.
             return self._memory.change_state(name, lambda _before: text, READ_STATE_SECONDS)
@@ -110,7 +111,7 @@ class TieredStore:
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         if self._shared is None:
             return self._memory.change_state(name, change, lifetime)
-        with suppress(StoreError), self._using("writing") as shared:
+        with suppress(StoreError), self._using("writing", "change_state") as shared:
             text = shared.change_state(name, change, lifetime)
             return self._memory.change_state(name, lambda _before: text, lifetime)
         return self._memory.change_state(name, change, lifetime)
@@ -118,7 +119,7 @@ class TieredStore:
     def lease(self, event_id: str) -> Lease | None:
         if self._shared is None:
             return self._memory.lease(event_id)
-        with suppress(StoreError), self._using("leasing") as shared:
+        with suppress(StoreError), self._using("leasing", "lease") as shared:
             return shared.lease(event_id)
         return self._memory.lease(event_id)
 
@@ -128,18 +129,19 @@ class TieredStore:
         self._memory.erase(now)
         if self._shared is None:
             return True
-        with suppress(StoreError), self._using("writing") as shared:
+        with suppress(StoreError), self._using("writing", "erase") as shared:
             return shared.erase(now)
         return False
 
     @contextmanager
-    def _using(self, use: Use) -> Iterator[Store]:
+    def _using(self, use: Use, operation: str) -> Iterator[Store]:
         """The shared tier. Raises StoreError if it is not to be used now, and re-raises the shared tier's own."""
         if self._shared is None:
             raise StoreError("nothing is shared")
         tries_again = self._claims_retry(use)
         try:
-            yield self._shared
+            with tracing.span(f"store {operation}", "client"):
+                yield self._shared
         except StoreError as exc:
             self._has_failed(use, exc)
             raise

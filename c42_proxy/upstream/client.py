@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from http import HTTPStatus
 from typing import NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -17,7 +18,7 @@ from werkzeug.http import parse_date
 
 from ..deadline import Deadline, ends_at
 from ..errors import Cause, InvalidAnswer, RateLimited, TokenRefused, UpstreamUnavailable
-from ..observability import correlation
+from ..observability import correlation, tracing
 from ..observability.metrics import Metrics
 from ..version import __version__
 from .causes import failure_of
@@ -76,10 +77,16 @@ class C42Client:
         self._session = session
         self._clock = clock
         self._metrics = metrics
+        parts = urlsplit(api_url)
+        self._server: dict[str, str | int] = {
+            "http.request.method": "GET",
+            "server.address": parts.hostname or "",
+            "server.port": parts.port or {"https": 443}.get(parts.scheme, 80),
+        }
 
     def event(self, event_id: str, deadline: Deadline) -> Event:
         """`GET events/<event_id>/`. Raises UpstreamError, or Overloaded if this process lacks descriptors."""
-        with self._metrics.call("events"):
+        with self._metrics.call("events"), tracing.span("GET events/{event_id}/", "client", self._server):
             return self._event(event_id, deadline)
 
     def _event(self, event_id: str, deadline: Deadline) -> Event:
@@ -100,7 +107,8 @@ class C42Client:
 
     def subscriptions(self, event_id: str, offset: int, deadline: Deadline) -> Page:
         """`GET event-subscriptions/`: at most `PAGE_LIMIT` subscriptions from `offset` on. Raises as `event`."""
-        with self._metrics.call("event-subscriptions"):
+        page = {**self._server, "c42_proxy.offset": offset}
+        with self._metrics.call("event-subscriptions"), tracing.span("GET event-subscriptions/", "client", page):
             return self._subscriptions(event_id, offset, deadline)
 
     def _subscriptions(self, event_id: str, offset: int, deadline: Deadline) -> Page:
@@ -129,6 +137,7 @@ class C42Client:
                     request.prepare(), timeout=deadline.remaining(), allow_redirects=False, stream=True
                 ) as response,
             ):
+                tracing.annotate({"http.response.status_code": response.status_code})
                 if response.status_code not in {HTTPStatus.OK, HTTPStatus.NOT_FOUND}:
                     self._refuse(response.status_code, response.headers.get("Retry-After"))
                 return response.status_code, _read(response)
@@ -173,8 +182,9 @@ def _headers() -> dict[str, str]:
     }
     if (request := correlation.current()) is not None:
         headers["X-Request-ID"] = request.request_id
-        if request.traceparent is not None:
-            headers["traceparent"] = request.traceparent
+        traceparent = tracing.traceparent() or request.traceparent
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
     return headers
 
 

@@ -97,7 +97,6 @@ class NginxTest(SitesTest):
                 *(
                     (event, "OPTIONS", {}),
                     (event, "OPTIONS", ASKED),
-                    (event, "OPTIONS", {"Access_Control_Request_Method": "a|b"}),
                     (event[:-1], "OPTIONS", ASKED),
                     ("/x", "OPTIONS", ASKED),
                 ),

@@ -239,7 +239,8 @@ class Pins(unittest.TestCase):
 
     def test_what_the_proxy_needs(self) -> None:
         """Each dependency is pinned, new enough and with hashes, and nothing is that nobody needs."""
-        self.assert_in_step(self.project["project"]["dependencies"], "requirements.txt")
+        project = self.project["project"]
+        self.assert_in_step([*project["dependencies"], *project["optional-dependencies"]["otel"]], "requirements.txt")
 
     def test_what_the_build_needs(self) -> None:
         """The build's own are pinned, too."""

@@ -118,6 +118,16 @@ class RequestLogTest(CorrelationTest):
             expected = {"method": "GET", "path": PATH, "status": 200, "outcome": "miss", "request_id": "mine"}
             self.assertEqual({key: line[key] for key in expected}, expected)
             self.assertNotIn("secret", str(line))
+            self.assertNotIn("trace_id", line)
+
+    def test_trace(self) -> None:
+        """The line of a request that has a place in a trace names the trace."""
+        self.knows_tea()
+        clients, stream = self.lines()
+        for client in clients:
+            client.get(PATH, headers={"traceparent": TRACE})
+            (line,) = self.logged(stream)
+            self.assertEqual("0af7651916cd43dd8448eb211c80319c", line["trace_id"])
 
     def test_cause(self) -> None:
         """Where there is no new answer, the line says why, also where the failure is repeated."""
