@@ -237,7 +237,7 @@ class Events:
             self._breaker.note_failure(event_id, refusal, permitted_at)
             raise
         seconds = time.perf_counter() - start
-        self._breaker.note_success()
+        self._breaker.note_success(permitted_at)
         entry, stored = self._keep(event_id, combined.entry, cached)
         return FlightResult(entry, cached, forward, combined.upstream_status, stored, upstream_seconds=seconds)
 

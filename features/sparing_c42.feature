@@ -179,6 +179,18 @@ Feature: Sparing C42
       When "Tea" is requested
       Then it names Arthur and Ford
 
+    @use.with_driver=flask @use.with_driver=live
+    Scenario: C42 is well again, and fails late for those who asked before it was down
+      Given the proxy is set to give C42 30 s for an answer
+      And 5 other events are being requested, and C42 does not answer yet
+      And C42 is broken
+      And 5 other events have been requested
+      And C42 is well again
+      And "Tea" has been requested 5 s later
+      When C42 fails for those who still wait
+      And "Coffee" is requested
+      Then it names Zaphod
+
     Scenario: an operator may choose that C42 is asked however often it fails
       Given the proxy is set to ask C42 however often it fails
       And C42 is broken

@@ -23,11 +23,11 @@ PATIENCE_MILLISECONDS = 5_000
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*flags: str) -> Iterator[Browser]:
     """The machine's own Chromium, with a profile of its own that is gone afterwards. Nothing is downloaded."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=FLAGS, timeout=START_MILLISECONDS
+            executable_path=shutil.which("chromium"), args=[*FLAGS, *flags], timeout=START_MILLISECONDS
         )
         try:
             yield browser

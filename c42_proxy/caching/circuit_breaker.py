@@ -25,7 +25,7 @@ from ..errors import (
     UpstreamUnavailable,
 )
 from ..observability.metrics import Metrics
-from ..stores.contract import SharedStates
+from ..stores.contract import SharedStates, is_ahead
 from .shared_state import MAX_SECONDS, Span, parsed
 
 log = logging.getLogger(__name__)
@@ -48,17 +48,29 @@ class _State(BaseModel):
     """The state that all processes share about C42. The names in the store are those of version 0.1.
 
     Without `open` the breaker is closed. An `open` whose end has passed stays: the breaker is half-open.
-    `failed` lists the events whose fetches failed in a row, each once, the last one last. `token_refused` stays
-    until a fetch succeeds.
+    `ended` is the last `open` before a probe has closed the breaker. `failed` lists the events whose fetches failed in
+    a row, each once, the last one last. `refused_at` says since when C42 refuses the token; it stays until a fetch that
+    was permitted then or later succeeds. Version 0.1 ignores `ended` and `refused_at`, and drops them when it changes
+    the state.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
 
     back_off: Span | None = Field(default=None, alias="wait")
     open: Span | None = Field(default=None, alias="pause")
+    ended: Span | None = None
     probe: Span | None = Field(default=None, alias="trial")
     failed: tuple[str, ...] = ()
-    token_refused: bool = False
+    refused_at: float | None = Field(default=None, allow_inf_nan=False)
+
+    def believed_open(self, now: float) -> Span | None:
+        """`open`, if the clock was not set back since: the breaker is open or half-open."""
+        return self.open if self.open and self.open.is_believable(now) else None
+
+    def is_old(self, permitted_at: float, now: float) -> bool:
+        """Whether a fetch began before the breaker opened last, so that it says nothing new of C42."""
+        last = self.believed_open(now) or self.ended
+        return last is not None and last.is_believable(now) and permitted_at < last.until
 
 
 class CircuitBreaker:
@@ -97,10 +109,11 @@ class CircuitBreaker:
         self._learn(state.back_off)
         self.check_back_off()
         now = self._clock()
-        if self._threshold == 0 or state.open is None or not state.open.is_believable(now):
+        was_open = state.believed_open(now)
+        if self._threshold == 0 or was_open is None:
             return now
-        if state.open.covers(now):
-            raise CircuitOpen(state.open.until - now)
+        if was_open.covers(now):
+            raise CircuitOpen(was_open.until - now)
         return self._begin_probe()
 
     def refresh_back_off(self) -> None:
@@ -121,7 +134,7 @@ class CircuitBreaker:
         reasons = {
             "told-to-wait": self._back_off is not None and self._back_off.covers(now),
             "c42-down": self._threshold > 0 and state.open is not None and state.open.covers(now),
-            "token-refused": state.token_refused,
+            "token-refused": state.refused_at is not None,
         }
         return [reason for reason, holds in reasons.items() if holds]
 
@@ -138,11 +151,30 @@ class CircuitBreaker:
 
         self._learn(self._change(longest).back_off)
 
-    def note_success(self) -> None:
-        """A fetch ended in an event or in a 404: close the breaker."""
+    def note_success(self, permitted_at: float) -> None:
+        """A fetch ended in an event or in a 404: close the breaker. `permitted_at` is what `permit` returned for it.
+
+        A fetch that began before the breaker opened ends no probe: only the probe says how C42 is now. Nor does a fetch
+        show that the token is accepted again if it began before the token was refused.
+        """
+        now = self._clock()
+
+        def close(state: _State) -> _State:
+            was_open = state.believed_open(now)
+            if was_open and state.is_old(permitted_at, now) and state.probe and state.probe.covers(now):
+                return state
+            at = state.refused_at
+            return _State(
+                back_off=state.back_off,
+                # An old fetch that succeeds may close the breaker before the end of `open`. That leaves no `ended`:
+                # what is permitted from now on counts.
+                ended=state.ended if was_open is None or was_open.covers(now) else was_open,
+                refused_at=None if at is None or permitted_at >= at or is_ahead(at, now) else at,
+            )
+
         state = self._read()
-        if state != _State(back_off=state.back_off):
-            self._change(lambda state: _State(back_off=state.back_off))
+        if close(state) != state:
+            self._change(close)
 
     def note_failure(self, event_id: str, error: UpstreamError | NotAsked, permitted_at: float) -> None:
         """A fetch failed, or was broken off.
@@ -155,12 +187,12 @@ class CircuitBreaker:
         now = self._clock()
 
         def count(state: _State) -> _State:
-            if refused:
-                state = _with(state, token_refused=True)
-            was_open = state.open if state.open and state.open.is_believable(now) else None
-            if was_open is not None and permitted_at < was_open.until:
-                # The fetch began before the breaker opened: it is not the probe, and its failure proves nothing new.
+            if refused and state.refused_at is None:
+                state = _with(state, refused_at=now)
+            if state.is_old(permitted_at, now):
+                # It is not the probe, and its failure proves nothing new, also if a probe has closed the breaker since.
                 return state
+            was_open = state.believed_open(now)
             if not counts or (was_open is not None and event_id in state.failed[-1:]):
                 # The failure does not count, or the probe was for the event that failed last, which proves nothing
                 # about C42 as a whole: only the probe ends.
@@ -175,7 +207,7 @@ class CircuitBreaker:
             )
 
         state = self._read()
-        if counts or state.probe or (refused and not state.token_refused):
+        if counts or state.probe or (refused and state.refused_at is None):
             self._change(count)
 
     def _learn(self, back_off: Span | None) -> None:
@@ -229,8 +261,9 @@ class CircuitBreaker:
         """
         now = self._clock()
         phase: Phase = "closed"
-        if self._threshold > 0 and state.open is not None and state.open.is_believable(now):
-            phase = "open" if state.open.covers(now) else "half-open"
+        was_open = state.believed_open(now)
+        if self._threshold > 0 and was_open is not None:
+            phase = "open" if was_open.covers(now) else "half-open"
         if phase == self._logged_phase:
             return
         with self._logging:

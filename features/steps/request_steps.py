@@ -14,6 +14,7 @@ def request_event_titled(context: Context, title: str) -> None:
     context.world.request()
 
 
+@given('"{title:Title}" has been requested {wait:Duration} later')
 @when('"{title:Title}" is requested {wait:Duration} later')
 def request_event_titled_later(context: Context, title: str, wait: timedelta) -> None:
     context.world.pass_time(wait)
@@ -67,6 +68,16 @@ def request_many_events_at_once(context: Context, number: int, more: int, title:
 def request_a_number_of_other_events(context: Context, number: int) -> None:
     for _ in range(number):
         request_another_event(context)
+
+
+@given("{number:d} other events are being requested, and C42 does not answer yet")
+def request_events_that_c42_does_not_answer_yet(context: Context, number: int) -> None:
+    context.world.request_in_vain(number)
+
+
+@when("C42 fails for those who still wait")
+def let_c42_fail_those_who_wait(context: Context) -> None:
+    context.world.fail_those_who_wait()
 
 
 @given("another event has been requested {wait:Duration} later")

@@ -3,13 +3,13 @@
 import json
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from enum import Enum
 from itertools import count
-from threading import Lock
+from threading import Event, Lock, Semaphore
 from typing import Any, Literal
 
 from c42_proxy.sandbox.api import Sandbox
@@ -77,6 +77,7 @@ class FakeC42:
         self._alterations: list[tuple[CallName, Callable[[Any], None]]] = []
         self._in_vain: set[str] = set()
         self._deleted: set[str] = set()
+        self._held: dict[str, tuple[Semaphore, Event]] = {}
         self._now = now
         self._events: dict[str, Sample] = {}
         self._readings: defaultdict[str, list[Sample]] = defaultdict(list)
@@ -105,6 +106,11 @@ class FakeC42:
             return answer
 
         behaviour = self._behaviours.get(call.name)
+        if call.event_id in self._held:
+            received, may_fail = self._held[call.event_id]
+            received.release()
+            may_fail.wait()
+            behaviour = answers(500)
         answer = behaviour(call, truth) if behaviour else truth()
         if isinstance(answer, Failure) or answer[0] != 200 or call.event_id in self._deleted:
             with self._lock:
@@ -186,6 +192,12 @@ class FakeC42:
     def when_asked(self, name: CallName, happen: Callable[[Call], None]) -> None:
         """Let something more happen at each call of that name, before it is answered."""
         self._happenings.append((name, happen))
+
+    def hold(self, event_ids: Iterable[str], may_fail: Event) -> Semaphore:
+        """Asked for one of these events, it says nothing until it may fail. The semaphore counts the calls."""
+        received = Semaphore(0)
+        self._held |= dict.fromkeys(event_ids, (received, may_fail))
+        return received
 
     def alter(self, name: CallName, change: Callable[[Any], None]) -> None:
         """From now on, make this change, too, to the answers to one of the questions."""

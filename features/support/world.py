@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from itertools import count
@@ -53,6 +53,8 @@ class World:
         self._answers: list[TestResponse] = []
         self._waited = 0.0
         self._folder: Path | None = None
+        self._may_fail = Event()
+        self._waiting: list[Future[TestResponse]] = []
 
     def close(self) -> None:
         self._running.close()
@@ -180,6 +182,23 @@ class World:
             self.request()
             may_answer.set()
             self._answers = [each.result() for each in asked]
+
+    def request_in_vain(self, number: int) -> None:
+        """`number` apps ask for another event each. C42 has been asked, and says nothing until they are failed."""
+        client = self.start()
+        held = [self._others.popleft() for _ in range(number)]
+        asked = self.c42.hold(held, self._may_fail)
+        apps = self._running.enter_context(ThreadPoolExecutor(number))
+        self._running.callback(self._may_fail.set)
+        self._waiting = [apps.submit(client.get, f"{PATH}{event_id}/") for event_id in held]
+        for _ in held:
+            assert asked.acquire(timeout=PATIENCE_SECONDS), "C42 has not been asked"
+
+    def fail_those_who_wait(self) -> None:
+        """C42 fails for the apps that ask in vain, and they are told so."""
+        self._may_fail.set()
+        for each in self._waiting:
+            expect_same("502 for an app that has waited", f"{each.result().status_code} for an app that has waited")
 
     @property
     def answer(self) -> TestResponse:

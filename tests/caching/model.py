@@ -97,6 +97,7 @@ class Rules:
         self.failures: dict[str, list[Failed]] = defaultdict(list)
         self.failed: list[str] = []
         self.open: Span | None = None
+        self.ended: Span | None = None
         self.openings: list[Span] = []
         self.breaker_sure = True
         self.breaker_noted_at = now
@@ -216,6 +217,8 @@ class Rules:
             self._learn_failure(process, event, view, began, outcome)
             return False
         if view.sure:
+            if self.open is not None and self.open.since <= self.now + SKEW and not self.open.covers(self.now):
+                self.ended = self.open
             self.failed, self.open, self.breaker_sure = [], None, True
         self.said[event].append(outcome)
         if not self.fresh(outcome):
@@ -260,7 +263,9 @@ class Rules:
         """One more failure in the row."""
         was_open = self.open if self.open is not None and self.open.since <= self.now + SKEW else None
         self.openings.append(Span(self.now, self.now + OPEN_SECONDS + (0 if self.breaker_sure else PROBE_SECONDS)))
-        if was_open is not None and (began < was_open.until or event == self.failed[-1]):
+        last = was_open or self.ended
+        is_old = last is not None and last.since <= self.now + SKEW and began < last.until
+        if is_old or (was_open is not None and event == self.failed[-1]):
             return
         self.failed = [*(other for other in self.failed if other != event), event]
         down = was_open is not None or len(self.failed) >= self.threshold > 0

@@ -164,7 +164,7 @@ class BackOffTest(BreakerTest):
         """A success during a back-off does not end the back-off."""
         self.back_off(30)
         self.fails("a", "b", "c")
-        self.breaker.note_success()
+        self.breaker.note_success(self.now)
         self.assert_refused(BackingOff, 30)
 
     def test_back_off_before_open_breaker(self) -> None:
@@ -210,7 +210,7 @@ class OpenTest(BreakerTest):
     def test_success_clears_the_count(self) -> None:
         """After a success, the count begins anew."""
         self.fails("a", "b")
-        self.breaker.note_success()
+        self.breaker.note_success(self.now)
         self.fails("c", "d")
         self.assert_permitted()
         self.fails("a")
@@ -220,15 +220,23 @@ class OpenTest(BreakerTest):
         """A fetch that succeeds after another one was asked to wait closes the breaker, and ends no back-off."""
         self.fails("a")
         self.breaker.begin_back_off(RateLimited(30, 429))
-        self.breaker.note_success()
+        self.breaker.note_success(self.now)
         self.assert_refused(BackingOff, 30, self.new_breaker())
 
     def test_success_closes(self) -> None:
-        """A success, also of a fetch that began before the breaker opened, closes it for all."""
-        self.fails("a", "b", "c")
-        self.breaker.note_success()
-        self.assert_permitted()
-        self.assert_permitted()
+        """A success, also of a fetch that began before the breaker opened, closes it; what fails then counts."""
+        for at in (NOW, NOW + 2, NOW + 5):
+            with self.subTest(at=at):
+                self.store = MemoryStore(100_000)
+                self.breaker = self.new_breaker()
+                self.now = NOW
+                self.fails("a", "b", "c")
+                self.now = at
+                self.breaker.note_success(NOW - 1)
+                self.assert_permitted()
+                self.assert_permitted()
+                self.fails("d", "e", "f")
+                self.assert_refused(CircuitOpen, 5)
 
     def test_failure_while_open(self) -> None:
         """Fetches that were under way and fail while the breaker is open do not keep it open for longer."""
@@ -247,8 +255,47 @@ class OpenTest(BreakerTest):
             with self.subTest(error=error):
                 self.fails("old", error=error, permitted_at=NOW + 4.999)
                 self.assert_refused(CircuitOpen, 1)
-        self.breaker.note_success()
+        self.breaker.note_success(self.now)
         self.assert_permitted()
+
+    def test_old_success_during_a_probe(self) -> None:
+        """A fetch that began before the breaker opened, and succeeds late, does not end a probe."""
+        self.fails("a", "b", "c")
+        self.now = NOW + 5
+        self.assert_permitted()
+        self.breaker.note_success(NOW + 4.999)
+        self.assert_refused(CircuitOpen, 1)
+        self.fails("d")
+        self.assert_refused(CircuitOpen, 5)
+        self.now += 5 + PROBE_SECONDS
+        self.assert_permitted()
+        self.now += PROBE_SECONDS
+        self.breaker.note_success(NOW + 4.999)
+        self.assert_permitted()
+        self.assert_permitted()
+
+    def test_old_fetches_after_a_probe(self) -> None:
+        """When a probe has closed the breaker, fetches that began before it opened do not open it again. Others do."""
+        self.fails("a", "b", "c")
+        self.now = NOW + 5
+        self.breaker.note_success(self.breaker.permit())
+        self.fails("d", "e", "f", error=UpstreamTimeout(), permitted_at=NOW + 4.999)
+        self.assert_permitted()
+        self.fails("g", "h")
+        self.breaker.note_success(self.now)
+        self.fails("d", "e", "f", permitted_at=NOW + 4.999)
+        self.assert_permitted()
+        self.fails("d", "e", "f", permitted_at=NOW + 5)
+        self.assert_refused(CircuitOpen, 5)
+
+    def test_old_fetches_and_clock_set_back(self) -> None:
+        """After the clock was set back, no fetch is taken for an old one."""
+        self.fails("a", "b", "c")
+        self.now = NOW + 5
+        self.breaker.note_success(self.breaker.permit())
+        self.now = NOW - 1.001
+        self.fails("d", "e", "f")
+        self.assert_refused(CircuitOpen, 5)
 
     def test_old_fetch_while_half_open(self) -> None:
         """The same before any probe has begun: the next fetch may probe."""
@@ -292,7 +339,7 @@ class OpenTest(BreakerTest):
         self.fails("a", "b", "c")
         self.now = NOW + 5
         self.assert_permitted()
-        self.breaker.note_success()
+        self.breaker.note_success(self.now)
         self.assert_permitted()
         self.assert_permitted()
 
@@ -404,7 +451,7 @@ class OpenTest(BreakerTest):
         self.now = NOW + 5
         self.assert_permitted(other)
         self.assert_refused(CircuitOpen, 1, one)
-        other.note_success()
+        other.note_success(self.now)
         self.assert_permitted(one)
 
 
@@ -437,9 +484,17 @@ class DegradedTest(BreakerTest):
         for threshold in (3, 0):
             self.breaker = self.new_breaker(threshold)
             self.fails("a", "b", error=TokenRefused(403))
-            self.assertEqual(["token-refused"], self.breaker.degraded())
-            self.breaker.note_success()
+            self.breaker.note_success(self.now - 0.001)
+            self.assertEqual(["token-refused"], self.breaker.degraded(), "a fetch that began before says nothing of it")
+            self.breaker.note_success(self.now)
             self.assertEqual([], self.breaker.degraded())
+
+    def test_token_and_clock_set_back(self) -> None:
+        """A success ends it also if the clock was set back since."""
+        self.fails("a", error=TokenRefused(403))
+        self.now -= 1.001
+        self.breaker.note_success(self.now)
+        self.assertEqual([], self.breaker.degraded())
 
     def test_token_refused_is_noted_once(self) -> None:
         """However many fetches a refused token fails, the state is written once."""
@@ -475,7 +530,7 @@ class MetricsTest(BreakerTest):
         self.breaker.begin_back_off(RateLimited(30, 429))
         self.assertEqual(NOW + 5, shown("c42_proxy_upstream_paused_until_timestamp_seconds"))
         self.assertEqual(NOW + 30, shown("c42_proxy_upstream_wait_until_timestamp_seconds"))
-        self.breaker.note_success()
+        self.breaker.note_success(self.now)
         self.assertEqual(0, shown("c42_proxy_upstream_paused_until_timestamp_seconds"))
 
 
@@ -507,7 +562,7 @@ class LinesTest(BreakerTest):
             self.assert_permitted()
             self.refusal(other)
             for _ in range(2):
-                self.breaker.note_success()
+                self.breaker.note_success(self.now)
                 other.degraded()
         said = [record.getMessage().partition(":")[0].removeprefix("the circuit breaker ") for record in logs.records]
         opened_twice = ["has opened", "is half-open", "has opened", "is half-open"]
@@ -546,7 +601,9 @@ class StateTest(BreakerTest):
             {"wait": {**span, "since": float("nan")}},
             {"pause": {**span, "until": float("nan")}},
             {"pause": {"since": NOW}},
-            {"token_refused": 1},
+            {"refused_at": True},
+            {"refused_at": float("nan")},
+            {"ended": 7},
         ]
         for text in ("", "{", "\x00", *map(json.dumps, states)):
             with self.subTest(state=text):
@@ -554,7 +611,7 @@ class StateTest(BreakerTest):
                 self.breaker = self.new_breaker()
                 self.assertEqual([], self.breaker.degraded())
                 self.assert_permitted()
-                self.breaker.note_success()
+                self.breaker.note_success(self.now)
                 self.fails("a", "b")
                 self.assert_permitted()
                 self.fails("c")
@@ -562,12 +619,12 @@ class StateTest(BreakerTest):
 
     def test_nothing_to_say(self) -> None:
         """While there is nothing to share, the store holds no state."""
-        self.breaker.note_success()
+        self.breaker.note_success(self.now)
         self.fails("a", error=InvalidAnswer("nonsense", 200))
         self.assertIsNone(self.store.read_state(STATE))
         self.fails("a")
         self.assertIsNotNone(self.store.read_state(STATE))
-        self.breaker.note_success()
+        self.breaker.note_success(self.now)
         self.assertIsNone(self.store.read_state(STATE))
 
 

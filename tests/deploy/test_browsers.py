@@ -97,6 +97,7 @@ class NginxTest(SitesTest):
                 *(
                     (event, "OPTIONS", {}),
                     (event, "OPTIONS", ASKED),
+                    (event, "OPTIONS", {"Access_Control_Request_Method": "a|b"}),
                     (event[:-1], "OPTIONS", ASKED),
                     ("/x", "OPTIONS", ASKED),
                 ),
