@@ -10,7 +10,7 @@ import tempfile
 import unittest
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.processes import C42_PROXY, ROOT, Process, ProcessTestCase, clean_environ, free_port, until
 from harness.sandbox import TIMEOUT, Sandbox
@@ -29,7 +29,7 @@ class Nginx(Process):
     """It has `place/` with the files of `edge` (names in deploy/nginx/edge) in a folder of its own.
 
     `hosts` are ports of this machine, or whole rows. `changes` is text to replace in all files, as an operator edits
-    them; each must be there. `{port}` and `{tls_port}` in it, and in `listen`, become two free ports.
+    them; each must be there. `files` are further ones, or replace some. `{port}` and `{tls_port}` become free ports.
     """
 
     def __init__(
@@ -135,15 +135,6 @@ class BehindNginxTest(ProcessTestCase):
         cls.c42, proxy, cls.host = BehindNginxTest.shared
         cls.processes = [cls.c42, proxy]
 
-    def nginx(
-        self,
-        *edge: str,
-        hosts: Iterable[int | str] | None = None,
-        listen: str = LISTEN,
-        origins: str = "",
-        changes: Mapping[str, str] | None = None,
-        files: Mapping[str, str] | None = None,
-    ) -> Nginx:
-        """An nginx in front of the host, which ends with the test."""
-        made = Nginx(hosts or [self.host], *edge, listen=listen, origins=origins, changes=changes, files=files)
-        return self.enterContext(made)
+    def nginx(self, *edge: str, hosts: Iterable[int | str] = (), **options: Any) -> Nginx:
+        """An nginx in front of the host, or of other ones, which ends with the test."""
+        return self.enterContext(Nginx(hosts or [self.host], *edge, **options))

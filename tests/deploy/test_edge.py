@@ -108,6 +108,9 @@ class HttpsTest(TlsTest):
             self.assert_problem(self.server.ask(target, "POST"), 405, "method-not-allowed")
         asked = {"Origin": "https://app.example", "Access_Control_Request_Method": "GET"}
         self.assertEqual(self.server.ask(PATH, "OPTIONS", **asked).status, 204)
+        # A balancer may ask either way.
+        for tls in (None, self.context(TLSVersion.TLSv1_3, "http/1.1")):
+            self.assertEqual(self.server.ask("/healthz", "GET", tls).status, 200)
 
     def test_http_at_the_port_of_https(self) -> None:
         """Who speaks http to the port of https gets a problem, and no page of nginx."""

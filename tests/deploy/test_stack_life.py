@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.needs import needs
+from harness.nginx import FILES, Nginx
 from harness.processes import (
-    ROOT,
     ProcessTestCase,
     clean_environ,
     is_alive,
@@ -291,19 +291,14 @@ class LifeTest(unittest.TestCase):
 
     def test_configuration_of_containers(self) -> None:
         """The files for containers are good for this nginx, too."""
-        with tempfile.TemporaryDirectory() as folder:
-            shutil.copytree(ROOT / "deploy" / "nginx" / "container", f"{folder}/place")
-            shutil.copy(ROOT / "deploy" / "nginx" / "nginx.conf", folder)
-            # The name of the other container is known there alone.
-            hosts = Path(folder, "place", "hosts.conf")
-            hosts.write_text(hosts.read_text().replace("server proxy:", "server 127.0.0.1:"))
-            # docker-compose.yml writes this file when nginx starts.
-            origins = Path(folder, "origins.conf")
-            origins.write_text('map "" $allow_origins { default "https://app.example"; }')
-            http = Path(folder, "place", "http.conf")
-            http.write_text(http.read_text().replace("/var/cache/nginx/origins.conf", str(origins)))
-            Path(folder, "temp").mkdir()
-            words = ["-t", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf", "-e", "stderr"]
-            tested = run(shutil.which("nginx") or "nginx", *words, environ=clean_environ())
-        self.assertEqual(tested.returncode, 0, tested.stderr)
-        self.assertNotIn("[warn]", tested.stderr)
+        files = {f"place/{file.name}": file.read_text() for file in (FILES / "container").iterdir()}
+        # docker-compose.yml writes this file when nginx starts.
+        files["origins.conf"] = 'map "" $allow_origins { default "https://app.example"; }'
+        changes = {
+            "/var/cache/nginx/origins.conf": "origins.conf",
+            "server proxy:": "server 127.0.0.1:",  # the name of the other container is known there alone
+            "listen 8080 ": "listen 127.0.0.1:{port} ",
+            "/dev/stdout": "access.log",
+        }
+        with Nginx([], files=files, changes=changes) as nginx:
+            self.assertEqual(nginx.ask("/").status, 404)
