@@ -1,8 +1,9 @@
 """Private names of other libraries: each is checked at the start, and the proxy also works without it.
 
-The private names of a library are used in one module: `server/uvicorn_protocol.py`, `upstream/deadline_connection.py`,
-`stores/redis_connection.py` or `observability/multiprocess.py`. Its `check` uses the names as the proxy does, and
-raises if the library has changed.
+Each private or undocumented name is used in one module: `server/uvicorn_protocol.py`, `server/master.py` (gunicorn),
+`web/a2wsgi_threads.py`, `upstream/deadline_connection.py` (urllib3 and http.client), `stores/redis_connection.py`,
+`stores/redis_nodes.py` or `observability/multiprocess.py` (prometheus_client). Its `check` uses the names as the proxy
+does, or looks for them, and raises if the library has changed.
 """
 
 import logging

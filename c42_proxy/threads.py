@@ -122,7 +122,6 @@ class Threads(Executor):
                 continue
             while task is not None:
                 task()
-                del task  # it refers to a request, and this thread may be idle for a while
                 task = self._next(inbox)
             if self._closed:
                 break

@@ -16,6 +16,7 @@ class AddressTest(unittest.TestCase):
             ("127.0.0.1:65535", "127.0.0.1", 65535),
             ("[::1]:0", "::1", 0),
             (":1", "0.0.0.0", 1),  # as gunicorn has it
+            (f"{63 * 'a'}:1", 63 * "a", 1),  # the longest label
         ):
             self.assertEqual((host, port), Address.parsed(text))
         for text in (

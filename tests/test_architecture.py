@@ -7,7 +7,7 @@ import tomllib
 import unittest
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.processes import ROOT
 
@@ -18,10 +18,16 @@ WAYS = [picture for picture in PICTURES if picture.startswith("sequenceDiagram")
 CALL = r"[A-Za-z_][\w.]*(?=\(\))"
 
 
+def contracts() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    return found
+
+
 def layers() -> list[set[str]]:
     """The rooms and modules of the import contract, from top to bottom."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    contract = next(each for each in contracts if each.get("containers") == ["c42_proxy"])
+    contract = next(each for each in contracts() if each.get("containers") == ["c42_proxy"])
     return [set(layer.split(" | ")) for layer in contract["layers"]]
 
 
@@ -61,6 +67,12 @@ class Rooms(unittest.TestCase):
         modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
         self.assertEqual(folders | modules, set().union(*self.nodes.values()))
         self.assertEqual(folders, set(re.findall(r"(\w+)/:", self.picture)))
+
+    def test_each_room_has_an_order(self) -> None:
+        """For each room of more than one module, a contract says which of them may import which."""
+        rooms = {path.parent.name for path in PACKAGE.glob("*/[a-z]*.py")}
+        ordered = {room for each in contracts() for room in [*each.get("containers", []), *each.get("modules", [])]}
+        self.assertEqual(set(), {f"c42_proxy.{room}" for room in rooms} - {room.removesuffix(".*") for room in ordered})
 
     def test_arrows_are_the_import_contract(self) -> None:
         """The arrows lead from each layer to the next one, and by the way of the sandbox, which is beside them."""

@@ -7,9 +7,17 @@ import sys
 import time
 import unittest
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.gthread import ThreadWorker
+from redis import cluster
 
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
+from c42_proxy.server import master
+from c42_proxy.stores import redis_nodes
 from harness.needs import needs
 from harness.processes import Process, clean_environ, free_port, run, until
 from harness.redis_server import RedisServer
@@ -19,45 +27,78 @@ from harness.wire import DAWDLING, EVENT_ID, Wire, but, c42, people
 TIMEOUT = 10.0
 CHANGED = "no longer has the private names"
 
+
+def of_connection(*, tls: bool) -> str:
+    return (
+        f"from c42_proxy.stores.redis_connection import connection_class\nchoice = lambda: connection_class(tls={tls})"
+    )
+
+
 UVICORN = """
     HttpToolsProtocol ServerState access_log capture_signals cycle disconnected flow
     keep_alive message_event more_body on_headers_complete on_response response_complete response_started scope
     send_400_response should_exit shutdown transport write_paused
 """
 URLLIB3 = """
-    ConnectionCls HTTPConnectionPool LineTooLong _dns_host _new_conn _tunnel begin fp headers msg
-    pool_classes_by_scheme response_class status
+    ConnectionCls HTTPConnectionPool LineTooLong QueueCls _dns_host _new_conn _tunnel _tunnel_host begin fp headers msg
+    pool_classes_by_scheme pools response_class status
 """
 
-CHOICES = {
-    ("uvicorn", UVICORN): "from c42_proxy.server.worker import http_and_server as choice",
-    ("http.client+urllib3", URLLIB3): "from c42_proxy.upstream.transport import adapter_class as choice",
-    ("prometheus_client", "ValueClass"): (
-        "from c42_proxy.observability.multiprocess import can_count_together as choice"
+CHOICES = (
+    ("uvicorn", UVICORN, "from c42_proxy.server.worker import http_and_server as choice"),
+    ("gunicorn", "manage_workers", "from c42_proxy.server.master import controls_master as choice"),
+    ("a2wsgi", "executor", "from c42_proxy.web.a2wsgi_threads import takes_our_threads as choice"),
+    ("http.client+urllib3", URLLIB3, "from c42_proxy.upstream.transport import adapter_class as choice"),
+    ("queue", "_put mutex", "from c42_proxy.upstream.transport import adapter_class as choice"),
+    (
+        *("prometheus_client", "ValueClass"),
+        "from c42_proxy.observability.multiprocess import can_count_together as choice",
     ),
-    ("redis", "_connect"): """
-from c42_proxy.stores.redis_connection import connection_class
-choice = lambda: (connection_class(tls=True), connection_class(tls=False))[1]
-""",
-}
-"""The names of each library, and the function that chooses between the private and the public way."""
+    (
+        "redis",
+        "nodes_manager",
+        "from c42_proxy.stores.redis_nodes import controls_asking as choice",
+    ),
+    ("redis", "_connect", of_connection(tls=False)),
+    ("redis", "ca_certs", of_connection(tls=True)),
+)
+"""A library, names in it, and the function that chooses between the private and the public way."""
+
+
+LOOKED_FOR: tuple[tuple[Callable[[], None], object, str], ...] = (
+    (master.check, Arbiter, "START_CTX WORKERS num_workers reexec spawn_worker"),
+    (master.check, ThreadWorker, "get_thread_pool"),
+    (redis_nodes.check, cluster.NodesManager, "initialize"),
+    (redis_nodes.check, cluster, "NodesManager"),
+)
+"""A check that only looks for names, and in what it looks for them."""
 
 
 class CheckTest(unittest.TestCase):
+    def test_each_name_that_is_looked_for(self) -> None:
+        """Where one of the names is gone, the check notices."""
+        for check, place, names in LOOKED_FOR:
+            check()
+            for name in names.split():
+                with self.subTest(name), ExitStack() as stack:
+                    stack.callback(setattr, place, name, vars(place)[name])
+                    delattr(place, name)
+                    self.assertRaises((LookupError, AttributeError), check)
+
     def test_each_name(self) -> None:
         """Where one of the names is gone, the check notices, and the public way is taken, with a warning."""
-        cases = [(library, name, choice) for (library, names), choice in CHOICES.items() for name in names.split()]
+        cases = [(library, name, choice) for library, names, choice in CHOICES for name in names.split()]
         with ThreadPoolExecutor(4) as pool:
             results = pool.map(lambda case: self.choose(*case), cases)
             for (library, name, _choice), (chosen, said) in zip(cases, results, strict=True):
                 with self.subTest(library=library, name=name):
                     self.assertNotIn("c42_proxy", chosen)
-                    self.assertEqual(said.count(CHANGED), 2 if library == "redis" else 1, said)
+                    self.assertEqual(said.count(CHANGED), 1, said)
 
     def test_nothing_is_gone(self) -> None:
         """With the libraries that are installed, nobody takes the public way."""
-        for (library, _names), choice in CHOICES.items():
-            with self.subTest(library=library):
+        for library, _names, choice in CHOICES:
+            with self.subTest(choice):
                 chosen, said = self.choose(library, "no_such_name", choice)
                 self.assertTrue("c42_proxy" in chosen or chosen == "True", chosen)
                 self.assertEqual(said, "")
@@ -79,7 +120,8 @@ class PublicWayTest(unittest.TestCase):
         redis = self.enterContext(RedisServer())
         self.port, self.ops = free_port(), free_port()
         command = renamed(
-            *("uvicorn:cycle", "http.client+urllib3:fp", "prometheus_client:ValueClass", "redis:_connect")
+            *("uvicorn:cycle", "gunicorn:manage_workers", "a2wsgi:executor", "http.client+urllib3:fp"),
+            *("prometheus_client:ValueClass", "redis:_connect"),
         )
         environ = clean_environ(
             C42_API_URL=self.wire.url,
@@ -127,7 +169,7 @@ class PublicWayTest(unittest.TestCase):
         self.proxy.send(signal.SIGTERM)
         self.assertEqual(self.proxy.wait(), 0, self.proxy.output())
         said = self.proxy.output()
-        for library in ("uvicorn", "urllib3", "prometheus-client", "redis"):
+        for library in ("uvicorn", "gunicorn", "a2wsgi", "urllib3", "prometheus-client", "redis"):
             self.assertRegex(said, rf"{library} [0-9.]+ \(Python [0-9.]+\) {CHANGED}")
-        self.assertEqual(said.count(CHANGED), 4, said)
+        self.assertEqual(said.count(CHANGED), 6, said)
         self.assertNotIn("Traceback", said)

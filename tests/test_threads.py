@@ -1,9 +1,11 @@
 """Threads are few, come to their end, and where the system gives none, nothing is left that runs later."""
 
+import gc
 import sys
 import threading
 import time
 import unittest
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
@@ -55,7 +57,8 @@ class ThreadsTest(unittest.TestCase):
         idle: float = PATIENCE,
         on_idle: Callable[[], None] = lambda: None,
     ) -> Threads:
-        pool = self.enterContext(closing(Threads(limit, name=NAME, queues=queues, idle_seconds=idle, on_idle=on_idle)))
+        kind = {"queues": True} if queues else {}  # by default, it does not
+        pool = self.enterContext(closing(Threads(limit, name=NAME, idle_seconds=idle, on_idle=on_idle, **kind)))
         self.addCleanup(self.gate.set)
         return pool
 
@@ -92,6 +95,22 @@ class WorkTest(ThreadsTest):
         self.assertEqual("green", pool.submit(colour.get).result(PATIENCE))
         colour.set("red")
         self.assertEqual("red", pool.submit(colour.get).result(PATIENCE))
+
+    def test_nothing_is_kept(self) -> None:
+        """Neither work that has failed nor its outcome waits for the garbage collector, or for the next work."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+
+        class Work:
+            def __call__(self) -> None:
+                raise ValueError
+
+        work = Work()
+        outcome = self.pool().submit(work)
+        self.assertIsInstance(outcome.exception(PATIENCE), ValueError)
+        kept: list[weakref.ref[object]] = [weakref.ref(work), weakref.ref(outcome)]
+        del work, outcome
+        self.wait_until(lambda: [each() for each in kept] == [None, None], "objects that go")
 
     def test_both(self) -> None:
         """Two works that begin together run at the same time."""
@@ -263,6 +282,17 @@ class TimerTest(ThreadsTest):
         self.assertTrue(ended.wait(PATIENCE))
         self.assertEqual([(f"due after {seconds} s", True) for seconds in (0.01, 0.02, 0.03)], done)
         self.assertEqual(1, count())
+
+    def test_at_once(self) -> None:
+        """What is due now is begun now."""
+        timer = self.timer()
+        took = []
+        for _ in range(3):
+            began, ended = time.monotonic(), threading.Event()
+            timer.later(0, ended.set)
+            self.assertTrue(ended.wait(PATIENCE))
+            took.append(time.monotonic() - began)
+        self.assertLess(min(took), 0.5)
 
     def test_no_thread(self) -> None:
         """Where its thread cannot be started, nothing is begun, now or later."""

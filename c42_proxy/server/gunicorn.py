@@ -6,19 +6,16 @@ import logging
 import os
 import resource
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from inspect import signature
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from gunicorn.app.base import Application
-from gunicorn.arbiter import Arbiter
-from gunicorn.systemd import SD_LISTEN_FDS_START
-from gunicorn.util import get_arity
 from gunicorn.workers.base import Worker as AnyWorker
 from gunicorn.workers.gasgi import ASGIWorker
 from gunicorn.workers.gthread import ThreadWorker
@@ -37,13 +34,14 @@ from ..settings import Settings
 from ..stores.opening import open_shared
 from ..threads import end_at_once
 from ..upstream.transport import adapter_class
+from ..web.a2wsgi_threads import takes_our_threads
 from ..web.asgi import Asgi, Receive, Scope, Send, WsgiAsAsgi
 from ..web.cors import Cors
 from .gunicorn_lines import GunicornLines
-from .master import RunsMaster
+from .master import RunsMaster, ThreadedWorker, controls_master
 from .start_checks import check_ports, check_tls, check_worker_count, configured, wrong_configuration
 from .systemd import Systemd
-from .worker import ThreadedWorker, Worker, http_and_server
+from .worker import Worker, http_and_server
 
 if TYPE_CHECKING:
     from ..observability.otel import Spans
@@ -52,6 +50,9 @@ log = logging.getLogger(__name__)
 
 THREADS = 1344
 """For `--worker-class gthread` alone: 256 requests may wait for C42 and 1,000 for a slot; the others are for hits."""
+
+SD_LISTEN_FDS_START = 3
+"""The first socket that systemd passes (sd_listen_fds(3))."""
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # gunicorn's files there have unique names
 OPS_THREADS = 2
@@ -84,7 +85,6 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             "pre_fork": self._give_segment,
             "post_fork": self._take_segment,
             "child_exit": self._worker_ended,
-            "pre_exec": _fix_restart_command,
             "worker_exit": self._end_spans,
             "worker_int": lambda _worker: end_at_once(),
         }
@@ -188,7 +188,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             return _asgi_by_port(proxy.asgi, WsgiAsAsgi(proxy.ops, OPS_THREADS, Cors(())), self._ops_port)
         return _wsgi_by_port(proxy.flask, proxy.ops, self._ops_port)
 
-    def _share_values(self, _arbiter: Arbiter) -> None:
+    def _share_values(self, _arbiter: object) -> None:
         if self._ops_bind is None or not can_count_together():
             return
         try:
@@ -198,15 +198,15 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             return
         QueuedLines.count_dropped = log_records_dropped(self._values.count_in(MASTERS_SEGMENT)).inc
 
-    def _give_segment(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
+    def _give_segment(self, _arbiter: object, worker: AnyWorker) -> None:
         """Let a worker count in the lowest free segment, on top of the counts of earlier workers."""
         taken = set(self._segments.values())
         self._segments[worker] = next(number for number in count(MASTERS_SEGMENT + 1) if number not in taken)
 
-    def _take_segment(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
+    def _take_segment(self, _arbiter: object, worker: AnyWorker) -> None:
         self._segment = self._segments[worker]
 
-    def _worker_ended(self, _arbiter: Arbiter, worker: AnyWorker) -> None:
+    def _worker_ended(self, _arbiter: object, worker: AnyWorker) -> None:
         self._free_segment(worker)
         self._repair_heartbeats()
 
@@ -254,7 +254,9 @@ def serve(settings: Settings) -> None:
 
 def _check_libraries(settings: Settings) -> None:
     """Check in the master whether libraries have changed, so that the warning comes once, not once per worker."""
+    controls_master()
     http_and_server()
+    takes_our_threads()
     adapter_class()
     open_shared(settings, time.time)
 
@@ -276,12 +278,7 @@ def _both(first: Callable[..., None], then: Callable[..., None]) -> Callable[...
         first(server, worker)
         then(server, worker)
 
-    return of_one if get_arity(first) == 1 else of_two
-
-
-def _fix_restart_command(arbiter: Arbiter) -> None:
-    """At a USR2, gunicorn would run the module's path as a program (under `python -m c42_proxy`)."""
-    arbiter.START_CTX["args"] = [sys.executable, *sys.orig_argv[1:]]
+    return of_one if len(signature(then).parameters) == 1 else of_two
 
 
 def _folder_of_heartbeats() -> str | None:

@@ -1,13 +1,59 @@
-"""gunicorn's master: it goes on if the machine lacks something, and reports to systemd."""
+"""The only module that uses names of gunicorn that its documentation does not have: those of its master and threads.
+
+They are checked at the start (`check`). Without them, gunicorn's own master runs (`controls_master`).
+"""
 
 import logging
 import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import cache
+from typing import Any, ParamSpec, TypeVar
 
 from click import ClickException
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.workers.gthread import ThreadWorker
+
+from ..errors import Overloaded
+from ..private_names import private_or_public
+from ..threads import Threads, start_thread
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
+
+REPORT_SECONDS = 1.0
+
+
+@cache
+def controls_master() -> bool:
+    """Whether gunicorn can run our master."""
+
+    def private() -> bool:
+        check()
+        return True
+
+    return private_or_public(
+        "gunicorn",
+        private,
+        public=False,
+        lost="the proxy ends if the machine has no process, thread or file for a worker, and a SIGUSR2 may fail.",
+    )
+
+
+def check() -> None:
+    """Raises if gunicorn has changed. A master cannot be run for a trial, so this only looks for the names."""
+    names = {"START_CTX", "WORKERS", "manage_workers", "num_workers", "reexec", "spawn_worker"}
+    missing = [*sorted(names - set(dir(Arbiter))), *sorted({"get_thread_pool"} - set(dir(ThreadWorker)))]
+    if missing:
+        raise LookupError(f"it has no {missing[0]}")
+    if "manage_workers" not in Arbiter.run.__code__.co_names:
+        raise LookupError("its master does not call manage_workers")
 
 
 class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
@@ -16,10 +62,15 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
     _lacks = ""
     """Why the last process could not be started; empty if it could."""
 
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._own_pid = os.getpid()
+        super().__init__(server)
+
     def manage_workers(self) -> None:
         """Called by gunicorn at least once a second: it starts the workers that are missing."""
         super().manage_workers()
-        self.app.systemd.report(self.num_workers)
+        self._server.systemd.report(self.num_workers)
 
     def spawn_worker(self) -> int | None:
         """Called by gunicorn for each worker."""
@@ -28,22 +79,24 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
         try:
             pid: int = super().spawn_worker()
         except (OSError, RuntimeError) as exc:
-            if not self.app.is_lack(exc):
+            if not self._server.is_lack(exc):
                 raise
             self._go_on_without(exc)
             # gunicorn has not put it back.
             os.umask(umask)
-            self.app.worker_not_started(self.WORKERS.values())
+            self._server.worker_not_started(self.WORKERS.values())
             return None
         self._lacks = ""
         return pid
 
     def reexec(self) -> None:
         """Called by gunicorn at a SIGUSR2."""
+        # gunicorn would run the module's path as a program (under `python -m c42_proxy`).
+        self.START_CTX["args"] = [sys.executable, *sys.orig_argv[1:]]
         try:
             super().reexec()
         except Exception as exc:  # noqa: BLE001  # whatever it is, this process must end, or the master go on
-            if os.getpid() != self.pid:
+            if os.getpid() != self._own_pid:
                 # The main loop would end the workers of the old master, which this process has inherited.
                 log.error("the new master cannot be started (%s)", exc)
                 logging.shutdown()
@@ -52,7 +105,7 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
 
     def _go_on_without(self, error: Exception) -> None:
         """Log once that no process can be started. Raises `error` in a process that has been started."""
-        if os.getpid() != self.pid:
+        if os.getpid() != self._own_pid:
             raise error
         if str(error) != self._lacks:
             log.warning("no process can be started for now (%s)", error)
@@ -65,6 +118,38 @@ class RunsMaster(BaseApplication):  # type: ignore[misc]  # gunicorn ships no ty
     def run(self) -> None:
         """Called by `Application.run`."""
         try:
-            Master(self).run()
+            if controls_master():
+                Master(self).run()
+            else:
+                with suppress(Overloaded):
+                    start_thread(self._report, name="c42-systemd")
+                super().run()
         except (OSError, RuntimeError) as exc:  # a pid file that cannot be written, or that of another process
             raise ClickException(f"gunicorn: {exc}") from exc
+
+    def _report(self) -> None:
+        while True:
+            self.systemd.report(self.cfg.workers)
+            time.sleep(REPORT_SECONDS)
+
+
+class ThreadedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's `gthread`, which would end if the system gives it no thread for a request."""
+
+    def get_thread_pool(self) -> Threads:
+        """Called by gunicorn."""
+        return _RequestThreads(self.cfg.threads, name="c42-request", queues=True)
+
+
+class _RequestThreads(Threads):
+    def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Answer in a thread of the pool, or here, if there is none: then no miss waits, but is refused at once."""
+        try:
+            return super().submit(work, *args, **kwargs)
+        except Overloaded:
+            outcome: Future[R] = Future()
+            try:
+                outcome.set_result(work(*args, **kwargs))
+            except Exception as exc:  # noqa: BLE001  # gunicorn reads it from the future
+                outcome.set_exception(exc)
+            return outcome

@@ -5,22 +5,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from concurrent.futures import Future
 from functools import cache
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import uvloop
-from gunicorn.workers.gthread import ThreadWorker
 from uvicorn import Server
 from uvicorn_worker import UvicornWorker
 
-from ..errors import Overloaded
 from ..private_names import private_or_public
-from ..threads import Threads
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 HEARTBEAT_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
@@ -102,25 +94,3 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
             if os.getppid() != self.ppid:
                 # gunicorn's master was killed, so nobody else would end this worker.
                 os.kill(os.getpid(), signal.SIGTERM)
-
-
-class ThreadedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's `gthread`, which would end if the system gives it no thread for a request."""
-
-    def get_thread_pool(self) -> Threads:
-        """Called by gunicorn."""
-        return _RequestThreads(self.cfg.threads, name="c42-request", queues=True)
-
-
-class _RequestThreads(Threads):
-    def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Answer in a thread of the pool, or here, if there is none: then no miss waits, but is refused at once."""
-        try:
-            return super().submit(work, *args, **kwargs)
-        except Overloaded:
-            outcome: Future[R] = Future()
-            try:
-                outcome.set_result(work(*args, **kwargs))
-            except Exception as exc:  # noqa: BLE001  # gunicorn reads it from the future
-                outcome.set_exception(exc)
-            return outcome

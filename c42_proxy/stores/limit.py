@@ -44,7 +44,6 @@ class StoreLimit:
         try:
             if self._failures != seen:
                 raise StoreError(self._failure)
-            self._progress = time.monotonic()
             yield
         except StoreError as exc:
             self._failures += 1

@@ -70,12 +70,13 @@ class MemoryStore:
             kept = self._entries.get(event_id)
             if kept is not None and kept.is_newer_than(entry, now):
                 return False
-            if _size(entry) > self._entries.maxsize:
+            fits = _size(entry) <= self._entries.maxsize
+            if fits:
+                self._entries[event_id] = entry
+            else:
                 self._entries.pop(event_id, None)
-                return False
-            self._entries[event_id] = entry
             self._measure()
-            return True
+            return fits
 
     def read_state(self, name: str) -> str | None:
         with self._lock:

@@ -170,7 +170,7 @@ class _Sentinels(Sentinel):
         state = masters.get(name)
         if state is None:
             raise redis.ConnectionError(f"Sentinel {host}:{port}: it watches no {name}")
-        if not self.check_master_state(state, name):  # type: ignore[no-untyped-call]  # redis-py has no types here
+        if not state["is_master"] or state["is_sdown"] or state["is_odown"]:
             raise redis.ConnectionError(f"Sentinel {host}:{port}: {name} is down, and no other is elected yet")
         return state["ip"], state["port"]
 

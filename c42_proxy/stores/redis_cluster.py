@@ -1,6 +1,6 @@
 """A cluster of Redis: redis-py's client, which sends each command to the node that has the key."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -15,6 +15,7 @@ from ..redis_url import RedisUrl
 from .contract import STORE_SECONDS
 from .redis_clients import Client, Command, Pool, Server, at_once
 from .redis_connection import connection_class
+from .redis_nodes import ask_again, ask_one_at_a_time, controls_asking
 
 CONNECT_SECONDS = 4 * STORE_SECONDS
 """How long a thread waits for another one that makes the client: redis-py also asks for the long list of commands."""
@@ -24,6 +25,9 @@ class Cluster:
     """It asks the nodes of `url` for the others when it is first used, and when it knows no node that answers."""
 
     def __init__(self, url: RedisUrl) -> None:
+        # Both now, so that a warning comes at the start.
+        controls_asking()
+        self._connection_class = connection_class(tls=url.tls)
         self._url = url
         self._lock = Lock()
         self._cluster: Any = None
@@ -47,7 +51,7 @@ class Cluster:
                 else:
                     results.update(zip(keys, answers, strict=True))
             if failure is not None:
-                cluster.nodes_manager.initialize()
+                ask_again(cluster)
                 raise failure
             for key, result in results.items():
                 if isinstance(result, AskError):  # its subclass MovedError, too: the key is at another node
@@ -91,7 +95,7 @@ class Cluster:
         try:
             if self._cluster is None:
                 cluster = self._new_cluster()
-                cluster.nodes_manager.initialize = _one_at_a_time(cluster.nodes_manager.initialize)
+                ask_one_at_a_time(cluster)
                 self._cluster = cluster
             return self._cluster
         finally:
@@ -106,33 +110,9 @@ class Cluster:
             url=f"redis://{f'[{host}]' if ':' in host else host}:{port}",
             startup_nodes=[node(*each) for each in others],
             connection_pool_class=Pool,
-            connection_class=connection_class(tls=self._url.tls),
+            connection_class=self._connection_class,
             # Each attempt may take a whole time-out. The store itself tries again, after a pause.
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             **options,
         )
-
-
-def _one_at_a_time(initialize: Callable[..., None]) -> Callable[..., None]:
-    """Let one thread ask the nodes of a cluster. Those that come meanwhile wait for it, but not for long.
-
-    redis-py lets each thread ask that meets a failure, one after the other: where all nodes hang, the last of sixteen
-    threads would wait for a quarter of a minute.
-    """
-    lock = Lock()
-    done = 0
-
-    def bounded(*arguments: Any, **options: Any) -> None:
-        nonlocal done
-        before = done
-        if not lock.acquire(timeout=STORE_SECONDS):
-            raise redis.ConnectionError("another thread is still asking the nodes of the cluster")
-        try:
-            if done == before:
-                initialize(*arguments, **options)
-                done += 1
-        finally:
-            lock.release()
-
-    return bounded

@@ -1,7 +1,7 @@
-"""The only module that uses a private name of redis-py: `_connect`.
+"""The only module that uses how a connection of redis-py connects: its private name `_connect`, and its files for TLS.
 
-It is checked at the start. Without it, redis-py's own connections are used, whose time-outs do not bound the resolution
-of the host name.
+They are checked at the start. Without them, redis-py's own connections are used, whose time-outs do not bound the
+resolution of the host name.
 """
 
 import socket
@@ -57,8 +57,11 @@ def check(base: type[redis.Connection]) -> None:
 
     if not hasattr(base, "_connect"):
         raise LookupError("it has no _connect")
+    connection = Connection(**NOBODY)
+    if issubclass(base, redis.SSLConnection) and not {"ca_certs", "certfile", "keyfile"} <= vars(connection).keys():
+        raise LookupError("it keeps the files for TLS in another way")
     with suppress(Reached):
-        Connection(**NOBODY).connect()
+        connection.connect()
         raise LookupError("it connects without _connect")
 
 

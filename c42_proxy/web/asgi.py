@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from typing import Any, cast
 
-from a2wsgi import WSGIMiddleware
 from flask import Flask
 
 from ..caching.reply import Fetched, Hit, Reply
@@ -21,6 +20,7 @@ from ..observability import correlation
 from ..observability.logs import hits_are_logged, log_request
 from ..observability.metrics import Metrics
 from ..threads import Threads
+from .a2wsgi_threads import middleware
 from .cors import Cors
 from .responses import cache_status, date, failure_response, header_lines, response_to
 from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host, known_hosts
@@ -45,9 +45,8 @@ class WsgiAsAsgi:
 
     def __init__(self, app: Flask, threads: int, cors: Cors) -> None:
         self._cors = cors
-        self._middleware = WSGIMiddleware(app)  # type: ignore[arg-type]  # Flask is a WSGI app
         self._threads = Threads(threads, name="c42-flask", queues=True)
-        self._middleware.executor = self._threads  # type: ignore[assignment]  # it may be any Executor
+        self._middleware = middleware(app, self._threads, threads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_dated(message: Message) -> None:

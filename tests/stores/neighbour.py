@@ -1,4 +1,4 @@
-"""Another process at the same store: `python -m tests.stores.neighbour URL` does what the lines of its input say."""
+"""Another process at the same store, which does what the lines of its input say."""
 
 import json
 import os
@@ -36,12 +36,16 @@ def open_at(url: str) -> Store:
 
 
 class Neighbour:
-    """That process, seen from here. As a context manager it is killed at the end."""
+    """That process, seen from here. As a context manager it is killed at the end.
 
-    def __init__(self, url: str) -> None:
+    `renamed` are names that a library has no longer there, as `harness.renamed` takes them.
+    """
+
+    def __init__(self, url: str, *, renamed: str = "") -> None:
+        rename = f"from harness.renamed import rename; rename('{renamed}'); " if renamed else ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `kill`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stores.neighbour", url],
+            [sys.executable, "-c", f"{rename}from tests.stores.neighbour import main; main()", url],
             env=clean_environ(),
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -79,10 +83,10 @@ class Neighbour:
         self._process.stdin.write(json.dumps(words).encode() + b"\n")
         self._process.stdin.flush()
 
-    def answer(self) -> Any:
+    def answer(self, seconds: float = SECONDS) -> Any:
         """The result of the command that it got before. Raises TimeoutError if none comes."""
         assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], SECONDS)[0]:
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
             raise TimeoutError("the other process does not answer")
         return json.loads(self._process.stdout.readline())
 
@@ -120,7 +124,3 @@ def _do(store: Store, leases: dict[str, Lease], what: str, name: str, times: int
             leases.pop(name).__exit__(None, None, None)
             return True
     raise ValueError(what)
-
-
-if __name__ == "__main__":
-    main()

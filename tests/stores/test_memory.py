@@ -1,9 +1,11 @@
 """The store in memory holds what fits, gives up what was used least, and never goes back in time."""
 
+import re
 import sys
 import tracemalloc
 import unittest
 
+from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry
 from c42_proxy.stores.memory import ENTRY_OVERHEAD, MemoryStore
 
@@ -175,6 +177,24 @@ class OverheadTest(unittest.TestCase):
         overhead = (after - before - bodies) / count
         self.assertLessEqual(overhead, ENTRY_OVERHEAD, sys.version)
         self.assertGreaterEqual(overhead, ENTRY_OVERHEAD / 2, sys.version)
+
+
+class MeasureTest(unittest.TestCase):
+    def test_measured(self) -> None:
+        """The metrics say how many entries there are and how large they are, after each change."""
+        metrics = Metrics()
+        store = MemoryStore(10_000, metrics, lifetime=60, clock=lambda: NOW)
+
+        def measured() -> list[bytes]:
+            return re.findall(rb"c42_proxy_memory_(?:entries|bytes) ([0-9.]+)", metrics.exposition())
+
+        store.put("a", entry(b"x" * 100), NOW)
+        store.put("b", entry(b"x" * 200, NOW - 30), NOW)
+        self.assertEqual([b"2.0", b"%d.0" % (300 + 2 * ENTRY_OVERHEAD)], measured())
+        store.erase(NOW + 30)
+        self.assertEqual([b"1.0", b"%d.0" % (100 + ENTRY_OVERHEAD)], measured())
+        store.put("a", entry(b"x" * 10_000), NOW)
+        self.assertEqual([b"0.0", b"0.0"], measured())
 
 
 class NotesTest(unittest.TestCase):

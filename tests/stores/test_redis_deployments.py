@@ -25,7 +25,7 @@ from harness.redis_deployments import Nodes, Watched
 from harness.redis_server import RedisServer
 from tests.test_threads import no_new_thread
 
-from .neighbour import LIFETIME, NAMESPACE, NOW, entry
+from .neighbour import LIFETIME, NAMESPACE, NOW, Neighbour, entry
 
 PASSWORD = "s3kr3t/p4ssw0rd"
 ENCODED = "s3kr3t%2Fp4ssw0rd"
@@ -349,6 +349,27 @@ class ClusterTest(DeploymentTest):
         for node in self.redis.nodes:
             node.go_on()
         self.assertTrue(self.store.put("works", entry("works"), NOW))
+
+    def test_public_names_alone(self) -> None:
+        """Without a say in when the nodes are asked, leases at the others outlast one that hangs, too."""
+        names = [f"event-{number}" for number in range(12)]
+        hanging, *others = self.redis.nodes
+        self.addCleanup(hanging.go_on)
+        with Neighbour(self.redis.url, renamed="redis:nodes_manager") as process:
+            process.tell("lease", names[0])
+            # Python compiles a library with other names.
+            self.assertTrue(process.answer(60))
+            for name in names[1:]:
+                self.assertTrue(process.ask("lease", name))
+            before = [node.command("DBSIZE") for node in others]
+            hanging.hang()
+            give_up = time.monotonic() + 1.5 * LEASE_SECONDS
+            while time.monotonic() < give_up:
+                self.assertEqual(before, [node.command("DBSIZE") for node in others])
+                time.sleep(0.05)
+            hanging.go_on()
+            until(lambda: all(process.ask("put", name) is True for name in names), "a cluster that works")
+            self.assertEqual(1, "\n".join(process.warnings()).count("no longer has the private names"))
 
 
 del DeploymentTest

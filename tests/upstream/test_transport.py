@@ -41,6 +41,10 @@ class TransportTest(unittest.TestCase):
 
 
 class KeptAliveTest(TransportTest):
+    def test_with_and_without_tls(self) -> None:
+        """Calls with TLS go through the same adapter as those without."""
+        self.assertIs(self.session.get_adapter("http://c42.example"), self.session.get_adapter("https://c42.example"))
+
     def test_reused(self) -> None:
         """Twenty requests after each other travel over one connection."""
         for _ in range(20):
