@@ -34,5 +34,5 @@ def complaints(fates: Mapping[Mutant, bool], explained: Mapping[Mutant, str]) ->
 
 
 def score(fates: Mapping[Mutant, bool]) -> float:
-    """The part that was killed, from 0 to 1."""
-    return sum(fates.values()) / len(fates)
+    """The part that was killed, from 0 to 1; 0 if none could be tried."""
+    return sum(fates.values()) / max(1, len(fates))
