@@ -38,10 +38,13 @@ TIMES = Path("times.json")
 """How long each test takes in seconds, as the run without a mutant has measured it: the quickest are asked first."""
 OUTPUT = Path("output")
 
-LEAST_SECONDS = 20
+LEAST_SECONDS = 10
 SLOWER = 10
 """A test hangs when it takes so many times as long as without a mutant, and at least LEAST_SECONDS. Most mutants that
 hang are found so, long before cosmic-ray's time-out, which is for all questions together."""
+
+IMPORT_SECONDS = 30
+"""So long may it take to import a module of tests, and what it needs, on a busy machine."""
 
 Times = dict[str, float]
 Ask = Callable[[], bool]
@@ -85,7 +88,7 @@ def _judge(connection: socket.socket, questions: list[str]) -> None:
 def _notices(question: str, connection: socket.socket) -> bool:
     start = time.monotonic()
     # What is imported here, the processes below share. A mutant may hang as soon as it is imported.
-    signal.alarm(LEAST_SECONDS)
+    signal.alarm(IMPORT_SECONDS)
     ask = _unit_tests(question) if "." in question else partial(_features, question)
     signal.alarm(0)
     status = _exit_status(ask)
