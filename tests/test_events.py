@@ -474,6 +474,8 @@ class WaitingTest(EventsTest):
             with self.assertRaises(ZeroDivisionError):
                 self.end(pending)
         self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
+        # Both flights have made room. Else it would show only after more than a thousand bugs.
+        self.assertEqual(FETCHES_AT_ONCE + MAX_WAITING, self.process._events._limit._misses._value)
 
 
 class GivingUpTest(EventsTest):
@@ -512,6 +514,7 @@ class GivingUpTest(EventsTest):
             reply = self.give_up(self.says())
         self.assertIsInstance(result_of(reply), UpstreamTimeout)
         self.assertLess(self.shared.times_asked, 30, "a store is not to be asked without a pause")
+        self.assertGreater(self.shared.times_asked, 2, "it must learn soon that the lease is free")
         # The flight gives up at the same moment, and knows a little more.
         self.assertIn(cache_status(reply), {"c42-proxy; fwd=uri-miss", "c42-proxy; fwd=uri-miss; collapsed"})
         self.assert_asked(0)

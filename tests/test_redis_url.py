@@ -75,7 +75,13 @@ class RedisUrlTest(unittest.TestCase):
             "after the host comes the number of the data", "redis://h/zero", "redis://h/-1", "redis://h/0/1"
         )
         self.assert_wrong("for several hosts, take redis.sentinel:// or redis.cluster://", "redis://a:1,b:1/0")
-        self.assert_wrong("after unix:// comes the whole path of a socket", "unix://", "unix://r.sock", "unix:///")
+        self.assert_wrong(
+            "after unix:// comes the whole path of a socket",
+            "unix://",
+            "unix://r.sock",
+            "unix://run/r.sock",
+            "unix:///",
+        )
         self.assert_wrong(
             "after the Sentinels come the name of the primary that they watch, .*/mymaster/0",
             *(

@@ -210,7 +210,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
         self._free_segment(worker)
         self._repair_heartbeats()
 
-    def _end_spans(self, _arbiter: Arbiter, _worker: AnyWorker) -> None:
+    def _end_spans(self, _arbiter: object, _worker: AnyWorker) -> None:
         """Called in a worker that ends."""
         if self._spans is not None:
             self._spans.close()
