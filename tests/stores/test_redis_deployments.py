@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from statistics import median
 from typing import ClassVar
 from unittest.mock import patch
 
@@ -157,7 +158,7 @@ class SentinelTest(DeploymentTest):
                 began = time.monotonic()
                 self.assertIsNone(self.open_at(redis.url).get("a"))
                 took.append(time.monotonic() - began)
-            self.assertLess(min(took), 2 * STORE_SECONDS, "it has waited for each")
+            self.assertLess(median(took), 2 * STORE_SECONDS, f"most have waited for each: {took}")
             with no_new_thread():
                 self.assert_fails(redis.url, "this process can start no thread")
             redis.hang(2)
