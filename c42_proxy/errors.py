@@ -3,6 +3,7 @@
 C42ProxyError
 ├── SettingsError                the proxy does not start; exit status 2
 ├── StoreError                   a store fails: a warning and a metric, never an answer
+│   └── StoreNotReached          this process lacks threads or descriptors: no failure of the store
 └── Problem                      a failure that a client sees (RFC 9457)
     ├── UpstreamError            C42 was asked, and gave no answer that can be used
     │   ├── RateLimited          503  C42 asks us to wait
@@ -49,6 +50,10 @@ class SettingsError(C42ProxyError, click.ClickException):
 
 class StoreError(C42ProxyError):
     """A store is corrupt, read-only, full, hung or gone. It costs a warning, never an answer."""
+
+
+class StoreNotReached(StoreError):
+    """This process lacks threads, descriptors or memory to use a store. That says nothing of the store."""
 
 
 class Cause(StrEnum):

@@ -1,6 +1,7 @@
 """Threads are few, come to their end, and where the system gives none, nothing is left that runs later."""
 
 import gc
+import resource
 import sys
 import threading
 import time
@@ -38,6 +39,18 @@ def no_new_thread(after: int = 0) -> Iterator[None]:
 
     with patch.object(threading.Thread, "start", start_or_fail):
         yield
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process may open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The numbers below are those of standard input, output and error: whatever is closed meanwhile, nobody gets one.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def count() -> int:

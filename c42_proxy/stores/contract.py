@@ -5,8 +5,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from ..errors import StoreError, StoreNotReached
+from ..own_limits import is_our_own_limit
+
 STORE_SECONDS = 0.25
 """How long Redis may take to connect, and for each command. SQLite has `FILE_SECONDS`."""
+
+
+def store_error(store: object, error: Exception) -> StoreError:
+    """Our error for one that a store has met."""
+    return (StoreNotReached if is_our_own_limit(error) else StoreError)(f"{store}: {error}")
+
 
 Lease = AbstractContextManager[object]
 """The right to fetch an event, for as long as its `with` block lasts."""
@@ -75,7 +84,7 @@ class Store(SharedStates, Protocol):
 
     It may forget anything at any time. Values that it returns may have been written by anybody: readers check them. A
     method that fails raises StoreError within a bounded time (`STORE_SECONDS` for each wait on the network; a store on
-    disk has its own bound).
+    disk has its own bound), or StoreNotReached if this process lacks what it takes to use the store.
     """
 
     def get(self, event_id: str) -> Entry | None:

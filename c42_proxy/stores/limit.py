@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from ..errors import StoreError
+from ..errors import StoreError, StoreNotReached
 from .contract import STORE_SECONDS
 
 QUEUE_SECONDS = 2.0
@@ -24,7 +24,8 @@ class StoreLimit:
 
     Fail fast: waiters raise StoreError as soon as an operation that ran while they waited has failed, or if none ends
     within `seconds`. So a hundred threads that wait for a hanging store fail soon, and not one after the other. They
-    raise the text of that failure: theirs may be the only line in the log.
+    raise the text of that failure: theirs may be the only line in the log. That this process lacks something
+    (StoreNotReached) is found out at once, and no failure.
     """
 
     def __init__(self, at_once: int, seconds: float = STORE_SECONDS) -> None:
@@ -45,6 +46,8 @@ class StoreLimit:
             if self._failures != seen:
                 raise StoreError(self._failure)
             yield
+        except StoreNotReached:
+            raise
         except StoreError as exc:
             self._failures += 1
             self._failure = str(exc)

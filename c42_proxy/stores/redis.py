@@ -11,9 +11,9 @@ from typing import Any
 
 import redis
 
-from ..errors import StoreError
+from ..errors import StoreError, StoreNotReached
 from ..redis_url import RedisUrl
-from .contract import STORE_SECONDS, Entry, Lease, Listed
+from .contract import STORE_SECONDS, Entry, Lease, Listed, store_error
 from .forks import after_fork
 from .limit import StoreLimit
 from .records import from_bytes, to_bytes
@@ -126,6 +126,7 @@ class RedisStore:
 
     def lease(self, event_id: str) -> Lease | None:
         key, value = self._key("lease", event_id), secrets.token_hex(16).encode()
+        self._start_renewal()
         with self._operation():
             if not self._command("SET", key, value, "NX", "PX", round(1000 * LEASE_SECONDS)):
                 return None
@@ -229,18 +230,23 @@ class RedisStore:
             try:
                 yield
             except (redis.RedisError, OSError) as exc:
-                raise StoreError(f"Redis at {self._url}: {exc}") from exc
+                raise store_error(f"Redis at {self._url}", exc) from exc
 
     def _keep(self, key: str, value: bytes) -> None:
         with self._leases_lock:
             self._leases[key] = value
             self._any_lease.set()
+
+    def _start_renewal(self) -> None:
+        """Raises StoreNotReached if the system gives no thread: a lease that nobody renews would soon be lost."""
+        with self._leases_lock:
             if self._renewal is None:
                 renewal = Thread(target=self._renew, name="c42-lease", daemon=True)
-                # If the system gives no thread, the next lease tries again. A fetch would need threads, too.
-                with suppress(RuntimeError):
+                try:
                     renewal.start()
-                    self._renewal = renewal
+                except RuntimeError as exc:
+                    raise StoreNotReached("no thread can be started that renews leases") from exc
+                self._renewal = renewal
 
     def _renew(self) -> None:
         """Prolong the leases that are held: C42 may take longer than a lease lasts."""

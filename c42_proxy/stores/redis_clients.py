@@ -137,19 +137,19 @@ class _Sentinels(Sentinel):
         self._connection_class = connection_class(tls=url.tls)
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
-        why = "no Sentinel answers in time"
+        failure: Exception = redis.ConnectionError("no Sentinel answers in time")
         try:
             asked = [in_thread(self._ask, *host, service_name) for host in self._hosts]
             for answer in as_completed(asked, 2 * STORE_SECONDS):
                 try:
                     return answer.result()
                 except (redis.RedisError, OSError) as exc:
-                    why = f"{exc}"
+                    failure = exc
         except Overloaded as exc:
             raise redis.ConnectionError("this process can start no thread") from exc
         except TimeoutError:
             pass
-        raise redis.ConnectionError(why)
+        raise redis.ConnectionError(f"{failure}") from failure
 
     def failing(self, service_name: str) -> list[str]:
         """Ask all of them; returns a line for each that does not name the primary in time."""

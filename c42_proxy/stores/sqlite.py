@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import StoreError
-from .contract import CLOCK_SKEW, Entry, Lease, Listed
+from .contract import CLOCK_SKEW, Entry, Lease, Listed, store_error
 from .forks import after_fork
 from .limit import StoreLimit
 from .locks import FileLocks
@@ -172,7 +172,7 @@ class SqliteStore:
         try:
             return self._locks.take(1 + int.from_bytes(digest[:8]) // 4)
         except OSError as exc:
-            raise StoreError(f"{self._path}-leases: {exc}") from exc
+            raise store_error(f"{self._path}-leases", exc) from exc
 
     def erase(self, now: float) -> bool:
         """As in the contract. A corrupt file that was set aside is removed when all its entries are too old."""
@@ -183,7 +183,7 @@ class SqliteStore:
             if _identity(self._path) is None:
                 return True
         except OSError as exc:
-            raise StoreError(f"{self._path}: {exc}") from exc
+            raise store_error(self._path, exc) from exc
         while self._run(lambda db: self._erase_some(db, now)):
             pass
         if self._run(lambda db: db.execute("PRAGMA user_version").fetchone()) != (SECURE,):
@@ -212,7 +212,7 @@ class SqliteStore:
                         if entry is not None:
                             yield Listed(event_id, entry.status, entry.fetched_at, len(entry.body))
         except (sqlite3.Error, OSError) as exc:
-            raise StoreError(f"{self._path}: {exc}") from exc
+            raise store_error(self._path, exc) from exc
 
     def _key(self, name: str) -> str:
         return f"{self._namespace}:{name}"
@@ -243,7 +243,7 @@ class SqliteStore:
                 db.execute("VACUUM")
                 db.execute(f"PRAGMA user_version = {SECURE}")
         except (sqlite3.Error, OSError) as exc:
-            raise StoreError(f"{self._path}: {exc}") from exc
+            raise store_error(self._path, exc) from exc
 
     def _empty_wal(self, db: sqlite3.Connection) -> bool:
         """Move the contents of the WAL into the file, and truncate the WAL. False while another process reads."""
@@ -282,7 +282,7 @@ class SqliteStore:
                         self._set_aside(exc)
                     return work(self._current_connection(give_up))
             except (sqlite3.Error, OSError) as exc:
-                raise StoreError(f"{self._path}: {exc}") from exc
+                raise store_error(self._path, exc) from exc
 
     def _current_connection(self, give_up: float) -> sqlite3.Connection:
         """A connection to the file that has our name now: the old one may have been removed, or set aside."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
-from ..errors import StoreError
+from ..errors import Overloaded, StoreError, StoreNotReached
 from ..observability import tracing
 from ..observability.metrics import Metrics
 from .contract import Entry, Lease, Store, is_ahead
@@ -21,6 +21,9 @@ RETRY_SECONDS = 2.0
 
 READ_STATE_SECONDS = 30.0
 """How long a text of the shared tier is kept in memory: short, because the text may expire and must then be erased."""
+
+FOR_A_FETCH = {"get", "lease"}
+"""The operations without which a fetch may be one too many."""
 
 Use = Literal["reading", "writing", "leasing"]
 
@@ -45,6 +48,9 @@ class TieredStore:
     the fallback. A shared tier that cannot be read is not used at all. One that can be read but not written (read-only,
     full, locked) is still read. After `RETRY_SECONDS` one caller tries the failed use again, the others go on with the
     fallback. One warning is logged when failing begins, one line when all works again. `monotonic` returns seconds.
+
+    While this process lacks threads or descriptors to use the shared tier, that is no failure of it, and `get` and
+    `lease` raise Overloaded: with the memory alone, this process might fetch what another one fetches or has fetched.
     """
 
     def __init__(
@@ -142,6 +148,10 @@ class TieredStore:
         try:
             with tracing.span(f"store {operation}", "client"):
                 yield self._shared
+        except StoreNotReached as exc:
+            if operation in FOR_A_FETCH:
+                raise Overloaded from exc
+            raise
         except StoreError as exc:
             self._has_failed(use, exc)
             raise

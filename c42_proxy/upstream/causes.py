@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from threading import Lock
 
 import requests
@@ -29,11 +29,9 @@ from ..errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from ..own_limits import chain, is_our_own_limit
 
 log = logging.getLogger(__name__)
-
-OUR_OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""Too many open files, in this process or on this machine, or no memory for another socket."""
 
 BY_CLASS: dict[type[BaseException], Cause] = {
     TimeoutError: Cause.TIMED_OUT,
@@ -86,19 +84,8 @@ def failure_of(error: BaseException, deadline: Deadline) -> Problem:
 
 def cause_of(error: BaseException) -> str:
     """What has happened, as a `Cause`. The outermost error of the chain for which there is one decides."""
-    causes = (_cause_of_one(each) for each in _chain(error))
+    causes = (_cause_of_one(each) for each in chain(error))
     return _with_place(error, next((cause for cause in causes if cause is not None), Cause.NOT_CONNECTED))
-
-
-def is_our_own_limit(error: BaseException) -> bool:
-    """Whether a call has failed because this machine lacks descriptors or memory, which is no failure of C42."""
-    for each in _chain(error):
-        if isinstance(each, socket.gaierror):
-            # Its numbers are not errno's, and a resolver that can open no socket only reports that there is no answer.
-            return _is_out_of_descriptors()
-        if isinstance(each, OSError) and each.errno in OUR_OWN_LIMITS:
-            return True
-    return False
 
 
 class FailureLines:
@@ -163,21 +150,4 @@ def _cannot_load_authorities(error: BaseException) -> bool:
 
 
 def _with_place(error: BaseException, cause: str) -> str:
-    return Cause.at_proxy(cause) if any(isinstance(each, ProxyError) for each in _chain(error)) else cause
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, what caused it, and so on: urllib3 gives some causes as arguments alone."""
-    each: BaseException | None = error
-    while each is not None:
-        yield each
-        wrapped = (argument for argument in each.args if isinstance(argument, BaseException))
-        each = each.__cause__ or each.__context__ or next(wrapped, None)
-
-
-def _is_out_of_descriptors() -> bool:
-    try:
-        socket.socket().close()
-    except OSError as exc:
-        return exc.errno in OUR_OWN_LIMITS
-    return False
+    return Cause.at_proxy(cause) if any(isinstance(each, ProxyError) for each in chain(error)) else cause

@@ -9,13 +9,14 @@ import unittest
 import unittest.mock
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from c42_proxy.errors import StoreError
+from c42_proxy.errors import Overloaded, StoreError
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry, Listed, SharedStore, Store
@@ -27,6 +28,7 @@ from c42_proxy.stores.sqlite import SqliteStore
 from c42_proxy.stores.tiered import TieredStore
 from harness.needs import needs
 from harness.redis_deployments import Deployment, Nodes, Watched
+from tests.test_threads import no_descriptors, no_new_thread
 
 from .neighbour import LIFETIME, NAMESPACE, NOW, Neighbour, entry
 
@@ -294,6 +296,25 @@ class SharedContract(Contract):
         later = self.open()
         self.assertEqual(entry("a"), later.get("a"))
         self.assertEqual("until then", later.read_state("wait"))
+
+    def test_own_limits(self) -> None:
+        """A process that lacks descriptors or threads neither takes a lease nor counts that as a failure of the store.
+
+        Else it could fetch what another process fetches.
+        """
+        self.assertIsNotNone(self.store.lease("a"))
+        for lacking in (no_descriptors, no_new_thread):
+            store = self.open_shared()
+            tiered = TieredStore(MemoryStore(10_000), store, clock=lambda: NOW, metrics=Metrics())
+            with self.subTest(lacking=lacking.__name__), self.assertNoLogs("c42_proxy"):
+                with lacking():
+                    for use in (tiered.lease, tiered.get):
+                        with suppress(Overloaded):
+                            self.assertIsNone(use("a"))
+                    self.assertTrue(tiered.put("b", entry("b"), NOW).in_memory)
+                self.assertFalse(tiered.failed)
+                self.assertIsNone(tiered.lease("a"))
+                self.assertIsNotNone(tiered.lease(lacking.__name__))
 
     def test_namespaces(self) -> None:
         """Entries, state texts and leases of another namespace are not seen."""

@@ -6,7 +6,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from c42_proxy.errors import StoreError
+from c42_proxy.errors import StoreError, StoreNotReached
 from c42_proxy.stores.contract import STORE_SECONDS
 from c42_proxy.stores.limit import StoreLimit
 from harness.processes import until
@@ -15,6 +15,16 @@ PATIENCE = 5
 
 
 class StoreLimitTest(unittest.TestCase):
+    def test_not_reached(self) -> None:
+        """That a process lacks something to reach the store is no failure of it: those who wait try for themselves."""
+        limit = StoreLimit(1)
+        with ThreadPoolExecutor(1) as pool:
+            with self.assertRaises(StoreNotReached), limit.slot():
+                waiting = pool.submit(limit.slot().__enter__)
+                until(lambda: bool(limit._waiting), "that another thread waits")
+                raise StoreNotReached("no descriptors")
+            self.assertIsNone(waiting.result(PATIENCE))
+
     def test_burst(self) -> None:
         """Those who wait longer than one operation may take still get their turn, as long as others get on."""
         limit = StoreLimit(2)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, closing
 from typing import ClassVar
 from unittest.mock import patch
 
-from c42_proxy.errors import StoreError
+from c42_proxy.errors import StoreError, StoreNotReached
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import STORE_SECONDS
 from c42_proxy.stores.memory import MemoryStore
@@ -237,11 +237,12 @@ class LeaseTest(RedisTest):
         self.assert_outlasts("c", "d")
 
     def test_no_thread(self) -> None:
-        """Where no thread could be started to renew a lease, the next lease starts one, for both."""
+        """Where no thread can be started to renew a lease, there is no lease; the next one starts the thread."""
         self.store.get("a")
-        with no_new_thread():
-            self.assertIsNotNone(self.store.lease("a"))
-        self.assertIsNotNone(self.store.lease("b"))
+        with no_new_thread(), self.assertRaises(StoreNotReached):
+            self.store.lease("a")
+        for name in ("a", "b"):
+            self.assertIsNotNone(self.store.lease(name))
         self.assert_outlasts("a", "b")
 
     def test_a_failure_that_nobody_expects(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
-from c42_proxy.errors import StoreError
+from c42_proxy.errors import Overloaded, StoreError, StoreNotReached
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Lease
 from c42_proxy.stores.memory import MemoryStore
@@ -25,13 +25,14 @@ class Shared(MemoryStore):
     def __init__(self) -> None:
         super().__init__(1_000_000)
         self.broken: set[str] = set()
+        self.error = StoreError
         self.asked: list[str] = []
         self.granted: Lease | None = nullcontext()
 
     def _asked(self, use: str) -> None:
         self.asked.append(use)
         if use in self.broken:
-            raise StoreError(f"{use} is broken")
+            raise self.error(f"{use} is broken")
 
     def get(self, event_id: str) -> Entry | None:
         self._asked("get")
@@ -128,6 +129,24 @@ class WorkingTest(TieredTest):
         with self.assertRaises(ZeroDivisionError):
             self.store.change_state("n", change, 60)
         self.assertFalse(self.store.failed)
+
+
+class OwnLimitsTest(TieredTest):
+    def test_not_reached(self) -> None:
+        """A process that lacks threads or descriptors gets no lease and no entry, and no store is called failing."""
+        self.shared.error = StoreNotReached
+        self.breaks(*USES)
+        with self.assertNoLogs(LOGGER):
+            for use in (self.store.get, self.store.lease):
+                with self.assertRaises(Overloaded):
+                    use("a")
+            # What a fetch leaves at its end stays in memory.
+            self.assertEqual(["put", "change_state", "read_state"], self.use("put", "change_state", "read_state"))
+            self.assertEqual("x", self.store.read_state("n"))
+        self.assertFalse(self.store.failed)
+        self.assertIn(b"c42_proxy_store_failures_total 0.0", self.metrics.exposition())
+        self.breaks()
+        self.assertIsNotNone(self.store.lease("a"))
 
 
 class FailingTest(TieredTest):

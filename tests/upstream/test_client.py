@@ -6,14 +6,13 @@ import http.client
 import logging
 import os
 import re
-import resource
 import socket
 import time
 import traceback
 import tracemalloc
 import unittest
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from email.utils import formatdate
 from typing import NoReturn
 from unittest.mock import patch
@@ -61,6 +60,7 @@ from harness.wire import (
     sends_without_end,
     subscription,
 )
+from tests.test_threads import no_descriptors
 
 NOW = 1_475_000_000.0
 TOKEN = "s3cr3t-t0ken-of-arthur"
@@ -396,18 +396,6 @@ class OurOwnLimitsTest(C42Test):
             client.event(EVENT_ID, Deadline(PLENTY))
         counts = re.findall(rb"call_duration_seconds_count\S+ (\S+)", metrics.exposition())
         self.assertEqual(set(counts), {b"0.0"})
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """This process may open nothing more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # The numbers below are those of standard input, output and error: whatever is closed meanwhile, nobody gets one.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class StatusTest(C42Test):
