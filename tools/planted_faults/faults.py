@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 SUBSCRIBERS = "/event-subscriptions/"
 EMPTY_PAGE: Answer = (200, {"Content-Type": "application/json"}, '{"data": [], "meta_data": {}}')
 
-Calls = Callable[[Receive], Receive]
+Headers = Mapping[str, str]
+Known = dict[str, Answer]
+Calls = Callable[[Receive, Known, str, Headers], Answer]
+"""How the proxy asks C42, instead of by `Receive` alone. What is known is kept for the length of a scenario."""
 Answers = Callable[["WSGIApplication", Receive], "WSGIApplication"]
+
+
+def _asked_once(receive: Receive, _known: Known, path: str, headers: Headers) -> Answer:
+    return receive(path, headers)
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Fault:
     """What the proxy does wrong. It is planted anew in each scenario."""
 
     name: str
-    calls: Calls = lambda receive: receive
+    calls: Calls = _asked_once
     answers: Answers = lambda app, _receive: app
     settings: Mapping[str, str] = field(default_factory=dict)
     """Instead of those of the scenario."""
@@ -57,84 +64,61 @@ def _later_page(path: str) -> bool:
 def _doubled(concerned: Callable[[str], bool], *, renewals_alone: bool = False) -> Calls:
     """Questions of this kind are asked twice; of the two answers, the second counts."""
 
-    def calls(receive: Receive) -> Receive:
-        asked: set[str] = set()
+    def ask(receive: Receive, known: Known, path: str, headers: Headers) -> Answer:
+        if concerned(path) and (path in known or not renewals_alone):
+            receive(path, headers)
+        known[path] = receive(path, headers)
+        return known[path]
 
-        def ask(path: str, headers: Mapping[str, str]) -> Answer:
-            if concerned(path) and (path in asked or not renewals_alone):
-                receive(path, headers)
-            asked.add(path)
-            return receive(path, headers)
-
-        return ask
-
-    return calls
+    return ask
 
 
 def _dropped_when_renewed(concerned: Callable[[str], bool]) -> Calls:
     """Questions of this kind are asked once for all: later, the old answer counts."""
 
-    def calls(receive: Receive) -> Receive:
-        known: dict[str, Answer] = {}
+    def ask(receive: Receive, known: Known, path: str, headers: Headers) -> Answer:
+        answer = known.get(path) or receive(path, headers)
+        if concerned(path) and isinstance(answer, tuple) and answer[0] == 200:
+            known[path] = answer
+        return answer
 
-        def ask(path: str, headers: Mapping[str, str]) -> Answer:
-            if not concerned(path):
-                return receive(path, headers)
-            answer = known.get(path) or receive(path, headers)
-            if isinstance(answer, tuple) and answer[0] == 200:
-                known[path] = answer
-            return answer
-
-        return ask
-
-    return calls
+    return ask
 
 
 def _without_pages_from(offset: int) -> Calls:
-    def calls(receive: Receive) -> Receive:
-        def ask(path: str, headers: Mapping[str, str]) -> Answer:
-            asked = re.search(r"offset=(\d+)", path)
-            return EMPTY_PAGE if asked and int(asked[1]) >= offset else receive(path, headers)
-
-        return ask
-
-    return calls
-
-
-def _without_those_who_do_not_come(receive: Receive) -> Receive:
-    def ask(path: str, headers: Mapping[str, str]) -> Answer:
-        answer = receive(path, headers)
-        if not isinstance(answer, tuple) or answer[0] != 200 or "not_attending" not in answer[2]:
-            return answer
-        page = json.loads(answer[2])
-        page["data"] = [each for each in page["data"] if each.get("rsvp_status") != "not_attending"]
-        return answer[0], answer[1], json.dumps(page)
+    def ask(receive: Receive, _known: Known, path: str, headers: Headers) -> Answer:
+        asked = re.search(r"offset=(\d+)", path)
+        return EMPTY_PAGE if asked and int(asked[1]) >= offset else receive(path, headers)
 
     return ask
 
 
-def _pages_in_another_order(receive: Receive) -> Receive:
+def _without_those_who_do_not_come(receive: Receive, _known: Known, path: str, headers: Headers) -> Answer:
+    answer = receive(path, headers)
+    if not isinstance(answer, tuple) or answer[0] != 200 or "not_attending" not in answer[2]:
+        return answer
+    page = json.loads(answer[2])
+    page["data"] = [each for each in page["data"] if each.get("rsvp_status") != "not_attending"]
+    return answer[0], answer[1], json.dumps(page)
+
+
+def _pages_in_another_order(receive: Receive, _known: Known, path: str, headers: Headers) -> Answer:
     other = {"offset=100": "offset=200", "offset=200": "offset=100"}
-    return lambda path, headers: receive(re.sub(r"offset=[12]00\b", lambda found: other[found[0]], path), headers)
+    return receive(re.sub(r"offset=[12]00\b", lambda found: other[found[0]], path), headers)
 
 
-def _one_after_the_other(receive: Receive) -> Receive:
-    lock = Lock()
-
-    def ask(path: str, headers: Mapping[str, str]) -> Answer:
-        with lock:
-            return receive(path, headers)
-
-    return ask
+_one_at_a_time = Lock()
 
 
-def _asked_again_after_a_failure(receive: Receive) -> Receive:
-    def ask(path: str, headers: Mapping[str, str]) -> Answer:
-        answer = receive(path, headers)
-        failed = not isinstance(answer, tuple) or answer[0] >= 500
-        return receive(path, headers) if failed else answer
+def _one_after_the_other(receive: Receive, _known: Known, path: str, headers: Headers) -> Answer:
+    with _one_at_a_time:
+        return receive(path, headers)
 
-    return ask
+
+def _asked_again_after_a_failure(receive: Receive, _known: Known, path: str, headers: Headers) -> Answer:
+    answer = receive(path, headers)
+    failed = not isinstance(answer, tuple) or answer[0] >= 500
+    return receive(path, headers) if failed else answer
 
 
 def _asked_at_each_request(app: "WSGIApplication", receive: Receive) -> "WSGIApplication":
@@ -149,27 +133,19 @@ def _asked_at_each_request(app: "WSGIApplication", receive: Receive) -> "WSGIApp
 Change = Callable[["WSGIEnvironment", Response], None]
 
 
-def _changed(change: Change) -> Answers:
-    """Each answer is changed on its way to the app."""
+def _unchanged(*_request_or_response: object) -> None:
+    """What the proxy gets or gives."""
+
+
+def _changed(change: Change = _unchanged, *, asked: Callable[["WSGIEnvironment"], object] = _unchanged) -> Answers:
+    """Each request is changed on its way to the proxy, or each answer on its way to the app."""
 
     def answers(app: "WSGIApplication", _receive: Receive) -> "WSGIApplication":
         def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            asked(environ)
             response = Response.from_app(app, environ)
             change(environ, response)
             return response(environ, start_response)
-
-        return answer
-
-    return answers
-
-
-def _asked(change: Callable[["WSGIEnvironment"], object]) -> Answers:
-    """Each request is changed on its way to the proxy."""
-
-    def answers(app: "WSGIApplication", _receive: Receive) -> "WSGIApplication":
-        def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-            change(environ)
-            return app(environ, start_response)
 
         return answer
 
@@ -296,15 +272,18 @@ FAULTS = (
     ),
     Fault(
         "an app is always sent the whole answer",
-        answers=_asked(lambda environ: environ.pop("HTTP_IF_NONE_MATCH", None)),
+        answers=_changed(asked=lambda environ: environ.pop("HTTP_IF_NONE_MATCH", None)),
     ),
     Fault("an addition to the address changes the answer", answers=_changed(_shown_by_the_query)),
     Fault("the address with the slash has additions", answers=_changed(_nobody_is_told_of_the_slash)),
     Fault(
         "capital letters are small ones",
-        answers=_asked(lambda environ: environ.update(PATH_INFO=environ["PATH_INFO"].lower())),
+        answers=_changed(asked=lambda environ: environ.update(PATH_INFO=environ["PATH_INFO"].lower())),
     ),
-    Fault("every attempt is taken for reading", answers=_asked(lambda environ: environ.update(REQUEST_METHOD="GET"))),
+    Fault(
+        "every attempt is taken for reading",
+        answers=_changed(asked=lambda environ: environ.update(REQUEST_METHOD="GET")),
+    ),
     Fault("a mistake shows the proxy's insides", answers=_changed(_with_insides)),
     Fault("an event is reused for too long by a millisecond", answers=_reused(timedelta(seconds=252.001), 200)),
     Fault(

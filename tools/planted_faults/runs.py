@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ class _Faulty(InProcess):
 
     def wire(self, receive: Receive) -> AbstractContextManager[str]:
         self._receive = receive
-        return super().wire(self._fault.calls(receive))
+        return super().wire(partial(self._fault.calls, receive, {}))
 
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":

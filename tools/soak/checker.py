@@ -7,10 +7,11 @@ from tools.soak import rules_for_answers, rules_for_calls, rules_for_hosts
 
 from .fetches import Fetch
 from .history import History
-from .record import Fault, Record, Request, Traceback
+from .record import Fault, Record, Traceback
 
-Rule = Callable[[History], Iterator[tuple[Request | Fetch | Fault | Traceback, str]]]
-RULES: tuple[Rule, ...] = (*rules_for_answers.RULES, *rules_for_calls.RULES, *rules_for_hosts.RULES)
+RuleForAll = Callable[[History], Iterator[tuple[Fetch | Fault | Traceback, str]]]
+FOR_ANSWERS = rules_for_answers.RULES
+FOR_ALL: tuple[RuleForAll, ...] = (*rules_for_calls.RULES, *rules_for_hosts.RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,16 @@ def violations_of(records: Iterable[Record]) -> list[Violation]:
 def check(history: History) -> list[Violation]:
     """The same of records in order."""
     found = []
-    for rule in RULES:
-        for one, how in rule(history):
-            match one:
-                case Request():
-                    where = one.sent, one.event, one.id
-                case Fetch():
-                    where = one.latest, one.event, one.request
-                case _:
-                    where = one.since, "", one.at
-            found.append(Violation(rule.__name__, *where, how))
+    for for_answer in FOR_ANSWERS:
+        for answer in history.answers:
+            if (how := for_answer(history, answer)) is not None:
+                one = answer.request
+                found.append(Violation(for_answer.__name__, one.sent, one.event, one.id, how))
+    for for_all in FOR_ALL:
+        for broken, how in for_all(history):
+            if isinstance(broken, Fetch):
+                where = broken.latest, broken.event, broken.request
+            else:
+                where = broken.since, "", broken.at
+            found.append(Violation(for_all.__name__, *where, how))
     return sorted(found, key=lambda violation: violation.at)

@@ -1,7 +1,7 @@
 """The record of a run, put in order: what each answer is made of, and what was going on at the time."""
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,17 +9,20 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-from .bounds import JOINED, MOVED, ON_ITS_WAY, STORE_RECOVERS, STORE_TAKEN_BACK
+from .bounds import JOINED, MOVED, NGINX_CLOCK, ON_ITS_WAY, STORE_RECOVERS, STORE_TAKEN_BACK
 from .fetches import Fetch, fetches_of
 from .marks import Marks, marks_of
 from .record import Call, Fault, FaultKind, Record, Request, Run, StoreState, Traceback, Version
 
-Kind = Literal["hit of nginx", "hit", "miss", "collapsed", "stale", "past expiry", "problem", "unknown"]
+Kind = Literal["hit of nginx", "hit", "miss", "collapsed", "stale", "past expiry", "problem", "lost", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client was told. `own` is the proxy's part of `Cache-Status`; 404s and problems have no `entry`."""
+    """What a client was told, or that it was told nothing (`lost`).
+
+    `own` is the proxy's part of `Cache-Status`; 404s and problems have no `entry`.
+    """
 
     request: Request
     own: str
@@ -31,7 +34,12 @@ class Answer:
     @property
     def is_fresh(self) -> bool:
         """Whether it is passed off as one that anybody may reuse: there is no mark on it that says otherwise."""
-        return self.kind not in {"stale", "past expiry", "problem"}
+        return self.kind not in {"stale", "past expiry", "problem", "lost"}
+
+    @property
+    def grace(self) -> float:
+        """Seconds for which nginx may be late."""
+        return NGINX_CLOCK if self.kind == "hit of nginx" else 0
 
     @property
     def was_asked(self) -> bool:
@@ -93,7 +101,29 @@ class History:
     @cached_property
     def answers(self) -> list[Answer]:
         """What was told, in the order in which it was asked for."""
-        return [self._answer(request) for request in self.requests if request.status is not None]
+        return [self._answer(request) for request in self.requests]
+
+    @cached_property
+    def first_told(self) -> dict[tuple[str, str], Request]:
+        """The first request that got an answer that may be reused: by its event and body, and by its event and ETag."""
+        fresh = [one.request for one in reversed(self.answers) if one.request.status == 200 and one.is_fresh]
+        by_body = {(request.event, request.body): request for request in fresh}
+        return by_body | {(request.event, request.headers.get("etag", "")): request for request in fresh}
+
+    def newest_told(self, event: str, before: float) -> Fetch | None:
+        """The fetch of the newest entry that anybody was told before this moment."""
+        known = self._newest[event]
+        index = bisect_left(known, before, key=lambda told: told[0])
+        return known[index - 1][1] if index else None
+
+    @cached_property
+    def _newest(self) -> dict[str, list[tuple[float, Fetch]]]:
+        newest: dict[str, list[tuple[float, Fetch]]] = defaultdict(list)
+        for answer in sorted(self.answers, key=lambda answer: answer.request.ended):
+            known, fetch = newest[answer.request.event], answer.fetch
+            if fetch is not None and (not known or known[-1][1].earliest < fetch.earliest):
+                known.append((answer.request.ended, fetch))
+        return newest
 
     def struck(self, since: float, until: float, *kinds: FaultKind, lasting: float = 0) -> list[Fault]:
         """The faults of these kinds within this time, each of which has its effect for so many seconds more."""
@@ -187,8 +217,8 @@ _FORMS: tuple[tuple[Kind, str], ...] = (
 
 
 def _kind(request: Request, own: str, nginx: str) -> Kind:
-    if request.status is not None and request.status >= 500:
-        return "problem"
+    if request.status is None or request.status >= 500:
+        return "lost" if request.status is None else "problem"
     if nginx == "nginx; hit":
         return "hit of nginx"
     return next((kind for kind, form in _FORMS if re.fullmatch(form, own)), "unknown")

@@ -80,6 +80,11 @@ class Request:
     if_none_match: str | None = None
     used: bool = False
 
+    @property
+    def waited(self) -> float:
+        """Seconds for which its client waited."""
+        return self.ended - self.sent
+
 
 FaultKind = Literal[
     "C42 fails",

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from .checker import Violation
 from .history import History
 from .record import Call, Record, Request, StoreState
-from .rules_for_answers import is_excusable
 
 SHOWN = 5
 AROUND = 1.5
@@ -23,11 +22,9 @@ def table(history: History, violations: list[Violation]) -> str:
     seconds: dict[str, float] = defaultdict(float)
     for fault in history.faults:
         seconds[fault.kind] += fault.until - fault.since
-    lost = [request for request in history.requests if request.status is None and is_excusable(history, request)]
-    answers = [f"{one.kind}, {one.request.status}" for one in history.answers]
     counted: dict[str, list[str]] = {
         "requests": [request.at for request in history.requests],
-        "answers": [*answers, *(f"none, excused: {request.loss}" for request in lost)],
+        "answers": [f"{one.kind}, {one.request.loss or one.request.status}" for one in history.answers],
         "calls at C42": [
             f"{'event' if one.offset is None else 'page'}: {one.outcome}" for one in history.calls.values()
         ],
