@@ -80,8 +80,7 @@ planted: .venv/installed-dev ## plant faults in the proxy's calls and answers an
 mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (cosmic-ray, redis-server; two hours)
 	$(BIN)/python -m tools.mutants $(MUTANTS)
 
-bench: .venv/installed-bench ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores); BENCH='--beside FOLDER' for an earlier version
-	$(BIN)/mypy --package tools.bench
+bench: .venv/installed-dev ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores); BENCH='--beside FOLDER' for an earlier version
 	$(BIN)/python -m tools.bench $(BENCH)
 
 image: ## build the container image and try it
@@ -116,10 +115,6 @@ clean: ## remove what these targets have installed and built
 
 .venv/installed-interop: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,interop]'
-	@touch $@ .venv/installed-dev .venv/installed
-
-.venv/installed-bench: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@ .venv/installed-dev .venv/installed
 
 # The generators have an environment of their own: they shall not decide which versions the checks above run with.

@@ -36,19 +36,11 @@ class Plan:
     seconds: float
     misses: int
     cached: tuple[int, ...]
-    subscribers: tuple[int, ...]
     shared_hits: int
 
 
-FULL = Plan(
-    runs=7,
-    seconds=2,
-    misses=30,
-    cached=(10, 10_000, 1_000_000),
-    subscribers=(1, 10, 100, 300, 1000, 2000),
-    shared_hits=500,
-)
-QUICK = Plan(runs=1, seconds=1, misses=10, cached=(10, 1000, 20_000), subscribers=(1, 1000), shared_hits=300)
+FULL = Plan(runs=7, seconds=2, misses=30, cached=(10, 10_000, 1_000_000), shared_hits=500)
+QUICK = Plan(runs=1, seconds=1, misses=10, cached=(10, 1000, 20_000), shared_hits=300)
 
 
 @dataclass

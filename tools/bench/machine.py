@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-PACKAGES = ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "flask", "requests", "fastapi")
+PACKAGES = ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "flask", "requests")
 
 
 @dataclass(frozen=True)

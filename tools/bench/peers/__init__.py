@@ -8,13 +8,10 @@ from tools.bench.processes import Server, under_gunicorn
 from .nginx import start_nginx
 
 WORKER = ("--worker-class", "c42_proxy.server.worker.Worker")
-UVICORN = ("--worker-class", "uvicorn_worker.UvicornWorker")
 GTHREAD = ("--worker-class", "gthread", "--threads", "8")
 
 BARE_ASGI = "bare ASGI function, our worker"
 NGINX = "nginx from its cache"
-TEXTBOOK = "textbook: Flask-Caching, requests, gthread"
-FASTAPI = "FastAPI, httpx, aiocache"
 
 
 def _app(module: str, options: tuple[str, ...]) -> Callable[[Bench], Server]:
@@ -26,6 +23,4 @@ PEERS: Mapping[str, Callable[[Bench], Server]] = {
     NGINX: start_nginx,
     "empty Flask view, gthread": _app("empty_flask", GTHREAD),
     "c42_proxy, Flask app, gthread": lambda bench: bench.ours("--worker-class", "gthread"),
-    TEXTBOOK: _app("textbook", GTHREAD),
-    FASTAPI: _app("fastapi_httpx", UVICORN),
 }

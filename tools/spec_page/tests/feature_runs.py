@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 from behave.api.pending_step import StepNotImplementedError
 from behave.configuration import Configuration
 from behave.formatter.base import Formatter, StreamOpener
-from behave.model import Feature
 from behave.parser import parse_feature
 from behave.runner import Context, ModelRunner
 from behave.step_registry import StepRegistry
@@ -19,46 +20,34 @@ from tools.spec_page import FailuresFormatter, PageFormatter
 BEGAN = datetime(2016, 10, 21, 15, 0, 0, tzinfo=UTC)
 
 
-def page_of(
-    *texts: str,
-    steps: Mapping[str, Callable[[Context], None]] | None = None,
-    hooks: Mapping[str, Callable[..., None]] | None = None,
-    options: tuple[str, ...] = (),
-    began: datetime = BEGAN,
-) -> str:
-    """The page of a run of these features, with the steps below and more `steps` by their words."""
-    formatter = partial(PageFormatter, clock=lambda: began)
-    return _run(formatter, texts, steps or {}, hooks or {}, options)
+def page_of(*texts: str, began: datetime = BEGAN, **run: Any) -> str:
+    """The page of a run of these features (see `_run`)."""
+    return _run(partial(PageFormatter, clock=lambda: began), texts, **run)
 
 
-def dots_of(
-    *texts: str,
-    steps: Mapping[str, Callable[[Context], None]] | None = None,
-    hooks: Mapping[str, Callable[..., None]] | None = None,
-) -> str:
-    """What those read who run these features, as above."""
-    return _run(FailuresFormatter, texts, steps or {}, hooks or {})
+def dots_of(*texts: str, **run: Any) -> str:
+    """What those read who run these features."""
+    return _run(FailuresFormatter, texts, **run)
 
 
 def _run(
     formatter: Callable[[StreamOpener, Configuration], Formatter],
     texts: Sequence[str],
-    steps: Mapping[str, Callable[[Context], None]],
-    hooks: Mapping[str, Callable[..., None]],
+    *,
+    steps: Mapping[str, Callable[[Context], None]] = MappingProxyType({}),
+    hooks: Mapping[str, Callable[..., None]] = MappingProxyType({}),
     options: Sequence[str] = (),
 ) -> str:
+    """With the steps below and more `steps` by their words; `options` are behave's."""
     config = Configuration(["--no-summary", *options], load_config=False)
-    runner = ModelRunner(config, features=[_parsed(text) for text in texts], step_registry=_registry(steps))
+    features = [parse_feature(text, filename="small.feature") for text in texts]
+    runner = ModelRunner(config, features=features, step_registry=_registry(steps))
     runner.hooks = dict(hooks)
     written = io.StringIO()
     runner.formatters = [formatter(StreamOpener(stream=written), config)]
     with redirect_stdout(io.StringIO()):
         runner.run()
     return written.getvalue()
-
-
-def _parsed(text: str) -> Feature:
-    return parse_feature(text, filename="small.feature")
 
 
 def _registry(more: Mapping[str, Callable[[Context], None]]) -> StepRegistry:
