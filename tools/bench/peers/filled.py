@@ -13,7 +13,7 @@ from typing import Any
 from c42_proxy.app import build
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry, Lease
-from c42_proxy.web.asgi import AsgiApp
+from c42_proxy.web.asgi import Asgi
 
 CACHED = int(os.environ["BENCH_CACHED"])
 AT_ONCE = 64
@@ -49,7 +49,7 @@ class EveryEvent:
         pass
 
 
-async def _fill(app: AsgiApp) -> None:
+async def _fill(app: Asgi) -> None:
     async def answer_some(first: int) -> None:
         for number in range(first, CACHED, AT_ONCE):
             path = f"/events-with-subscriptions/1-{number}/"
@@ -67,7 +67,7 @@ async def _nobody(_message: object) -> None:
     return None
 
 
-def app() -> AsgiApp:
+def app() -> Asgi:
     """For gunicorn's `module:app()`, called in the worker."""
     asgi = build(Settings.from_env(), store=EveryEvent()).asgi
     asyncio.run(_fill(asgi))
