@@ -65,9 +65,8 @@ class History:
         self.faults: list[Fault] = of[Fault]
         self.store_states: list[StoreState] = of[StoreState]
         self.tracebacks: list[Traceback] = of[Traceback]
-        self._entries: dict[tuple[str, str], Marks | None] = {}
         self._by_etag = {
-            (request.event, request.headers["etag"]): self._entry(request.event, request.body)
+            (request.event, request.headers["etag"]): marks_of(request.event, request.body)
             for request in self.requests
             if request.status == 200 and "etag" in request.headers
         }
@@ -182,14 +181,7 @@ class History:
     def _marks(self, request: Request) -> Marks | None:
         if request.status == 304:
             return self._by_etag.get((request.event, request.headers.get("etag", "")))
-        return self._entry(request.event, request.body) if request.status == 200 else None
-
-    def _entry(self, event: str, body: str) -> Marks | None:
-        # Most bodies come many times.
-        key = (event, body)
-        if key not in self._entries:
-            self._entries[key] = marks_of(event, body)
-        return self._entries[key]
+        return marks_of(request.event, request.body) if request.status == 200 else None
 
 
 def expires_of(request: Request) -> int | None:

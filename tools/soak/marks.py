@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _TITLE = re.compile(r"(.+) v([0-9]+) c([0-9]+)")
 _NAME = re.compile(r"v([0-9]+) c([0-9]+) #([0-9]+)")
@@ -39,6 +40,7 @@ def name(index: int, mark: Mark) -> str:
     return f"v{mark.version} c{mark.call} #{index}"
 
 
+@lru_cache(100_000)  # most bodies come many times
 def marks_of(event: str, body: str) -> Marks | None:
     """What an answer of the proxy for `event` is made of; None where it is none, or C42 cannot have said it."""
     try:

@@ -1,9 +1,10 @@
 """Records written by hand: `histories.txt` tells each history in a line, and a `Tape` makes its records.
 
-    fetch r1 0 failed event=a | 'Redis hangs' 0.5 0.6 | hit r2 1 r0 at=host-1
+    fetch r1 0 event=a | 'Redis hangs' 0.5 0.6 | hit r2 1 r1 at=host-1
 
-is a request at 0 whose fetch fails, a fault of the store, and a request at 1 that gets what r0 got. The arguments are
-those of the methods of `Tape`. All instants are counted from `START`; `1+` is a moment after 1, and `1-` before it.
+is a request r1 at 0 for which C42 is asked, a fault of the store from 0.5 to 0.6, and a request r2 at 1, straight to a
+host, that gets what r1 got. The arguments are those of the methods of `Tape`. All instants are counted from `START`;
+`1+` is a moment after 1, and `1-` before it.
 """
 
 import hashlib
