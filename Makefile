@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features words spec fuzz soak elections interop planted mutants unit reference clients bench image pins clean docs/specification.png
+.PHONY: help run test check live features words spec fuzz soak elections interop planted judged mutants unit reference clients bench image pins clean docs/specification.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -77,6 +77,9 @@ interop: .venv/installed-interop ## put five caches in front of the proxy, and s
 planted: .venv/installed-dev ## plant faults in the proxy's calls and answers and in the steps, and see the features notice each
 	$(BIN)/python -m tools.planted_faults $(PLANTED)
 
+judged: .venv/installed-judged ## judge the proxy and others by the features: on its own, as a stack, its peers, proxies with a fault (cc, nginx, redis-server)
+	$(BIN)/python -m tools.judge.check
+
 mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (cosmic-ray, redis-server; two hours)
 	$(BIN)/python -m tools.mutants $(MUTANTS)
 
@@ -115,6 +118,10 @@ clean: ## remove what these targets have installed and built
 
 .venv/installed-interop: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,interop]'
+	@touch $@ .venv/installed-dev .venv/installed
+
+.venv/installed-judged: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,judged]'
 	@touch $@ .venv/installed-dev .venv/installed
 
 # The generators have an environment of their own: they shall not decide which versions the checks above run with.

@@ -3,6 +3,7 @@ Feature: Combining an event with its subscribers
   As the maker of an app on Calendar42
   I want the proxy to combine what C42 knows of the two
 
+  @exercise
   Rule: An answer is the event's id, its title, and the first names of its subscribers
 
     Scenario: an event with two subscribers
@@ -25,6 +26,7 @@ Feature: Combining an event with its subscribers
       Then the answer is titled "Καφές · قهوة · ☕"
       And it names Ελένη, さくら, ليلى and 👩🏽‍🚀
 
+  @exercise
   Rule: All subscribers are named, however many there are
     C42 lists up to a hundred subscribers at a time, on a page. The proxy asks for as many pages as it takes, and no more.
 
@@ -59,6 +61,7 @@ Feature: Combining an event with its subscribers
       When it is requested
       Then it names Arthur, Ford and Arthur
 
+  @exercise
   Rule: Whoever is not subscribed any more, or has no first name, is left out
 
     Scenario Outline: a subscriber <who>
@@ -77,6 +80,7 @@ Feature: Combining an event with its subscribers
         | whose first name is empty      |
         | whose first name is all spaces |
 
+  @exercise
   Rule: Whoever is subscribed is named, whatever they have answered to the invitation
 
     Scenario Outline: a subscriber who <has answered>
@@ -233,6 +237,7 @@ Feature: Combining an event with its subscribers
         | a deleted event                            |
         | an event that C42 leaves out of its answer |
 
+  @exercise
   Rule: Nothing but the event's id changes the answer
 
     Scenario: an unknown addition to the address

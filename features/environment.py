@@ -1,13 +1,13 @@
-"""A fresh world for each scenario, told by one of the drivers: `-D driver=flask|asgi|live`, `-D store=…` for live."""
+"""A fresh world for each scenario, told by one of the drivers: `-D driver=…`, `-D store=…` (see `drivers`)."""
 
+import operator
 import os
-import shutil
 import sys
 from pathlib import Path
 
 from behave.model import Feature, Scenario
 from behave.runner import Context
-from behave.tag_matcher import ActiveTagMatcher
+from behave.tag_matcher import ActiveTagMatcher, ValueObject
 
 # behave makes the folder importable from which it was started, which may be this one or any other.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,6 +20,12 @@ from harness.watch import Watch
 
 parameters.register()
 
+IMPOSSIBLE = {
+    "command": {"the_proxy_has_a_bug"},
+    "stack": {"the_proxy_has_a_bug", "an_unprintable_character"},
+}
+"""What a driver cannot tell, though it tells the rest of an outline: it skips what is `@not.with_impossible=…`."""
+
 
 def _duration(feature: Feature) -> float:
     return sum((scenario.duration for scenario in feature.walk_scenarios()), 0.0)
@@ -30,20 +36,23 @@ Feature.duration = property(_duration)
 
 
 def before_all(context: Context) -> None:
-    name, store = context.config.userdata.get("driver", "flask"), context.config.userdata.get("store", "memory")
-    context.lacks = "redis-server" if store == "redis" and shutil.which("redis-server") is None else None
-    if context.lacks:
-        assert os.environ.get(REQUIRE_ALL) != "1", f"{context.lacks} is not there, and {REQUIRE_ALL}=1"
-        return
+    options = context.config.userdata
+    name = options.get("driver", "flask")
     try:
-        context.driver = drivers.started(name, store)
+        store = drivers.store_of(name, options.get("store"))
+        context.lacks = drivers.lacks(name, store)
+        if context.lacks:
+            assert os.environ.get(REQUIRE_ALL) != "1", f"{context.lacks} is not there, and {REQUIRE_ALL}=1"
+            return
+        context.driver = drivers.started(name, store, options)
     except LookupError:
         # Nothing is run, and there is nothing to sum up: behave says what the error says, and no more.
         context.config.reporters.clear()
         raise
     context.add_cleanup(context.driver.close)
     context.watch = Watch()
-    context.tags_of_driver = ActiveTagMatcher({"driver": name, "store": store})
+    impossible = ValueObject(IMPOSSIBLE.get(name, set()), operator.contains)
+    context.tags_of_driver = ActiveTagMatcher({"driver": name, "store": store, "impossible": impossible})
 
 
 def after_all(context: Context) -> None:

@@ -35,6 +35,8 @@ Feature: Explaining what went wrong
 
   Rule: Each problem is explained to those who make the app
 
+    # A bug can be planted in a proxy that the driver makes, and in no other.
+    @not.with_impossible=<when>
     Scenario Outline: what they read when <when>
       Given the event "Tea" with the subscriber Arthur
       And <when>
@@ -126,6 +128,7 @@ Feature: Explaining what went wrong
       Then the app is told that C42 did not answer in time
       And it has waited 4 s
 
+    # The other proxy is the scenario's, with the same store.
     @use.with_store=memory @use.with_driver=live
     Scenario: another proxy asks C42 for the same event, and hangs
       Given the proxies of this machine remember answers in one file
@@ -212,6 +215,8 @@ Feature: Explaining what went wrong
 
   Rule: A mistake of the proxy is reported as one, without technical detail
 
+    # As above: a bug cannot be planted in other programs.
+    @not.with_impossible=the_proxy_has_a_bug
     Scenario: the proxy has a bug
       Given the event "Tea" with the subscriber Arthur
       And the proxy has a bug

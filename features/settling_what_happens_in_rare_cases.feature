@@ -7,6 +7,8 @@ Feature: Settling what happens in rare cases
     Ids are up to 128 characters: letters from A to Z, capital and small, digits, hyphens and underscores. Anything else could
     change the question that C42 is asked.
 
+    # nginx takes no unprintable character (%00), and answers 400 itself.
+    @not.with_impossible=<character>
     Scenario Outline: an id with <character> in it
       When an event is requested by an id with <character> in it
       Then the app is told that there is no such address

@@ -203,6 +203,7 @@ Feature: Sparing C42
     It asks C42 for 256 events at the same time, and 1000 more may wait for their turn. Whoever comes after them is told so
     at once, unless the answer is remembered. That is no failure of C42: it is still asked.
 
+    # A proxy for this scenario alone: its limits are those of one process.
     @slow @use.with_store=memory @use.with_driver=flask @use.with_driver=live
     Scenario: many different events are requested at once
       Given 1275 other events, each with the subscriber Trillian

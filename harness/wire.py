@@ -238,7 +238,7 @@ def asked(path: str) -> tuple[str, int | None]:
     if "/event-subscriptions/" not in parts.path:
         return parts.path.rstrip("/").rpartition("/")[2], None
     query = parse_qs(parts.query)
-    return query["event_ids"][0].strip("[]"), int(query["offset"][0])
+    return query.get("event_ids", [""])[0].strip("[]"), int(query.get("offset", ["0"])[0])
 
 
 def kind(path: str) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 START = datetime(2016, 10, 21, 15, 0, 0, tzinfo=UTC)
-"""When each scenario begins."""
+"""When each scenario begins, or the first one."""
 TIME_ZONE = "Europe/Amsterdam"
 """Where the proxy runs."""
 
@@ -24,6 +24,10 @@ class Driver(Protocol):
 
     @property
     def now(self) -> datetime: ...
+
+    def begin(self) -> None:
+        """A scenario begins, at `START`; or later, where the processes of the proxy have seen other scenarios."""
+        ...
 
     def set_clock(self, now: datetime) -> None:
         """Let time jump, for the proxy, for C42 and for the scenario."""

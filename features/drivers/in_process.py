@@ -41,6 +41,9 @@ class InProcess:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def begin(self) -> None:
+        self.set_clock(START)
+
     def set_clock(self, now: datetime) -> None:
         self._clock.move_to(now)
 

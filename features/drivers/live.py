@@ -4,12 +4,11 @@
 in them, made when the first request for it comes.
 """
 
-import http.client
 import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,19 +22,19 @@ from c42_proxy.server.gunicorn import Server
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Receive, Scope, Send
 from features.drivers import wires
+from features.drivers.asking import asked_at
 from features.drivers.driver import START, TIME_ZONE, broken_clock
 from harness.processes import Process, clean_environ, free_port
 from harness.redis_server import RedisServer
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
 BUDGET_SECONDS = 2.0
 """The budget in real seconds if C42 is silent: long enough for a busy machine, short enough to wait for."""
 USUAL_BUDGET_SECONDS = 4.0
 """The budget if the scenario sets none. The scenario is told how long apps wait as if the budget were this one."""
 SLACK_SECONDS = 1.0
-ANSWER_SECONDS = 30.0
 WORKERS = 2
 
 
@@ -92,6 +91,9 @@ class Live:
     def now(self) -> datetime:
         return datetime.fromtimestamp(self._folder.now, UTC)
 
+    def begin(self) -> None:
+        self.set_clock(START)
+
     def set_clock(self, now: datetime) -> None:
         self._folder.now = now.timestamp()
 
@@ -108,30 +110,13 @@ class Live:
         defaults = {"C42_TIMEOUT": str(BUDGET_SECONDS), "C42_LOG_LEVEL": "warning", "C42_CACHE_URL": self._url}
         settings = {**defaults, **settings}
         self._folder.scenario = json.dumps({"number": self._scenarios, "settings": settings, "has_bug": has_bug})
-        yield self._ask
+        yield asked_at(self._port)
 
     def output(self) -> str:
         return self._process.output()
 
     def close(self) -> None:
         self._running.close()
-
-    def _ask(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """One request of a test client, on a connection of its own: any worker may get it."""
-        headers = {
-            name.removeprefix("HTTP_").replace("_", "-"): value
-            for name, value in environ.items()
-            if name.startswith("HTTP_") and name != "HTTP_HOST"
-        }
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
-        try:
-            connection.request(environ["REQUEST_METHOD"], environ["RAW_URI"], headers=headers)
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
-        start_response(f"{response.status} {response.reason}", response.getheaders())
-        return [body]
 
 
 def _opened(store: str, folder: Path, running: ExitStack) -> str:

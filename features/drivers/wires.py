@@ -13,7 +13,7 @@ import responses
 from requests import PreparedRequest
 
 from features.support.fake_c42 import Answer, Failure
-from harness.wire import Connection, Wire
+from harness.wire import Behaviour, Connection, Wire
 from harness.wire import answer as whole_answer
 
 Receive = Callable[[str, Mapping[str, str]], Answer]
@@ -53,14 +53,19 @@ def mocked(receive: Receive, now: Callable[[], datetime], pass_until: Callable[[
 @contextmanager
 def over_sockets(receive: Receive) -> Iterator[str]:
     """C42 on a port of this machine; gives the address of its host."""
+    with Wire(behaviour(receive)) as wire:
+        address = urlsplit(wire.url)
+        yield f"{address.scheme}://{address.netloc}"
+
+
+def behaviour(receive: Receive) -> Behaviour:
+    """What C42 does on a connection."""
 
     def received(path: str, connection: Connection) -> None:
         token = connection.header("Authorization")
         _send(connection, receive(path, {} if token is None else {"Authorization": token}))
 
-    with Wire(received) as wire:
-        address = urlsplit(wire.url)
-        yield f"{address.scheme}://{address.netloc}"
+    return received
 
 
 def _send(connection: Connection, answer: Answer) -> None:

@@ -9,7 +9,7 @@ from behave import given, step, then
 
 from c42_proxy.sandbox.shapes import Person
 from features.support.expectations import expect, expect_same
-from features.support.fake_c42 import PAGE, TOKEN, Behaviour, Call, id_of, only_at_offset
+from features.support.fake_c42 import PAGE, TOKEN, Behaviour, Call, only_at_offset
 from features.support.world import PATIENCE_SECONDS, Context
 
 ZAPHOD = Person("Zaphod")
@@ -117,7 +117,7 @@ def c42_was_asked_times(context: Context, number: int) -> None:
 
 @then('C42 has been asked for "{title:Title}" {number:Times}')
 def c42_was_asked_times_for(context: Context, title: str, number: int) -> None:
-    context.world.c42.expect_asked(number, id_of(title))
+    context.world.c42.expect_asked(number, context.world.c42.id_of(title))
 
 
 @then("C42 has not been asked for it")

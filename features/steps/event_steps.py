@@ -48,7 +48,7 @@ def event_has_an_endless_list(context: Context, duration: timedelta) -> None:
 @given("an event that never existed")
 @given("an event that never existed, whose id has {length:d} characters")
 def event_that_never_existed(context: Context, length: int = 32) -> None:
-    context.world.event_id = "x" * length
+    context.world.event_id = context.world.c42.id_of_none(length)
 
 
 @given("a deleted event")

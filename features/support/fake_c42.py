@@ -1,6 +1,7 @@
 """C42 as a scenario has it: it knows events, counts the calls it receives, and misbehaves when it is told to."""
 
 import json
+import re
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ from harness.wire import asked
 TOKEN = "the-token-of-the-proxy"
 
 _numbers = count(1)
+ENDING = re.compile(r"_\d{14}\Z")
+"""Of the ids of a scenario's events: the number of its C42."""
 
 Subscription = Mapping[str, object]
 
@@ -60,8 +63,10 @@ class FakeC42:
     """Answers with the sandbox, unless a scenario says that it misbehaves. `now` tells the time of the scenario."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
-        # Each C42 has an address of its own, so what a scenario leaves under way or in a store does not reach the next.
-        self.path = f"/c42-{next(_numbers)}/api/v2/"
+        # Each has an address and ids of its own: what a scenario leaves under way or in a store reaches no other.
+        number = next(_numbers)
+        self.path = f"/c42-{number}/api/v2/"
+        self._ending = f"_{number:014}"
         self.calls: list[Call] = []
         self.titles: dict[str, str | None] = {}
         """Of the events that a scenario gives, by their ids."""
@@ -88,6 +93,8 @@ class FakeC42:
     def receive(self, path: str, headers: Mapping[str, str]) -> Answer:
         """The answer to a GET for `path`, which includes the query."""
         event_id, offset = asked(path)
+        if ENDING.search(event_id) and not event_id.endswith(self._ending):
+            return Failure.UNREACHABLE  # of a scenario before
         call = Call("event" if offset is None else "subscribers", event_id, offset or 0, self._now())
         with self._lock:
             self.calls.append(call)
@@ -119,11 +126,19 @@ class FakeC42:
 
     def add(self, title: str | None, people: Sequence[Person | None]) -> str:
         """Make one more event known, and give its id; None stands for a removed subscription."""
-        event_id = id_of(title)
+        event_id = self.id_of(title)
         assert event_id not in self._events, f'the scenario gives the event "{title}" twice'
         self.titles[event_id] = title
         self._events[event_id] = sample(event_id, title, people)
         return event_id
+
+    def id_of(self, title: str | None) -> str:
+        """An id as C42 makes them, the same for each title."""
+        return uuid.uuid5(uuid.NAMESPACE_OID, title or "").hex + self._ending
+
+    def id_of_none(self, length: int) -> str:
+        """An id of so many characters, of an event that never existed."""
+        return self._ending.rjust(length, "x")
 
     def rename(self, event_id: str, title: str) -> None:
         known = self._events[event_id]
@@ -264,11 +279,6 @@ class FakeC42:
         target = path.replace(self.path, "/api/v2/")
         reply = self._sandbox.receive("GET", target, headers.get("Authorization"))
         return reply.status, {"Content-Type": "application/json", **reply.headers}, reply.body.decode()
-
-
-def id_of(title: str | None) -> str:
-    """An id as C42 makes them, the same for each title."""
-    return f"{uuid.uuid5(uuid.NAMESPACE_OID, title or '').hex}_14770730026240"
 
 
 def answers(status: int, body: str = "{}", **headers: str) -> Behaviour:

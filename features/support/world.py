@@ -17,9 +17,9 @@ from werkzeug.test import Client, TestResponse
 from c42_proxy.sandbox.shapes import Person
 from c42_proxy.settings import Settings
 from c42_proxy.stores.opening import open_shared
-from features.drivers.driver import START, Driver, pass_time
+from features.drivers.driver import Driver, pass_time
 from features.support.expectations import expect, expect_same, lasting
-from features.support.fake_c42 import TOKEN, FakeC42, id_of
+from features.support.fake_c42 import TOKEN, FakeC42
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -30,7 +30,7 @@ POLL_SECONDS = 0.05
 
 
 class World:
-    """The world of one scenario. It begins at `START`; nothing of it is left for the next scenario."""
+    """The world of one scenario. Nothing of it is left for the next scenario."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -42,7 +42,7 @@ class World:
         self._answer: TestResponse | None = None
         self._others: deque[str] = deque()
         self._places = count(1)
-        driver.set_clock(START)
+        driver.begin()
         self._said_before = len(driver.output())
         self.c42 = FakeC42(lambda: driver.now)
         host = self._running.enter_context(driver.wire(self.c42.receive))
@@ -238,7 +238,7 @@ class World:
 
     def announce(self, title: str) -> None:
         """An event that C42 does not have yet is meant by "it"."""
-        self._announced, self.event_id = title, id_of(title)
+        self._announced, self.event_id = title, self.c42.id_of(title)
 
     def create(self, people: Sequence[Person]) -> None:
         """From now on C42 has the event that was announced."""
@@ -251,7 +251,7 @@ class World:
 
     def choose(self, title: str) -> None:
         """From now on the event of that title is meant by "it"."""
-        self.event_id = id_of(title)
+        self.event_id = self.c42.id_of(title)
         assert self.event_id in self.c42.titles, f'the scenario does not give the event "{title}"'
 
     def choose_another(self) -> None:

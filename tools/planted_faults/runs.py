@@ -111,7 +111,7 @@ def survey() -> Steps:
 def with_fault(name: str, places: list[str] | None = None, *, whole: bool = False) -> Noticed:
     """What the features (or the scenarios at these places) notice of a proxy with this fault: the first, or all."""
     fault = next(fault for fault in (NONE, *FAULTS, *GROSS) if fault.name == name)
-    drivers.STARTS[fault.driver] = lambda _store: _Faulty(fault)
+    drivers.STARTS[fault.driver] = lambda _store, _options: _Faulty(fault)
     Scenario.continue_after_failed_step = whole
     # Each check has to fail somewhere; of a single fault, one quick scenario is enough.
     options = ["-D", f"driver={fault.driver}"] + ([] if whole else ["--stop", "--tags", "not @slow"])

@@ -1,0 +1,88 @@
+"""`scripts/judge -- COMMAND`: the features against any program, rule by rule, and the page."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import click
+from behave.configuration import Configuration
+from behave.model import Rule
+from behave.runner import Runner
+
+from features import drivers
+from harness.processes import ROOT
+from tools.spec_page.verdict import Verdict, of_scenario
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A rule. It is held if each of its scenarios is that could be told of the program, and one at least."""
+
+    name: str
+    is_of_exercise: bool
+    verdicts: dict[str, Verdict]
+    """Of its scenarios."""
+
+    @property
+    def verdict(self) -> Verdict:
+        found = (verdict for verdict in (Verdict.BROKEN, Verdict.HELD) if verdict in self.verdicts.values())
+        return next(found, Verdict.NOT_RUN)
+
+
+@click.command()
+@click.argument("command", nargs=-1, required=True)
+@click.option("--exercise", is_flag=True, help="By the rules of the original exercise alone.")
+@click.option("--monotonic", is_flag=True, help="Let its monotonic clock jump, too: its cache lives by it.")
+@click.option("--page", default="build/judged.html", show_default=True, help="Where the page is written.")
+def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool) -> None:
+    """Judge the program that COMMAND starts. It serves the one address, at the PORT of its environment, on 127.0.0.1.
+
+    C42 is at the C42_API_URL of its environment, and wants the C42_API_TOKEN. Exit status: 0 if no rule is broken.
+    """
+    if lacks := drivers.lacks("command", "memory"):
+        sys.exit(f"{lacks} is not there.")
+    written = Path(page).absolute()
+    written.parent.mkdir(parents=True, exist_ok=True)
+    options = ["--no-summary", "--no-color", "--format", "page", "--outfile", str(written)]
+    options += [
+        f"--define={name}" for name in ("driver=command", f"command={shlex.join(command)}", f"folder={Path.cwd()}")
+    ]
+    options += ["--define=monotonic=yes"] * monotonic + ["--tags=exercise"] * exercise
+    os.chdir(ROOT)
+    run = Runner(Configuration(options))
+    with redirect_stdout(StringIO()):
+        run.run()
+    rules = [judged for judged in _judged(run) if judged.is_of_exercise or not exercise]
+    for rule in rules:
+        click.echo(f"{rule.verdict:8}{'exercise  ' if rule.is_of_exercise else '          '}{rule.name}")
+        for name, verdict in rule.verdicts.items():
+            if verdict is Verdict.BROKEN:
+                click.echo(f"                    - {name.partition(' -- @')[0]}")
+    click.echo(f"The exercise: {_score([rule for rule in rules if rule.is_of_exercise])}")
+    if not exercise:
+        click.echo(f"All: {_score(rules)}")
+    click.echo(f"The page: {written.as_uri()}")
+    sys.exit(any(rule.verdict == Verdict.BROKEN for rule in rules))
+
+
+def _judged(run: Runner) -> Iterator[Judged]:
+    for feature in run.features:
+        for rule in feature.run_items:
+            if isinstance(rule, Rule):
+                verdicts = {scenario.name: of_scenario(scenario) for scenario in rule.walk_scenarios()}
+                yield Judged(rule.name, "exercise" in rule.tags, verdicts)
+
+
+def _score(rules: list[Judged]) -> str:
+    told = [rule for rule in rules if rule.verdict != Verdict.NOT_RUN]
+    untold = f", and {len(rules) - len(told)} cannot be told" if len(told) < len(rules) else ""
+    return f"{sum(rule.verdict == Verdict.HELD for rule in told)} of {len(told)} rules held{untold}."
+
+
+if __name__ == "__main__":
+    main()

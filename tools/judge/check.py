@@ -1,0 +1,86 @@
+"""`make judged`: judges the proxy, its peers of the benchmarks, and small proxies with a fault each.
+
+Each has to break the rules that it is known to break, and no other.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from harness.processes import ROOT
+
+from .small import FAULTS
+
+SECONDS = 300
+PYTHON = shlex.quote(sys.executable)
+ANSWER = "An answer is the event's id, its title, and the first names of its subscribers"
+PAGES = "All subscribers are named, however many there are"
+LEFT_OUT = "Whoever is not subscribed any more, or has no first name, is left out"
+REUSED = "An answer is reused for 4 minutes 12 s, counted from the moment C42 was asked"
+FAILURE = "A failure is no answer: it is not reused for 4 minutes 12 s"
+
+
+@dataclass(frozen=True)
+class Program:
+    name: str
+    command: str
+    """For a shell, which passes on its environment."""
+    broken: frozenset[str] = frozenset()
+    """The rules that it breaks."""
+    options: tuple[str, ...] = ("--exercise",)
+
+
+def _small(fault: str, *broken: str) -> Program:
+    return Program(fault or "small", f"{PYTHON} -m tools.judge.small {fault}", frozenset(broken))
+
+
+GUNICORN = f"{PYTHON} -m gunicorn --bind 127.0.0.1:$PORT --timeout 0 --threads 8 --log-level warning"
+UVICORN = f"{PYTHON} -m uvicorn --host 127.0.0.1 --port $PORT --log-level warning"
+PROGRAMS = (
+    Program("c42-proxy", f"C42_BIND=127.0.0.1:$PORT C42_OPS_BIND= {PYTHON} -m c42_proxy serve", options=()),
+    Program("textbook", f"{GUNICORN} tools.bench.peers.textbook:app", frozenset({ANSWER, LEFT_OUT, REUSED})),
+    Program(
+        "FastAPI",
+        f"{UVICORN} tools.bench.peers.fastapi_httpx:app",
+        frozenset({LEFT_OUT, REUSED}),
+        ("--exercise", "--monotonic"),
+    ),
+    _small(""),
+    *map(_small, FAULTS, (PAGES, REUSED, FAILURE, LEFT_OUT, REUSED)),
+)
+
+
+def judged(program: Program) -> tuple[frozenset[str], str]:
+    """The rules that a program breaks, and all that was said of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [f"{ROOT}/scripts/judge", *program.options, "--page", f"{folder}/page.html"]
+        # In the way of `env`: a variable before the program is no word of a shell's exec.
+        words = [*command, "--", "sh", "-c", f"exec env {program.command}"]
+        run = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=SECONDS)  # noqa: S603
+    said = run.stdout + run.stderr
+    if "The exercise: " not in said:
+        raise RuntimeError(f"{program.name} was not judged:\n{said}")
+    return frozenset(re.findall(r"^broken  (?:exercise)? +(.+)$", said, re.MULTILINE)), said
+
+
+def main() -> None:
+    wrong = 0
+    with ThreadPoolExecutor(2) as pool:
+        for program, (broken, said) in zip(PROGRAMS, pool.map(judged, PROGRAMS), strict=True):
+            if broken == program.broken:
+                print(
+                    f"{program.name}: {'; '.join(re.findall(r'^(?:The exercise|All): .+$', said, re.MULTILINE))}",
+                    flush=True,
+                )
+            else:
+                wrong += 1
+                print(f"{program.name}: these rules are to be broken, and no other: {sorted(program.broken)}\n{said}")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
