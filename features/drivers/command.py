@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from features.drivers.processes import Processes
+from features.drivers.processes import START_SECONDS, Processes
 from harness.processes import Process, free_port
 
 
@@ -24,7 +24,7 @@ def command(words: str, folder: Path, *, monotonic: bool) -> Processes:
         port = free_port()
         with Process(shlex.split(words), {**environ, "PORT": str(port)}, folder) as process:
             has_answered.append(False)
-            process.wait_until_answers(f"http://127.0.0.1:{port}/")
+            process.wait_until_answers(f"http://127.0.0.1:{port}/", START_SECONDS)
             has_answered[-1] = True
             yield process, port
 

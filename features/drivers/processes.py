@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 SLACK_SECONDS = 1.0
+START_SECONDS = 60.0
+"""For one program, or for the whole stack, on a busy machine."""
 PAUSE = timedelta(hours=2)
 """Between two scenarios: longer than an answer is kept, and longer than C42 may ask to wait."""
 BETWEEN = EVENT_ID

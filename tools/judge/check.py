@@ -15,7 +15,7 @@ from harness.processes import ROOT
 
 from .small import FAULTS
 
-SECONDS = 300
+SECONDS = 900
 PYTHON = shlex.quote(sys.executable)
 ANSWER = "An answer is the event's id, its title, and the first names of its subscribers"
 PAGES = "All subscribers are named, however many there are"
