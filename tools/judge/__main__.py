@@ -49,12 +49,12 @@ def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool
     written = Path(page).absolute()
     written.parent.mkdir(parents=True, exist_ok=True)
     options = ["--no-summary", "--no-color", "--format", "page", "--outfile", str(written)]
-    options += [
-        f"--define={name}" for name in ("driver=command", f"command={shlex.join(command)}", f"folder={Path.cwd()}")
-    ]
-    options += ["--define=monotonic=yes"] * monotonic + ["--tags=exercise"] * exercise
+    told = {"driver": "command", "command": shlex.join(command), "folder": str(Path.cwd())}
     os.chdir(ROOT)
-    run = Runner(Configuration(options))
+    configuration = Configuration(options + ["--tags=exercise"] * exercise)
+    # Not among the options: behave takes quotation marks away.
+    configuration.userdata.update(told | ({"monotonic": "yes"} if monotonic else {}))
+    run = Runner(configuration)
     with redirect_stdout(StringIO()):
         run.run()
     rules = [judged for judged in _judged(run) if judged.is_of_exercise or not exercise]
