@@ -1,4 +1,4 @@
-"""`make judged`: judges the proxy, its peers of the benchmarks, and small proxies with a fault each.
+"""`make judged`: judges the proxy, the textbook solutions, and small proxies with a fault each.
 
 Each has to break the rules that it is known to break, and no other.
 """
@@ -42,10 +42,10 @@ GUNICORN = f"{PYTHON} -m gunicorn --bind 127.0.0.1:$PORT --timeout 0 --threads 8
 UVICORN = f"{PYTHON} -m uvicorn --host 127.0.0.1 --port $PORT --log-level warning"
 PROGRAMS = (
     Program("c42-proxy", f"C42_BIND=127.0.0.1:$PORT C42_OPS_BIND= {PYTHON} -m c42_proxy serve", options=()),
-    Program("textbook", f"{GUNICORN} tools.bench.peers.textbook:app", frozenset({ANSWER, LEFT_OUT, REUSED})),
+    Program("textbook", f"{GUNICORN} tools.judge.peers.textbook:app", frozenset({ANSWER, LEFT_OUT, REUSED})),
     Program(
         "FastAPI",
-        f"{UVICORN} tools.bench.peers.fastapi_httpx:app",
+        f"{UVICORN} tools.judge.peers.fastapi_httpx:app",
         frozenset({LEFT_OUT, REUSED}),
         ("--exercise", "--monotonic"),
     ),
