@@ -26,12 +26,12 @@ class RedisUrlTest(unittest.TestCase):
             "redis+sentinel://a,b:1,[::1]/the%20one": RedisUrl(
                 *("sentinel", False, (("a", 26379), ("b", 1), ("::1", 26379))), name="the one"
             ),
-            "rediss+sentinel://us%2Fer:p%40ss:%3F@a/one/5?sentinel_username=u+v&sentinel_password=%26=": RedisUrl(
+            "rediss+sentinel://us%2Fer:p%40ss:%3F@a/one/5?sentinel_username=u+v&sentinel_password=p%40ss%26=": RedisUrl(
                 *("sentinel", True, (("a", 26379),)),
                 name="one",
                 db=5,
                 login=login,
-                sentinel_login={"username": "u+v", "password": "&="},
+                sentinel_login={"username": "u+v", "password": "p@ss&="},
             ),
             "redis+cluster://a:1,b/0": RedisUrl("cluster", False, (("a", 1), ("b", 6379))),
             "valkeys+cluster://a": RedisUrl("cluster", True, (("a", 6379),)),
@@ -69,6 +69,7 @@ class RedisUrlTest(unittest.TestCase):
         self.assert_wrong(
             "expected is host or host:port, with a port from 1 to 65535; in a user and a password",
             *("redis://", "redis:///0", "redis://:6379/0", "redis://localhost:0", "redis://localhost:65536"),
+            "redis://localhost:65537",
             *("redis://localhost:port", "redis://[::1", "redis+cluster://a,,b", f"redis://:{PASSWORD}/@localhost"),
         )
         self.assert_wrong(
@@ -77,10 +78,7 @@ class RedisUrlTest(unittest.TestCase):
         self.assert_wrong("for several hosts, take redis.sentinel:// or redis.cluster://", "redis://a:1,b:1/0")
         self.assert_wrong(
             "after unix:// comes the whole path of a socket",
-            "unix://",
-            "unix://r.sock",
-            "unix://run/r.sock",
-            "unix:///",
+            *("unix://", "unix://r.sock", "unix://run/r.sock", "unix:///"),
         )
         self.assert_wrong(
             "after the Sentinels come the name of the primary that they watch, .*/mymaster/0",
