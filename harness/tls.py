@@ -14,13 +14,24 @@ HERE = "IP:127.0.0.1,DNS:localhost"
 
 
 class Authority:
-    """Keeps its certificate in `file`, and all that it makes in the folder of that. `marker` is in all its names."""
+    """Keeps its certificate in `file`, and all that it makes in the folder of that. `marker` is in all its names.
+
+    Its own certificate does for a server or a client here as well.
+    """
 
     def __init__(self, folder: Path, marker: str = "c42") -> None:
         self._marker = marker
         self.file = folder / "authority.pem"
         # Python 3.13 and newer want that of an authority (RFC 5280).
-        self._issue(self.file, "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        usage = "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"
+        self._issue(self.file, "-addext", usage, "-addext", f"subjectAltName={HERE}")
+
+    def locked_key(self) -> Path:
+        """A file with its key behind a passphrase."""
+        file = self.file.with_name("locked.pem")
+        words = ["openssl", "pkey", "-in", f"{self.file}", "-aes256", "-passout", "pass:c42", "-out", f"{file}"]
+        subprocess.run(words, check=True, capture_output=True)
+        return file
 
     def certificate(self, names: str = HERE) -> Path:
         """A file with a certificate for these names (OpenSSL's subjectAltName), and its key."""

@@ -5,7 +5,8 @@ import unittest
 from pathlib import Path
 
 from c42_proxy.redis_url import RedisUrl, WrongUrl
-from harness.certificate import CERTIFICATE_WITH_KEY, KEY_WITH_PASSPHRASE
+from harness.needs import needs
+from harness.tls import Authority
 
 PASSWORD = "s3kr3t-p4ssw0rd"
 
@@ -104,22 +105,23 @@ class RedisUrlTest(unittest.TestCase):
             self.assert_wrong(f"may have after \\? are {allowed}", *urls)
         self.assert_wrong("db is the number of a database", "unix:///r.sock?db=one")
 
+    @needs("openssl")
     def test_files(self) -> None:
         """The files are tried: a file that is not there, has no PEM, or has a key with a passphrase is refused."""
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        (folder / "both.pem").write_text(CERTIFICATE_WITH_KEY)
+        authority = Authority(folder)
+        file, locked = authority.file, authority.locked_key()
         (folder / "no.pem").write_text("no certificate")
-        (folder / "locked.pem").write_text(KEY_WITH_PASSPHRASE)
-        both = f"ssl_certfile={folder}/both.pem"
-        found = RedisUrl.parsed(f"rediss://h?ssl_ca_certs={folder}/both.pem&{both}&ssl_keyfile={folder}/both.pem").files
-        self.assertEqual({f"{folder}/both.pem"}, set(found.values()))
+        both = f"ssl_certfile={file}"
+        found = RedisUrl.parsed(f"rediss://h?ssl_ca_certs={file}&{both}&ssl_keyfile={file}").files
+        self.assertEqual({f"{file}"}, set(found.values()))
         self.assertEqual({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}, found.keys())
         for says, query in (
             (r"ssl_ca_certs must be readable PEM files \(No such file or directory\)", f"ssl_ca_certs={folder}/none"),
             (r"ssl_ca_certs must be readable PEM files \(.+\)", f"ssl_ca_certs={folder}/no.pem"),
             (r"ssl_ca_certs must be readable PEM files \(.+\)", "ssl_ca_certs=%00"),
             (r"ssl_certfile and ssl_keyfile must be a pair .*\(No such", f"ssl_certfile={folder}/none"),
-            (r"ssl_certfile and ssl_keyfile must be a pair without a pass", f"{both}&ssl_keyfile={folder}/locked.pem"),
-            ("ssl_keyfile needs ssl_certfile", f"ssl_keyfile={folder}/both.pem"),
+            (r"ssl_certfile and ssl_keyfile must be a pair without a pass", f"{both}&ssl_keyfile={locked}"),
+            ("ssl_keyfile needs ssl_certfile", f"ssl_keyfile={file}"),
         ):
             self.assert_wrong(says, f"rediss://h?{query}")

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.certificate import CERTIFICATE_WITH_KEY
+from harness.needs import needs
 from harness.processes import C42_PROXY, ROOT, Process, clean_environ, free_port, run, until
+from harness.tls import Authority
 from tests.commands.command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
@@ -164,13 +165,13 @@ class RightStartTest(unittest.TestCase):
                 self.assertNotIn("Traceback", process.output())
 
 
+@needs("openssl")
 class TlsTest(unittest.TestCase):
     def test_healthcheck(self) -> None:
         """With TLS at gunicorn, `healthcheck` works, and the log says that the ops port speaks TLS as well."""
-        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        (folder / "both.pem").write_text(CERTIFICATE_WITH_KEY)
+        file = Authority(Path(self.enterContext(tempfile.TemporaryDirectory()))).file
         port, ops = free_port(), free_port()
-        tls = {"GUNICORN_CMD_ARGS": f"--certfile {folder}/both.pem", "C42_OPS_BIND": f"127.0.0.1:{ops}"}
+        tls = {"GUNICORN_CMD_ARGS": f"--certfile {file}", "C42_OPS_BIND": f"127.0.0.1:{ops}"}
         start = serve(0, "", C42_BIND=f"127.0.0.1:{port}", **tls)
         with Process(start.command, clean_environ(**start.variables)) as process:
             bind = f"127.0.0.1:{port}"

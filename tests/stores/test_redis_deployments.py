@@ -19,11 +19,11 @@ from c42_proxy.errors import StoreError
 from c42_proxy.stores.contract import STORE_SECONDS
 from c42_proxy.stores.redis import LEASE_SECONDS, RedisStore
 from c42_proxy.stores.redis_cluster import Cluster
-from harness.certificate import CERTIFICATE_WITH_KEY
 from harness.needs import needs
 from harness.processes import free_port, until
 from harness.redis_deployments import Nodes, Watched
 from harness.redis_server import RedisServer
+from harness.tls import Authority
 from tests.test_threads import no_new_thread
 
 from .neighbour import LIFETIME, NAMESPACE, NOW, Neighbour, entry
@@ -49,6 +49,7 @@ def more_rights(of: str) -> list[str]:
 class DeploymentTest(unittest.TestCase):
     def setUp(self) -> None:
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.authority: Authority | None = None
 
     def open_at(self, url: str) -> RedisStore:
         return self.enterContext(closing(RedisStore(url, namespace=NAMESPACE, lifetime=LIFETIME)))
@@ -85,9 +86,10 @@ class DeploymentTest(unittest.TestCase):
             self.assertNotIn(secret, f"{caught.exception!r} {caught.exception.__cause__!r}")
 
     def certificate(self) -> str:
-        file = self.folder / "both.pem"
-        file.write_text(CERTIFICATE_WITH_KEY)
-        return str(file)
+        """Of its own authority, for servers and clients; with its key."""
+        if self.authority is None:
+            self.authority = Authority(self.folder)
+        return f"{self.authority.file}"
 
     def tls(self, port: int) -> tuple[str, ...]:
         """The options of a server that wants a certificate from its clients at this port."""
@@ -112,6 +114,7 @@ class OneServerTest(DeploymentTest):
             self.assert_fails(f"unix://{socket}".replace(" ", "%20"), f"Redis at {socket}: .*Authentication required")
         self.assert_fails(f"unix://{self.folder}/none.sock", "none.sock: .*No such file or directory")
 
+    @needs("openssl")
     def test_certificates(self) -> None:
         """A private authority, and a certificate of ours for a server that asks for one."""
         port, file = free_port(), self.certificate()
@@ -164,6 +167,7 @@ class SentinelTest(DeploymentTest):
             redis.hang(2)
             self.assert_fails(redis.url, "Sentinel 127.*: Timeout|no Sentinel answers in time")
 
+    @needs("openssl")
     def test_passwords_and_certificates(self) -> None:
         """Sentinels have a user and a password of their own, and the same certificates as the servers."""
         tls, file = free_port(), self.certificate()
@@ -222,6 +226,7 @@ class ClusterTest(DeploymentTest):
         self.assert_works(url)
         self.assert_fails(url.replace(ENCODED, "wr0ng"), "Redis at 127.*password")
 
+    @needs("openssl")
     def test_certificates(self) -> None:
         """The nodes of a cluster tell clients that speak TLS their ports for TLS."""
         file, port = self.certificate(), free_port()
