@@ -13,11 +13,12 @@ REQUIRE_ALL = "C42_REQUIRE_ALL"
 PLATFORM = "C42_PLATFORM"
 """Set by `scripts/platform` to the name of a platform beside the machine itself."""
 
+Test = TypeVar("Test", bound=Callable[..., object])
 TestClass = TypeVar("TestClass", bound=type[unittest.TestCase])
 
 
-def needs(program: str) -> Callable[[TestClass], TestClass]:
-    """Skip a test class if `program` is not installed, and say why."""
+def needs(program: str) -> Callable[[Test], Test]:
+    """Skip a test, or a class of them, if `program` is not installed, and say why."""
     return unittest.skipUnless(shutil.which(program), f"{program} is not there")
 
 

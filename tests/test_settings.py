@@ -143,6 +143,7 @@ class ValuesTest(unittest.TestCase):
                 "https://a.example,http://localhost:3000 , http://[::1]:8",
                 ["https://a.example", "http://localhost:3000", "http://[::1]:8"],
             ),
+            ("https://a.example:65535", ["https://a.example:65535"]),
             ("capacitor://localhost, http://a_b.example:443", ["capacitor://localhost", "http://a_b.example:443"]),
             ("*", ["*"]),
         ):
