@@ -2,6 +2,7 @@
 
 import time
 import unittest
+from unittest.mock import patch
 
 from c42_proxy.deadline import Deadline, deadline_in_force, ends_at
 
@@ -16,6 +17,13 @@ class DeadlineTest(unittest.TestCase):
         self.assertTrue(deadline.passed)
         with self.assertRaises(TimeoutError):
             deadline.remaining()
+
+    def test_the_very_instant(self) -> None:
+        """At the deadline nothing is left: a time-out of zero would mean not to wait at all, which is another error."""
+        with patch("time.monotonic", return_value=5.0):
+            deadline = Deadline(0)
+            self.assertTrue(deadline.passed)
+            self.assertRaises(TimeoutError, deadline.remaining)
 
     def test_may_begin(self) -> None:
         """Nothing is begun after the deadline, nor after the fetch has ended."""
