@@ -18,7 +18,7 @@ from harness.needs import needs, one_platform_is_enough
 from harness.nginx import FILES, LISTEN, BehindNginxTest, Nginx, nginx_version
 from harness.processes import clean_environ, free_port, run, until
 from harness.sandbox import TIMEOUT
-from harness.stack import MADE_BY_US, PATH, Answer, new_id, path_of
+from harness.stack import MADE_BY_US, PATH, Answer, new_id, path_of, tell
 from harness.tls import Authority
 
 NAME = "events.example"
@@ -35,6 +35,7 @@ class EdgeTest(BehindNginxTest):
 
 class TlsTest(EdgeTest):
     authority: ClassVar[Authority]
+    edited: ClassVar[dict[str, Any]]
     server: ClassVar[Nginx]
 
     @classmethod
@@ -51,8 +52,8 @@ class TlsTest(EdgeTest):
             "/etc/c42-proxy/tls/fullchain.pem": certificate,
             "/etc/c42-proxy/tls/privkey.pem": certificate,
         }
-        listen = (FILES / "edge" / file).read_text()
-        made = Nginx([cls.host], "tls.conf", "healthz.conf", listen=listen, origins="*", changes=changes)
+        TlsTest.edited = {"listen": (FILES / "edge" / file).read_text(), "changes": changes}
+        made = Nginx([cls.host], "tls.conf", "healthz.conf", origins="*", **cls.edited)
         TlsTest.server = unittest.enterModuleContext(made)
 
     def context(self, version: TLSVersion, *protocols: str) -> ssl.SSLContext:
@@ -112,11 +113,16 @@ class HttpsTest(TlsTest):
         for tls in (None, self.context(TLSVersion.TLSv1_3, "http/1.1")):
             self.assertEqual(self.server.ask("/healthz", "GET", tls).status, 200)
 
+    def test_passwords(self) -> None:
+        """Nobody is asked for a password with http: an event's address leads to https first."""
+        nginx = self.nginx("tls.conf", "password.conf", **self.edited)
+        self.assertEqual((nginx.ask().status, nginx.ask().header("WWW-Authenticate")), (308, None))
+        self.assertEqual(nginx.ask(PATH, "GET", self.context(TLSVersion.TLSv1_3, "http/1.1")).status, 401)
+
     def test_http_at_the_port_of_https(self) -> None:
         """Who speaks http to the port of https gets a problem, and no page of nginx."""
-        with socket.create_connection(("127.0.0.1", self.server.tls_port), TIMEOUT) as connection:
-            connection.sendall(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-            head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+        request = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        head, _, body = tell(self.server.tls_port, request.encode()).partition(b"\r\n\r\n")
         self.assertRegex(head, rb"^HTTP/1\.1 400 ")
         self.assertEqual(json.loads(body)["reason"], "bad-request")
 
@@ -181,6 +187,10 @@ class BalancerTest(EdgeTest):
                     PATH, "GET", None, source, X_Forwarded_For=forwarded, X_Real_IP="192.0.2.1", X_Request_ID=known
                 )
                 self.assertEqual(nginx.lines(known)[0]["client"], expected)
+        # Some balancers add a line of their own behind the client's.
+        lines = "X-Forwarded-For: 198.51.100.9\r\nX-Forwarded-For: 203.0.113.4\r\nX-Request-ID: two-lines"
+        tell(nginx.port, f"GET {PATH} HTTP/1.1\r\nHost: x\r\n{lines}\r\nConnection: close\r\n\r\n".encode())
+        self.assertEqual(nginx.lines("two-lines")[0]["client"], "203.0.113.4")
 
     def test_proxy_protocol(self) -> None:
         """The same with the PROXY protocol, as the file says it. X-Forwarded-For counts for nothing then."""
@@ -203,10 +213,6 @@ class BalancerTest(EdgeTest):
 
 @needs("nginx")
 class HealthTest(EdgeTest):
-    def test_nobody_asked_for_it(self) -> None:
-        """Without the file there is no /healthz."""
-        self.assert_problem(self.nginx().ask("/healthz"), 404, "address-not-found")
-
     def test_a_host_answers(self) -> None:
         """200 as long as one host answers, also if C42 is down; other methods and spellings as everywhere."""
         nginx = self.nginx("healthz.conf", hosts=[free_port(), self.host])
