@@ -25,9 +25,10 @@ class QueuedLines(logging.Handler):
     count_dropped: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
     """Called for each line that is dropped, by all handlers of a process."""
 
-    def __init__(self, stream: TextIO, *, max_queued: int = MAX_QUEUED) -> None:
+    def __init__(self, stream: TextIO, *, max_queued: int = MAX_QUEUED, owns_stream: bool = False) -> None:
         super().__init__()
         self._stream = stream
+        self._owns_stream = owns_stream
         self._max_queued = max_queued
         self._begin()
 
@@ -70,13 +71,15 @@ class QueuedLines(logging.Handler):
                 self._changed.wait_for(lambda: not self._queue or self._writer is None, FLUSH_SECONDS)
 
     def close(self) -> None:
-        """End the thread when all lines are written. If nobody reads them, it ends with the process."""
+        """End the thread when all lines are written, and close a stream of its own. Else it ends with the process."""
         self.flush()
         if self._pid == os.getpid():
             with self._changed:
                 if not self._queue:
                     self._writer = None
                     self._changed.notify_all()
+                    if self._owns_stream:
+                        self._stream.close()
         super().close()
 
     def _write(self) -> None:

@@ -1,9 +1,13 @@
 """gunicorn's lines in the log: as ours, and at a level of their own."""
 
 import logging
+import os
+import tempfile
 from contextlib import redirect_stderr
+from pathlib import Path
 
 from c42_proxy.observability.logs import MASK
+from c42_proxy.observability.queued_lines import QueuedLines
 from c42_proxy.server.gunicorn_lines import GunicornLines
 from tests.observability.test_logs import TOKEN, LogsTest
 
@@ -54,6 +58,20 @@ class GunicornTest(LogsTest):
         with redirect_stderr(self.stderr):
             lines.setup(lines.cfg)
         self.assertEqual(["QueuedLines"], [type(handler).__name__ for handler in lines.access_log.handlers])
+
+    def test_log_files(self) -> None:
+        """Only regular files are written by the thread that logs: a pipe, named in any way, may be one nobody reads."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        os.mkfifo(folder / "pipe")
+        self.addCleanup(os.close, os.open(folder / "pipe", os.O_RDWR))
+        self.configure("text")
+        for name, kind in (("file", logging.FileHandler), ("pipe", QueuedLines)):
+            file = f"{folder}/{name}"
+            lines = self.gunicorn(errorlog=file, accesslog=file)
+            handlers = [*lines.error_log.handlers, *lines.access_log.handlers]
+            self.assertEqual([kind, kind], [type(handler) for handler in handlers])
+            for handler in handlers:
+                handler.close()
 
     def test_its_own_level(self) -> None:
         """gunicorn's own level, which its command line may set, holds for its lines alone."""

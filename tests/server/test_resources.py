@@ -168,6 +168,12 @@ class UnreadAccessLogTest(UnreadTestCase):
             self.assertRegex(said, rf'(?m)^127.0.0.1:\d+ - "GET /{number} HTTP/1.1" 404$')
 
 
+class UnreadAccessLogFileTest(UnreadAccessLogTest):
+    """As containers have it."""
+
+    variables: ClassVar = {"GUNICORN_CMD_ARGS": "--access-logfile /dev/stdout"}
+
+
 class FewDescriptorsTest(ProxyTest):
     def test_no_connection_to_c42(self) -> None:
         """With no descriptor left, misses get a 503, nothing counts against C42, and all is well afterwards."""
