@@ -13,8 +13,9 @@ from .commands.healthcheck import check_health
 from .errors import SettingsError
 from .observability.tracing import spans_from_env
 from .sandbox.command import sandbox
+from .setting_values import SQLITE
 from .settings import Settings
-from .stores.opening import SQLITE, default_file
+from .stores.opening import default_file
 from .version import __version__
 
 HELP = """\b

@@ -4,7 +4,7 @@ import re
 import ssl
 from base64 import b64encode
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AnyHttpUrl, SecretStr, TypeAdapter
 
@@ -12,8 +12,14 @@ from .address import Address
 from .redis_url import RedisUrl
 
 MEMORY_URL = "memory://"
+SQLITE = "sqlite:///"
 MIN_SECRET = 4
 """To mask shorter words would make the log unreadable."""
+
+
+def whole_name(file: str) -> str:
+    """For use in another folder: gunicorn may change it."""
+    return str(Path(file).absolute())
 
 
 class WrongFile(ValueError):
@@ -59,12 +65,17 @@ def ops_bind(value: str) -> str:
 def cache_url(value: str) -> str:
     if RedisUrl.is_meant(value):
         RedisUrl.parsed(value)
-        return value
+        address, mark, query = value.partition("?")
+        return address + mark + re.sub("(ssl_[a-z_]+=)([^&]+)", _with_whole_name, query)
     # `:memory:` would become a file of that name, and nothing expands `~`.
     is_file = re.fullmatch(r"sqlite:///(?!~).*[^/]", value) and not value.endswith(":memory:")
     if not (value == MEMORY_URL or is_file):
         raise ValueError
-    return value
+    return value if value == MEMORY_URL else f"{SQLITE}{whole_name(value.removeprefix(SQLITE))}"
+
+
+def _with_whole_name(parameter: re.Match[str]) -> str:
+    return parameter[1] + quote(whole_name(unquote(parameter[2])))
 
 
 _PROXY = re.compile(r"http://(?:(?:[!-$&-?A-~]|%[0-9A-Fa-f]{2})*@)?[!-$&-?A-~]+:[0-9]{1,5}/?")
@@ -89,8 +100,7 @@ def ca_file(value: str) -> str:
         raise WrongFile("it holds no certificate in PEM" if is_none else "a certificate in it is broken") from exc
     except OSError as exc:
         raise WrongFile(exc.strerror) from exc
-    # gunicorn may change the folder.
-    return str(Path(value).absolute())
+    return whole_name(value)
 
 
 def masked(url: str) -> str:

@@ -32,7 +32,10 @@ FILE = "_FILE"
 
 
 class Settings(BaseModel):
-    """All settings. Each field but `warnings` is the variable `C42_<FIELD>`; its description says what is allowed."""
+    """All settings. Each field is the variable `C42_<FIELD>` if it has a description, which says what is allowed.
+
+    gunicorn may change the folder: relative names of files are of the folder in which the settings were read.
+    """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=True)
 
@@ -88,6 +91,8 @@ class Settings(BaseModel):
 
     warnings: tuple[str, ...] = Field((), exclude=True, repr=False)
     """One sentence for each likely mistake that does not stop the start."""
+    token_file: str | None = Field(None, exclude=True, repr=False)
+    """The file with the token, if it is in one."""
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -121,6 +126,7 @@ class Settings(BaseModel):
         wrong = {field: line for field in SECRETS if (line := _read_secret(field, values, given))}
         unknown = tuple(_unknown(name) for name in sorted(given.keys() - FIELDS.keys() - FILE_VARIABLES))
         values["warnings"] = unknown
+        values["token_file"] = allowed.whole_name(file) if (file := given.get("C42_API_TOKEN_FILE")) else None
         # A secret that is given twice is not used at all.
         values = {name: value for name, value in values.items() if name not in wrong}
         try:
@@ -179,14 +185,15 @@ class Settings(BaseModel):
             rows.append((variable, shown, f"file {file}" if file else "environment" if is_given else "default"))
         return rows
 
-    def with_token_read_anew(self, environ: Mapping[str, str] | None = None) -> Self:
+    def with_token_read_anew(self) -> Self:
         """The same settings with the token that its file holds now, if it is in a file. Raises SettingsError."""
-        environ = os.environ if environ is None else environ
-        read: dict[str, object] = {"api_token": ""} if environ.get("C42_API_TOKEN") else {}
-        line = _read_secret("api_token", read, environ)
+        if self.token_file is None:
+            return self
+        read: dict[str, object] = {}
+        line = _read_secret("api_token", read, {"C42_API_TOKEN_FILE": self.token_file})
         if line is not None:
             raise SettingsError([line])
-        return self.model_copy(update={name: SecretStr(str(token)) for name, token in read.items() if token})
+        return self.model_copy(update={"api_token": SecretStr(str(read["api_token"]))})
 
     def secrets(self) -> list[str]:
         """What no log line may show: the token, and the passwords in addresses."""
@@ -197,7 +204,7 @@ class Settings(BaseModel):
         ]
 
 
-FIELDS = {f"{PREFIX}{field.upper()}": field for field in Settings.model_fields if field != "warnings"}
+FIELDS = {f"{PREFIX}{field.upper()}": field for field, info in Settings.model_fields.items() if info.description}
 SECRETS: dict[str, Callable[[str], object]] = {
     "api_token": lambda text: allowed.token(SecretStr(text)),
     "proxy_url": allowed.proxy_url,

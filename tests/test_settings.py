@@ -7,6 +7,7 @@ import unittest
 from base64 import b64encode
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import quote
 
 import requests
 from click.testing import Result
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from c42_proxy.errors import SettingsError
 from c42_proxy.settings import Settings
+from harness.certificate import CERTIFICATE_WITH_KEY
 from harness.processes import C42_PROXY, clean_environ, run
 from tests.commands.command_line import c42_proxy
 
@@ -211,11 +213,18 @@ class ValuesTest(unittest.TestCase):
     def test_cache_url(self) -> None:
         """Memory, a file by a relative (three slashes) or absolute (four) path, or a Redis."""
         for written in (
-            *("memory://", "sqlite:///cache.db", "sqlite:///a/b.db", "sqlite:////var/lib/c42/cache.db"),
+            *("memory://", "sqlite:////var/lib/c42/cache.db"),
             *("redis://localhost", "redis://localhost/", "redis://localhost:6379/0", "rediss://redis.example:6380/12"),
             *(f"redis://:{PASSWORD}@localhost:6379/0", f"redis://user:{PASSWORD}@[::1]:6379/1"),
         ):
             self.assert_accepted("C42_CACHE_URL", **{written: written})
+        for written in ("cache.db", "a/b.db"):
+            self.assert_accepted("C42_CACHE_URL", **{f"sqlite:///{written}": f"sqlite:///{os.getcwd()}/{written}"})
+        file = Path(self.enterContext(tempfile.TemporaryDirectory()), "a b.pem")
+        file.write_text(CERTIFICATE_WITH_KEY)
+        name = quote(os.path.relpath(file))
+        whole = f"rediss://h?ssl_certfile={os.getcwd()}/{name}"
+        self.assert_accepted("C42_CACHE_URL", **{f"rediss://h?ssl_certfile={name}": whole})
 
     def test_wrong_cache_url(self) -> None:
         """Another scheme, no file, too few slashes: refused. For a Redis, it is said what is wrong."""
@@ -479,12 +488,12 @@ class SecretFilesTest(unittest.TestCase):
         given = {"C42_API_TOKEN_FILE": str(self.file)}
         found = Settings.from_env(given)
         self.file.write_text("an0ther-t0k3n\n")
-        self.assertEqual(found.with_token_read_anew(given).api_token.get_secret_value(), "an0ther-t0k3n")
+        self.assertEqual(found.with_token_read_anew().api_token.get_secret_value(), "an0ther-t0k3n")
         self.file.write_text("")
         with self.assertRaises(SettingsError) as raised:
-            found.with_token_read_anew(given)
+            found.with_token_read_anew()
         self.assertTrue(raised.exception.lines[0].startswith("C42_API_TOKEN_FILE: the file must hold"))
-        self.assertEqual(settings(), settings().with_token_read_anew({"C42_API_TOKEN": TOKEN}))
+        self.assertEqual(settings(), settings().with_token_read_anew())
 
     def test_secrets(self) -> None:
         """What the log masks: the token, and the passwords as they are written, as they are, and as they are sent."""

@@ -26,11 +26,11 @@ from ..errors import (
     UpstreamTimeout,
 )
 from ..observability.metrics import Metrics
-from ..setting_values import MEMORY_URL
+from ..setting_values import MEMORY_URL, SQLITE
 from ..settings import Settings
 from ..stores.contract import SharedStates, SharedStore
 from ..stores.memory import MemoryStore
-from ..stores.opening import SQLITE, failing_sentinels, open_shared, shared_file, store_name
+from ..stores.opening import failing_sentinels, open_shared, shared_file, store_name
 from ..threads import result_within
 from ..upstream.client import C42Client
 from ..upstream.transport import new_session

@@ -72,6 +72,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
     """
 
     def __init__(self, settings: Settings, *, ops: bool) -> None:
+        self.folder = os.getcwd()
         self._settings = settings
         self._ops_bind = settings.ops_bind if ops else None
         self._values: SharedValues | None = None
@@ -142,6 +143,8 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
 
     def load_config(self) -> None:
         """Load gunicorn's configuration, then listen on the ops port in addition."""
+        # `--chdir` has changed the folder when this is called again.
+        os.chdir(self.folder)
         super().load_config()
         for name, ours in self._hooks.items():
             theirs = getattr(self.cfg, name)

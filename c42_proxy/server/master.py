@@ -91,8 +91,8 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
 
     def reexec(self) -> None:
         """Called by gunicorn at a SIGUSR2."""
-        # gunicorn would run the module's path as a program (under `python -m c42_proxy`).
-        self.START_CTX["args"] = [sys.executable, *sys.orig_argv[1:]]
+        # gunicorn would run the module's path as a program (under `python -m c42_proxy`), in the folder of `--chdir`.
+        self.START_CTX.update(args=[sys.executable, *sys.orig_argv[1:]], cwd=self._server.folder)
         try:
             super().reexec()
         except Exception as exc:  # noqa: BLE001  # whatever it is, this process must end, or the master go on

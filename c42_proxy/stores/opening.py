@@ -5,13 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..redis_url import RedisUrl
-from ..setting_values import MEMORY_URL, masked
+from ..setting_values import MEMORY_URL, SQLITE, masked
 from ..settings import Settings
 from .contract import SharedStore
 from .records import fingerprint
 from .sqlite import SqliteStore
-
-SQLITE = "sqlite:///"
 
 
 def open_shared(settings: Settings, clock: Callable[[], float]) -> SharedStore | None:

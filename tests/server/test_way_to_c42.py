@@ -26,14 +26,15 @@ class ServedTest(unittest.TestCase):
         self.token_file = self.folder / "token"
 
     def serve(self, **variables: str) -> Process:
+        """In the folder: the names of the store and of the file with the token are relative."""
         environ = clean_environ(
             C42_BIND=f"127.0.0.1:{self.port}",
             C42_OPS_BIND="",
-            C42_CACHE_URL=f"sqlite:///{self.folder}/cache.sqlite3",
-            C42_API_TOKEN_FILE=str(self.token_file),
+            C42_CACHE_URL="sqlite:///cache.sqlite3",
+            C42_API_TOKEN_FILE="token",  # a file's name
             **variables,
         )
-        proxy = self.enterContext(Process([*C42_PROXY, "serve"], environ))
+        proxy = self.enterContext(Process([*C42_PROXY, "serve"], environ, cwd=self.folder))
         proxy.wait_until_answers(f"http://127.0.0.1:{self.port}/")
         return proxy
 
@@ -146,8 +147,18 @@ class TokenTest(ServedTest):
         self.assertNotRegex(proxy.output(), f"{first}|{second}")
 
     def test_preload(self) -> None:
-        """So it is with --preload."""
+        """So it is with --preload, and in another folder: relative names are of the one where the proxy was started."""
+        (self.folder / "other").mkdir()
         self.token_file.write_text("f1rst-t0k3n")
-        proxy = self.serve(C42_API_URL=self.c42.url, GUNICORN_CMD_ARGS="--preload")
-        self.renew(proxy, "s3c0nd-t0k3n")
-        self.assert_asked_with("s3c0nd-t0k3n")
+        # At a SIGUSR2, gunicorn leaves copies of its sockets open, and Python would say so.
+        more = {"GUNICORN_CMD_ARGS": "--preload --chdir other", "PYTHONWARNINGS": ""}
+        proxy = self.serve(C42_API_URL=self.c42.url, **more)
+        for token in ("s3c0nd-t0k3n", "th1rd-t0k3n"):
+            self.renew(proxy, token)
+            self.assert_asked_with(token)
+        old = proxy.descendants()
+        proxy.send(signal.SIGUSR2)
+        until(lambda: len(proxy.descendants() - old) == 2, f"a new master and its worker:\n{proxy.output()}")
+        self.assertTrue((self.folder / "cache.sqlite3").exists())
+        self.assertEqual([], [*(self.folder / "other").iterdir()])
+        self.assertNotIn("Traceback", proxy.output())
