@@ -20,7 +20,6 @@ from gunicorn.workers.base import Worker as AnyWorker
 from gunicorn.workers.gasgi import ASGIWorker
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
-from uvicorn_worker import UvicornWorker
 
 from ..address import Address
 from ..app import build
@@ -60,9 +59,12 @@ OPS_THREADS = 2
 LACKS = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT}
 """A machine without another process, memory, descriptor or room for a file; or a folder that has been lost."""
 
-ON_ASGI = (UvicornWorker, ASGIWorker)
+ON_ASGI = (Worker, ASGIWorker)
 ON_WSGI = (SyncWorker, ThreadWorker)
-"""The worker classes that tell an app on which socket a request arrived, and that let our threads run."""
+"""The worker classes that tell an app on which socket a request arrived, and that let our threads run.
+
+Not uvicorn's own: it adds headers, ignores QUIT, and bounds no head.
+"""
 
 
 class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships no types
@@ -108,6 +110,8 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             "timeout": 30,
             # For the requests under way at a stop: none waits longer than twice the budget, and a moment.
             "graceful_timeout": int(2 * self._settings.timeout) + 5,
+            # For other worker classes, too: an unknown method is refused by the app, with its problem.
+            "permit_unconventional_http_method": True,
             # No prefix and no scheme is taken from clients' headers.
             "forwarded_allow_ips": "",
             "forwarder_headers": "",

@@ -10,6 +10,7 @@ import unittest
 from pathlib import Path
 
 from harness.processes import C42_PROXY, ROOT, Process, clean_environ, is_alive, run, until
+from tests.server.test_gunicorn import ask
 from tests.web.test_ops import TIMEOUT, OpsTestCase
 
 NAMESPACE = ("unshare", "--mount", "--propagation", "private", "sh", "-ec")
@@ -152,12 +153,20 @@ class StartTest(OpsTestCase):
                 self.ask_for_events(2)
                 self.assertEqual(self.get(self.port, "/metrics")[0], 404)
                 self.assertEqual(self.errors_counted(), 2)
+                answer = ask(self.port)
+                self.assertEqual([name.lower() for name, _value in answer.headers].count("date"), 1, answer)
+                for method in ("get", "GE", "M#X"):
+                    self.assertEqual(ask(self.port, method=method).status, 405, method)
                 process.close()
 
     def test_other_worker_classes(self) -> None:
         """Other classes are refused in a sentence: in some, threads stand still, in others, the ops port is open."""
         environ = clean_environ(C42_API_TOKEN="s3kr3t", C42_CACHE_URL="memory://")
-        for worker_class in ("gunicorn.workers.base.Worker", "gunicorn.workers.base_async.AsyncWorker"):
+        for worker_class in (
+            "gunicorn.workers.base.Worker",
+            "gunicorn.workers.base_async.AsyncWorker",
+            "uvicorn_worker.UvicornWorker",
+        ):
             environ["GUNICORN_CMD_ARGS"] = f"--worker-class {worker_class}"
             ended = run(*C42_PROXY, "serve", environ=environ)
             self.assertEqual((ended.returncode, ended.stdout), (2, ""), ended.stderr)
