@@ -24,7 +24,7 @@ from .observability import tracing
 from .observability.metrics import Metrics
 from .stores.contract import Entry
 from .stores.tiered import TieredStore
-from .threads import Threads, Timer
+from .threads import Threads, Timer, may_wait
 from .upstream.combine import Combined
 
 LOOKS_AT_ONCE = 16
@@ -108,6 +108,8 @@ class Events:
         hit = self.hit(event_id)
         if hit is not None:
             return hit
+        if not may_wait.get():
+            return self._reply_at_once(event_id)
         pending = self.join(event_id)
         wait([pending.flight], pending.patience)
         return self.reply_for(pending)
@@ -135,6 +137,13 @@ class Events:
             cached = self._store.from_memory(pending.event_id)
             landed = FlightResult(UpstreamTimeout(), cached, Forward.because_of(cached))
         return reply_of(landed, leads=pending.leads, freshness=self._freshness, now=self._clock())
+
+    def _reply_at_once(self, event_id: str) -> Reply:
+        try:
+            found = self._look_again(_Flight(event_id))
+        except Overloaded as overloaded:
+            found = FlightResult(overloaded, self._store.from_memory(event_id))
+        return reply_of(found, leads=True, freshness=self._freshness, now=self._clock())
 
     def close(self) -> None:
         """Wait for the flights under way, and end their threads. Nothing may be asked any more."""

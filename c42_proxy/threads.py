@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -28,6 +28,9 @@ S = TypeVar("S")
 
 _Task = Callable[[], None]
 _Inbox = SimpleQueue[_Task | None]
+
+may_wait: ContextVar[bool] = ContextVar("may_wait", default=True)
+"""Whether the request that is worked for may wait for C42. Not in a thread on which other requests depend."""
 
 IDLE_SECONDS = 5.0
 """How long a thread without work stays."""
@@ -106,11 +109,15 @@ class Threads(Executor):
                 inbox: _Inbox = SimpleQueue()
                 start_thread(partial(self._work, inbox), name=self._name)
             except Overloaded:
-                if self._queues and self._count:
+                if self._may_queue():
                     return
                 raise
             self._count += 1
             self._idle.append(inbox)
+
+    def _may_queue(self) -> bool:
+        """Whether work may wait for one of the threads that there are."""
+        return self._queues and self._count > 0
 
     def _work(self, inbox: _Inbox) -> None:
         while True:

@@ -32,7 +32,7 @@ from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.tiered import TieredStore
-from c42_proxy.threads import IDLE_SECONDS, in_thread
+from c42_proxy.threads import IDLE_SECONDS, in_thread, may_wait
 from c42_proxy.upstream.combine import Combined
 from c42_proxy.web.responses import cache_status, expiry_of
 from harness.processes import until
@@ -908,6 +908,16 @@ class OverloadedTest(EventsTest):
             self.assert_told(self.ask(event_id="coffee"), Overloaded, "detail=busy")
         self.assert_told(self.ask(event_id="coffee"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
         self.assert_asked(1)
+
+    def test_must_not_wait(self) -> None:
+        """A request that must not wait for C42 gets what is fresh in any tier, or what it would get in an overload."""
+        self.addCleanup(may_wait.reset, may_wait.set(False))
+        self.shared.put("milk", Entry(200, b"held", NOW - 100), NOW)
+        self.assert_told(self.ask(event_id="milk"), b"held", "hit; ttl=152")
+        self.assert_told(self.ask(event_id="coffee"), Overloaded, "detail=busy")
+        self.hold(NOW - 300)
+        self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
+        self.assert_asked(0)
 
     def wait_for_a_slot(self, *, budget: float = BUDGET) -> Pending:
         """The process fetches as much as it may, and the tea waits for a slot."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,7 +21,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from ..errors import Overloaded
 from ..private_names import private_or_public
-from ..threads import Threads, start_thread
+from ..threads import Threads, may_wait, start_thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -143,13 +144,19 @@ class ThreadedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
 
 class _RequestThreads(Threads):
     def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Answer in a thread of the pool, or here, if there is none: then no miss waits, but is refused at once."""
+        """Answer in a thread of the pool. If the system gives none, answer here what needs no call to C42."""
         try:
             return super().submit(work, *args, **kwargs)
         except Overloaded:
             outcome: Future[R] = Future()
+            context = copy_context()
+            context.run(may_wait.set, False)
             try:
-                outcome.set_result(work(*args, **kwargs))
+                outcome.set_result(context.run(work, *args, **kwargs))
             except Exception as exc:  # noqa: BLE001  # gunicorn reads it from the future
                 outcome.set_exception(exc)
             return outcome
+
+    def _may_queue(self) -> bool:
+        # If there are fewer, the system gives no more, and all that there are may be waiting for C42.
+        return self._count == self._limit

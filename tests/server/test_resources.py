@@ -18,7 +18,7 @@ from typing import ClassVar
 from c42_proxy.sandbox.events import COFFEE
 from harness.processes import C42_PROXY, ROOT, STOP_SECONDS, Process, free_port, until
 from harness.sandbox import Sandbox
-from tests.server.test_gunicorn import ask, environ_of, is_free_of, store_with_old_entry
+from tests.server.test_gunicorn import PATH, ask, environ_of, is_free_of, store_with_old_entry
 
 PREFIX = "/events-with-subscriptions/"
 TIMEOUT = 10.0
@@ -222,6 +222,28 @@ class FewThreadsTest(ProxyTest):
         (self.folder / "none").unlink()
         self.assertEqual(404, ask(self.port, f"{PREFIX}missing/").status)
         self.assertNotIn("Traceback", self.proxy.output())
+
+    def test_gthread_waits(self) -> None:
+        """While all threads that gunicorn has wait for C42, and it gets no more, hits are answered, and misses are not.
+
+        All other threads of the proxy could do the miss.
+        """
+        environ = {
+            "PYTHONPATH": f"{self.few_threads()}{os.pathsep}{ROOT}",
+            "GUNICORN_CMD_ARGS": "--worker-class gthread",
+        }
+        self.start(**environ, C42_TIMEOUT="10")
+        self.assertEqual(200, ask(self.port).status)
+        self.sandbox.set(latency=3)
+        with ThreadPoolExecutor(3) as clients:
+            slow = [clients.submit(ask, self.port, f"{PREFIX}missing-{number}/") for number in range(3)]
+            until(lambda: self.sandbox.calls["events"] == 4, "three calls")
+            (self.folder / "none").touch()
+            statuses = [ask(self.port, path).status for path in (PATH, f"{PREFIX}missing-4/", PATH, "/")]
+            self.assertEqual([200, 503, 200, 404], statuses)
+            self.assertFalse(any(each.done() for each in slow))
+        self.assertEqual([404] * 3, [each.result().status for each in slow])
+        self.assertEqual(4, self.sandbox.calls["events"])
 
     def test_no_thread_at_the_start(self) -> None:
         """A worker that gets no thread when it begins says so once, and erases as soon as it gets one."""
