@@ -11,7 +11,7 @@ from harness.needs import needs, one_platform_is_enough
 from harness.nginx import BehindNginxTest, Nginx
 from harness.processes import free_port
 from harness.stack import MADE_BY_US, PATH, Answer, new_id, path_of
-from harness.wire import Connection, Wire
+from harness.wire import Connection, Wire, is_silent
 from harness.wire import answer as said_by
 
 SITE = "https://app.example"
@@ -171,8 +171,11 @@ class PasswordsTest(PlacesTest):
                 self.service.status = status
                 self.addCleanup(setattr, self.service, "status", "")
                 self.assert_problem(nginx.ask(Authorization=GOOD, Origin=SITE), 500, "internal-error")
-        gone = self.nginx("auth-service.conf", origins=SITE, changes={"127.0.0.1:9000": f"127.0.0.1:{free_port()}"})
-        self.assert_problem(gone.ask(Authorization=GOOD, Origin=SITE), 500, "internal-error")
+        with Wire(is_silent) as silent:
+            for port in (free_port(), silent.port):
+                changes = {"127.0.0.1:9000": f"127.0.0.1:{port}", "proxy_read_timeout 2s;": "proxy_read_timeout 200ms;"}
+                fails = self.nginx("auth-service.conf", origins=SITE, changes=changes)
+                self.assert_problem(fails.ask(Authorization=GOOD, Origin=SITE), 500, "internal-error")
         self.assert_problem(nginx.ask("/permission", Origin=SITE), 404, "address-not-found")
 
     def test_what_the_hosts_are_told(self) -> None:
