@@ -55,6 +55,21 @@ class MonitoringTest(unittest.TestCase):
                 labels = set().union(*(self.samples[name] for name in NAME.findall(expression)))
                 self.assertLessEqual(set(re.split(r",\s*", grouping)), labels, expression)
 
+    def test_nginx(self) -> None:
+        """A panel that counts requests, which nginx's own hits are not among, says so, and where these are counted."""
+        panels = [
+            panel
+            for panel in self.dashboard["panels"]
+            if any(
+                "c42_proxy_requests_total[" in each["expr"] or 'outcome="hit"' in each["expr"]
+                for each in panel["targets"]
+            )
+        ]
+        self.assertEqual(2, len(panels))
+        for panel in panels:
+            self.assertIn("that reach the proxy", panel["title"])
+            self.assertIn("how to count them in nginx's log", panel["description"])
+
     def test_down_all_the_time(self) -> None:
         """While C42 is down, the rule for that holds at every moment, between scrapes and while a trial goes on."""
         (slack,) = map(float, re.findall(r"> time\(\) - ([0-9]+)$", self.alerts["C42Down"]["expr"]))

@@ -92,6 +92,7 @@ class MetricsTest(unittest.TestCase):
             client.get(PATH)  # an error
             self.now += 10
             after = self.samples()
+            self.assertEqual(before.keys(), after.keys(), "all were there from the start")
             for sample, count in {
                 "miss 200": 1,
                 "hit 200": 2,
