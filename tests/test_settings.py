@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from c42_proxy.errors import SettingsError
 from c42_proxy.settings import Settings
-from harness.certificate import CERTIFICATE_WITH_KEY
+from harness.needs import needs
 from harness.processes import C42_PROXY, clean_environ, run
+from harness.tls import Authority
 from tests.commands.command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
@@ -220,8 +221,13 @@ class ValuesTest(unittest.TestCase):
             self.assert_accepted("C42_CACHE_URL", **{written: written})
         for written in ("cache.db", "a/b.db"):
             self.assert_accepted("C42_CACHE_URL", **{f"sqlite:///{written}": f"sqlite:///{os.getcwd()}/{written}"})
-        file = Path(self.enterContext(tempfile.TemporaryDirectory()), "a b.pem")
-        file.write_text(CERTIFICATE_WITH_KEY)
+
+    @needs("openssl")
+    def test_file_of_a_cache_url(self) -> None:
+        """A file in the address of a Redis may have a relative name, too."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()), "a b")
+        folder.mkdir()
+        file = Authority(folder).file
         name = quote(os.path.relpath(file))
         whole = f"rediss://h?ssl_certfile={os.getcwd()}/{name}"
         self.assert_accepted("C42_CACHE_URL", **{f"rediss://h?ssl_certfile={name}": whole})
