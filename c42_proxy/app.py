@@ -61,8 +61,9 @@ class Proxy:
     def start(self) -> None:
         """Start the background threads of this process. Call it after the fork: no thread survives a fork.
 
-        If the system gives no thread for the erasure, each request that is no hit tries again.
+        If the system gives no threads, each request that is no hit tries again.
         """
+        self.events.start()
         self._eraser.start()
         if self._spans is not None:
             self._spans.start()

@@ -8,6 +8,7 @@ waits without a thread.
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeGuard
@@ -103,6 +104,14 @@ class Events:
         self._limit = ConcurrencyLimit(metrics, self._timer)
         self._outcomes = FetchOutcomes(store, clock)
 
+    def start(self) -> None:
+        """Start the first look thread, which stays: so what is fresh in the shared tier is found without a new thread.
+
+        If the system gives none, each look tries again.
+        """
+        with suppress(Overloaded):
+            self._threads.submit(lambda: None)
+
     def reply(self, event_id: str) -> Reply:
         """The event with the first names of all its subscribers, or why there is no answer. Waits for it."""
         hit = self.hit(event_id)
@@ -110,7 +119,7 @@ class Events:
             return hit
         if not may_wait.get():
             return self._reply_at_once(event_id)
-        pending = self.join(event_id)
+        pending = self.join(event_id, may_block=True)
         wait([pending.flight], pending.patience)
         return self.reply_for(pending)
 
@@ -122,11 +131,14 @@ class Events:
             return None
         return Hit.of(entry, self._freshness, now)
 
-    def join(self, event_id: str) -> Pending:
-        """Is a flight under way? Then the request joins it. Else it leads a new one, which goes on in other threads."""
+    def join(self, event_id: str, *, may_block: bool = False) -> Pending:
+        """Is a flight under way? Then the request joins it. Else it leads a new one, which goes on in other threads.
+
+        If the system gives no thread, and the caller's `may_block`, the caller itself looks into the shared tier.
+        """
         flight, leads = self._single_flight.join(event_id)
         if leads:
-            self._do(self._begin, _Flight(event_id))
+            self._do(self._begin_here if may_block else self._begin, _Flight(event_id))
         return Pending(event_id, flight, leads, patience=2 * self._budget)
 
     def reply_for(self, pending: Pending) -> Reply:
@@ -173,6 +185,14 @@ class Events:
     def _begin(self, flight: _Flight) -> None:
         """Look into the shared tier in a thread, because the tier may hang."""
         self._threads.submit(self._do, self._look, flight)
+
+    def _begin_here(self, flight: _Flight) -> FlightResult | None:
+        """The same for a thread that may block: if the system gives no look thread, it looks itself."""
+        try:
+            self._begin(flight)
+        except Overloaded:
+            return self._look(flight)
+        return None
 
     def _look(self, flight: _Flight) -> FlightResult | None:
         """Fresh in the shared tier? If not, this is a miss, and the limit of this process must admit it."""

@@ -906,6 +906,10 @@ class OverloadedTest(EventsTest):
             self.assert_told(self.ask(), b"held", "hit; ttl=152")
             self.assert_told(self.ask(event_id="milk"), b"held", "hit; ttl=152")
             self.assert_told(self.ask(event_id="coffee"), Overloaded, "detail=busy")
+            # A thread that may block looks itself, if there was never a look thread.
+            new = self.another()
+            self.assert_told(self.ask(event_id="milk", process=new), b"held", "hit; ttl=152")
+            self.assert_told(self.ask(event_id="coffee", process=new), Overloaded, "detail=busy")
         self.assert_told(self.ask(event_id="coffee"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
         self.assert_asked(1)
 

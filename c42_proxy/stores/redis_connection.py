@@ -103,8 +103,9 @@ def _within_store_seconds(connect: Callable[[], socket.socket]) -> socket.socket
     """Connect within STORE_SECONDS, or raise TimeoutError."""
     try:
         connected = in_thread(connect)
-    except Overloaded as exc:
-        raise redis.ConnectionError("this process can start no thread") from exc
+    except Overloaded:
+        # What is fresh in Redis is served even if the system gives no thread. Only to resolve a name may take longer.
+        return connect()
     try:
         return connected.result(STORE_SECONDS)
     except TimeoutError:

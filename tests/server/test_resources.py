@@ -9,13 +9,18 @@ import socket
 import subprocess
 import tempfile
 import textwrap
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import ClassVar
 
+from c42_proxy.events import LOOKS_AT_ONCE
 from c42_proxy.sandbox.events import COFFEE
+from c42_proxy.settings import Settings
+from c42_proxy.stores.contract import Entry
+from c42_proxy.stores.opening import open_shared
 from harness.processes import C42_PROXY, ROOT, STOP_SECONDS, Process, free_port, until
 from harness.sandbox import Sandbox
 from tests.server.test_gunicorn import PATH, ask, environ_of, is_free_of, store_with_old_entry
@@ -195,10 +200,20 @@ class FewDescriptorsTest(ProxyTest):
 
 class FewThreadsTest(ProxyTest):
     def test_no_thread(self) -> None:
-        """With no thread left, misses get a 503; no call is made later, and all is well with threads again."""
-        self.start(PYTHONPATH=f"{self.few_threads()}{os.pathsep}{ROOT}")
+        """With no thread left, misses get a 503; no call is made later, and all is well with threads again.
+
+        What others have put into the shared tier is found, although this worker has never looked there.
+        """
+        file = f"sqlite:///{self.folder / 'cache.sqlite3'}"
+        self.start(PYTHONPATH=f"{self.few_threads()}{os.pathsep}{ROOT}", C42_CACHE_URL=file)
+        shared = open_shared(Settings.from_env(environ_of(self.port, self.sandbox.url, C42_CACHE_URL=file)), time.time)
+        assert shared is not None
+        self.enterContext(closing(shared))
+        answer = Entry(200, b'{"id":"of-others","title":null,"names":[]}', time.time())
+        self.assertTrue(shared.put("of-others", answer, answer.fetched_at))
         (self.folder / "none").touch()
         connection = self.connected()
+        self.assertEqual((200, None), self.get(connection, "of-others"), self.proxy.output())
         for number in range(10):
             self.assertEqual((503, "1"), self.get(connection, f"missing-{number}"), self.proxy.output())
         self.assertEqual({}, {name: calls for name, calls in self.sandbox.calls.items() if calls})
@@ -318,7 +333,9 @@ class IdleTest(ProxyTest):
         with ThreadPoolExecutor(40) as clients:
             answers = list(clients.map(lambda number: ask(self.port, f"{PREFIX}missing-{number}/").status, range(40)))
         self.assertEqual([404] * 40, answers)
+        # Threads stay for a while: these are all that it has needed. For each fetch three, and a few for all of them.
         self.assertGreater(self.threads(), threads + 20)
+        self.assertLessEqual(self.threads(), threads + 3 * 40 + LOOKS_AT_ONCE + 5)
         until(lambda: self.threads() <= threads and self.sockets() <= sockets, "the end of what is idle")
 
 
