@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import click
 import requests
 from flask import Flask
+from flask.cli import run_command
 
 from .caching.circuit_breaker import CircuitBreaker
 from .caching.freshness import Freshness
@@ -145,10 +147,16 @@ def create_app(
 
     Without `settings` (for `flask --app c42_proxy run`) they are read from the environment, as are the variables of
     OpenTelemetry, and logging is configured as they say. For the other arguments see `build`. Raises SettingsError.
+
+    Flask's own server does not fork, so there the background threads start at once, and not with the first request.
     """
     spans = None
     if settings is None:
         settings, spans = Settings.from_env(), spans_from_env()
         configure_logs(settings)
         settings.log_warnings()
-    return build(settings, session=session, clock=clock, store=store, metrics=metrics, spans=spans).flask
+    proxy = build(settings, session=session, clock=clock, store=store, metrics=metrics, spans=spans)
+    command = click.get_current_context(silent=True)
+    if command is not None and command.command is run_command:
+        proxy.start()
+    return proxy.flask

@@ -365,6 +365,17 @@ class WorkersTest(ProcessTestCase):
                     self.serve(GUNICORN_CMD_ARGS=arguments, C42_CACHE_URL=f"sqlite:///{file}")
                     until(partial(is_free_of, b"Secret", file.parent), "that what is over is erased")
 
+    def test_erasure_under_flask(self) -> None:
+        """So it is under Flask's own server."""
+        port = free_port()
+        with tempfile.TemporaryDirectory() as name:
+            file = Path(name) / "cache.sqlite3"
+            environ = environ_of(port, "http://127.0.0.1:1", C42_CACHE_URL=f"sqlite:///{file}")
+            flask = (C42_PROXY[0], "-m", "flask", "--app", "c42_proxy", "run", "--port", f"{port}")
+            with closing(store_with_old_entry(file, b"Secret")), Process(flask, environ):
+                self.assertFalse(is_free_of(b"Secret", file.parent))
+                until(partial(is_free_of, b"Secret", file.parent), "that what is over is erased")
+
     def test_web_concurrency(self) -> None:
         """WEB_CONCURRENCY sets the workers, and SIGINT ends it with 0, too."""
         proxy, _port = self.serve(WEB_CONCURRENCY="3")
