@@ -91,7 +91,7 @@ CORE = (
         *("observability.correlation", "observability.logs", "observability.metrics", "web.asgi"),
         drivers=("asgi",),
     ),
-    _core("web/cors", drivers=BOTH, others=("web.routes", "web.asgi")),
+    _core("web/cors", "web.routes", "web.asgi", drivers=BOTH),
     _core("web/ops", "web.ops", "observability.metrics"),
     _core("settings", "settings", others=("main", "commands.cache", "stores.contract")),
     _core("stores/contract", "events", "stores.contract", others=("stores.memory", "stores.tiered", "stores.sqlite")),
