@@ -39,6 +39,12 @@ STATUS = {
     "token refused": 502,
 }
 OF_C42 = {"answered": 200, "gone": 404, "failed": 500, "told to wait": 429, "token refused": 401}
+OWN = {
+    "hit": "c42-proxy; hit; ttl=1, nginx; fwd=stale; stored",
+    "hit_of_nginx": "c42-proxy; fwd=uri-miss; fwd-status=200, nginx; hit",
+    "collapsed": "c42-proxy; fwd=uri-miss; collapsed; fwd-status=200",
+}
+"""Whose answer a client may get: `hit r2 1 r1` is what r1 got, from a host; `collapsed`, from the same fetch."""
 NOT_KEPT = {"cache-control": "no-store", "x-accel-expires": "0"}
 JSON = {"content-type": "application/json"}
 PROBLEM = {"content-type": "application/problem+json"}
@@ -73,6 +79,8 @@ class Tape:
         positional = [_value(word) for word in words if not re.match(r"[a-z_-]+=", word)]
         if verb in get_args(FaultKind):
             self.fault(verb, *positional, **values)
+        elif verb in OWN:
+            self.get(*positional, OWN[verb], **values)
         else:
             method: Callable[..., object] = getattr(self, verb)
             method(*positional, **values)
@@ -152,21 +160,10 @@ class Tape:
             Request(request, entry.event, at, sent, sent + took, entry.status, None, headers, entry.body)
         )
 
-    def hit(self, request: str, sent: float, of: str | Entry, **how: Any) -> None:
-        """One of a host, through nginx or straight."""
-        self.get(request, sent, of, "c42-proxy; hit; ttl=1, nginx; fwd=stale; stored", **how)
-
-    def hit_of_nginx(self, request: str, sent: float, of: str) -> None:
-        self.get(request, sent, of, "c42-proxy; fwd=uri-miss; fwd-status=200, nginx; hit")
-
-    def collapsed(self, request: str, sent: float, of: str, **how: Any) -> None:
-        """Another request's fetch serves this one, too."""
-        self.get(request, sent, of, "c42-proxy; fwd=uri-miss; collapsed; fwd-status=200", **how)
-
     def not_modified(self, request: str, sent: float, of: str) -> None:
         entry = self.entries[of]
         headers = {key: value for key, value in entry.headers.items() if key != "content-type"}
-        self.hit(request, sent, replace(entry, status=304, body="", headers=headers))
+        self.get(request, sent, replace(entry, status=304, body="", headers=headers), OWN["hit"])
 
     def stale(self, request: str, sent: float, of: str, own: str = "fwd=stale; fwd-status=500", **how: Any) -> None:
         """An expired answer instead of a failure."""

@@ -11,7 +11,7 @@ from tools.soak.checker import FOR_ALL, FOR_ANSWERS, violations_of
 from tools.soak.history import History
 from tools.soak.logs import said_by
 from tools.soak.record import StoreState, Traceback, read, write
-from tools.soak.tests.tape import START, Tape, with_body
+from tools.soak.tests.tape import OWN, START, Tape, with_body
 
 HISTORIES = Path(__file__).with_name("histories.txt")
 HOST = "host-1"
@@ -73,12 +73,12 @@ class HistoriesTest(unittest.TestCase):
                 tape.records = list(records)
                 said = {**whole, **changes}
                 entry = with_body(tape.entries["r1"], said.pop("id"), said.pop("title"), said.pop("names"), **said)
-                tape.hit("r3", 1.1, entry)
+                tape.get("r3", 1.1, entry, OWN["hit"])
                 found = {(one.rule, one.request) for one in violations_of(tape.records)}
                 self.assertIn(("an_answer_is_whole", "r3"), found)
         for body in ("[]", "club"):
             tape.records = list(records)
-            tape.hit("r3", 1.1, "r1")
+            tape.get("r3", 1.1, "r1", OWN["hit"])
             tape.change("r3", body=body)
             self.assertIn("an_answer_is_whole", {one.rule for one in violations_of(tape.records)})
 

@@ -246,10 +246,8 @@ class TestWhatCameOfIt(unittest.TestCase):
             with self.subTest(lines):
                 self.assertEqual(expected, words(tree(feature(*lines))))
 
-    def test_why_it_was_not_run(self) -> None:
-        """A scenario that was skipped says why, and so does a row."""
-        page = tree(feature("Scenario: S", "Given it is skipped"))
-        self.assertEqual("Not run: C42 is on holiday", page.find("p", class_="reason").text)
+    def test_why_a_row_was_not_run(self) -> None:
+        """A row that was skipped says why, as a scenario does."""
         page = tree(feature("Scenario Outline: S", "Given <what>", "Examples:", "| what |", "| it is skipped |"))
         self.assertEqual("it is skipped not run C42 is on holiday", page.find("tr", class_="case").text)
 
