@@ -42,7 +42,7 @@ STATUSES: dict[str, tuple[int, ...]] = {
     "collapsed": (200, 304, 404),
     "stale": (200, 304),
     "error": (500, 502, 503, 504),
-    "refused": (204, 308, 400, 404, 405),
+    "refused": (204, 308, 400, 404, 405, 431),
 }
 """The outcomes of a request, each with the statuses that it can have."""
 

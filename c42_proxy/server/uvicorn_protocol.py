@@ -20,7 +20,7 @@ from uvicorn.server import Server, ServerState
 
 from ..observability import correlation
 from ..threads import end_at_once
-from ..web.asgi import SEND_WHOLE, Receive, Scope, Send
+from ..web.asgi import SEND_WHOLE, Receive, Scope, Send, ServersRefusals
 from ..web.responses import date, problem
 
 LAST_REQUEST_SECONDS = 0.5
@@ -28,6 +28,7 @@ LINGER_SECONDS = 1.0
 """How long a client may go on sending after its answer: a reset would take away an answer that it has not read."""
 
 MAX_HEAD_BYTES = 65_536
+HEAD_TOO_LONG = "The head is more than 64 KiB."
 _END_OF_HEAD = b"\r\n\r\n"
 _METHODS = (b"GET ", b"HEAD ")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -102,7 +103,7 @@ class ClientConnection(HttpToolsProtocol):
             end = (self._last + data).find(_END_OF_HEAD)
             length = len(data) if end < 0 else end + len(_END_OF_HEAD) - len(self._last)
             if self._head_bytes + length > MAX_HEAD_BYTES:
-                self._refuse(self.cycle, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head is more than 64 KiB.")
+                self._refuse(self.cycle, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LONG)
                 return
             if end < 0:
                 self._head_bytes += length
@@ -205,6 +206,7 @@ class ClientConnection(HttpToolsProtocol):
             response = response.having(("Connection", "close"), ("Date", date()), ("X-Request-ID", request_id))
             self.transport.write(b"\r\n".join(response.as_bytes()))
             self._close_gently()
+            ServersRefusals.note(status, request_id)
         else:
             # The client would read this error as the answer to its earlier request.
             self._end_with(earlier)

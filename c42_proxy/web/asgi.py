@@ -9,7 +9,10 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
-from typing import Any, cast
+from functools import partial
+from http import HTTPStatus
+from typing import Any, ClassVar, cast
+from urllib.parse import quote
 
 from flask import Flask
 
@@ -41,10 +44,14 @@ _EVENT = re.compile(f"{PREFIX}({EVENT_ID})/")
 
 
 class WsgiAsAsgi:
-    """A WSGI app as an ASGI app, in a bounded pool of threads. It adds the `Date`, which a WSGI server would add."""
+    """A WSGI app as an ASGI app, in a bounded pool of threads. It adds the `Date`, which a WSGI server would add.
 
-    def __init__(self, app: Flask, threads: int, cors: Cors) -> None:
+    With `metrics`, it counts and logs the requests for which there is no thread; the app does so with the others.
+    """
+
+    def __init__(self, app: Flask, threads: int, cors: Cors, metrics: Metrics | None = None) -> None:
         self._cors = cors
+        self._metrics = metrics
         self._threads = Threads(threads, name="c42-flask", queues=True)
         self._middleware = middleware(app, self._threads, threads)
 
@@ -65,9 +72,19 @@ class WsgiAsAsgi:
             head, body = response.as_bytes()
             await send_dated(_start(response.status.value, head))
             await send_dated({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+            if self._metrics is not None:
+                path = quote(scope["path"])
+                _note(self._metrics, "error", response.status, request_id, method=scope["method"], path=path)
 
     def close(self) -> None:
         self._threads.close()
+
+
+class ServersRefusals:
+    """What the server refuses before there is a request. The app of the process counts and logs it."""
+
+    note: ClassVar[Callable[[HTTPStatus, str], None]] = staticmethod(lambda _status, _request_id: None)
+    """Called with the status and the request id."""
 
 
 class AsgiApp:
@@ -83,7 +100,8 @@ class AsgiApp:
         self._metrics = metrics
         self._cors = cors
         self._before_miss = before_miss
-        self._flask = WsgiAsAsgi(flask, FLASK_THREADS, cors)
+        self._flask = WsgiAsAsgi(flask, FLASK_THREADS, cors, metrics)
+        ServersRefusals.note = partial(_note, metrics, "refused")
         self._logs_hits = hits_are_logged()
 
     def close(self) -> None:
@@ -163,6 +181,15 @@ class AsgiApp:
         finally:
             give_up.cancel()
         return self._events.reply_for(pending)
+
+
+def _note(
+    metrics: Metrics, outcome: str, status: HTTPStatus, request_id: str, *, method: str = "-", path: str = "-"
+) -> None:
+    """Count and log what no app has answered."""
+    metrics.request(outcome, status.value).inc()
+    metrics.took(outcome, 0)
+    log_request(method=method, path=path, status=status.value, outcome=outcome, seconds=0, request_id=request_id)
 
 
 def _status_head_body(

@@ -59,7 +59,7 @@ class MetricsTest(unittest.TestCase):
                 **dict.fromkeys(("hit", "miss", "collapsed"), "200 304 404"),
                 "stale": "200 304",
                 "error": "500 502 503 504",
-                "refused": "204 308 400 404 405",
+                "refused": "204 308 400 404 405 431",
             }.items()
             for status in statuses.split()
         }

@@ -1,6 +1,7 @@
 """What strangers may do to a connection: bytes on a socket, to a worker of gunicorn."""
 
 import json
+import re
 import select
 import signal
 import socket
@@ -106,6 +107,8 @@ class RawServerTest(ProcessTestCase):
         problem = json.loads(body)
         self.assertEqual((problem["status"], problem["reason"]), (status, REASON_OF[status]))
         self.assertEqual(headers["x-request-id"], problem["request_id"])
+        line = f"outcome=refused path=\\S+ request_id={problem['request_id']} status={status}\n"
+        until(lambda: re.search(line, self.processes[0].output()), f"{line} in the log")
 
     def test_endless_head(self) -> None:
         """A head of more than 64 KiB is refused before it is at its end, wherever it grows; others are answered."""

@@ -8,6 +8,7 @@ import time
 import unittest
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import responses
@@ -20,9 +21,10 @@ from werkzeug.test import Client, TestResponse
 from c42_proxy.app import Proxy, build
 from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
-from c42_proxy.web.asgi import SEND_WHOLE
+from c42_proxy.web.asgi import SEND_WHOLE, ServersRefusals
 from harness.as_wsgi import AsWsgi
 from harness.wire import asked
+from tests.test_threads import no_new_thread
 
 API_URL = "http://c42.example/api/v2/"
 PREFIX = "/events-with-subscriptions/"
@@ -343,6 +345,23 @@ class WaitingTest(AsgiTest):
             self.assertEqual(answer.status_code, 504)
             self.assertLess(time.monotonic() - start, 1)
             released.set()
+
+    def test_no_thread(self) -> None:
+        """A request for which there is no thread, and what the server refuses, is counted and logged, too."""
+        proxy = self.proxy(Clock())
+        client = Client(self.as_wsgi(proxy))
+        with no_new_thread(), self.assertLogs("c42_proxy.requests") as logs:
+            answer = client.get("/a b")
+            ServersRefusals.note(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "an-id")
+        self.assertEqual(answer.status_code, 503)
+        for outcome, status in (("error", 503), ("refused", 431)):
+            line = f'\nc42_proxy_requests_total{{outcome="{outcome}",status="{status}"}} 1.0\n'
+            self.assertIn(line, proxy.metrics.exposition().decode())
+        names = ("request_id", "method", "path", "status", "outcome")
+        self.assertEqual(
+            [(answer.headers["X-Request-ID"], "GET", "/a%20b", 503, "error"), ("an-id", "-", "-", 431, "refused")],
+            [tuple(getattr(record, name) for name in names) for record in logs.records],
+        )
 
     def test_no_timer_is_left(self) -> None:
         """A request that was answered in time leaves no timer behind."""

@@ -48,8 +48,10 @@ from c42_proxy.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from c42_proxy.observability.metrics import STATUSES
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.events import SAMPLES
+from c42_proxy.server.uvicorn_protocol import HEAD_TOO_LONG
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry
 from c42_proxy.web.responses import response_to
@@ -141,14 +143,20 @@ class DescriptionTest(unittest.TestCase):
         self.assertEqual(PARAMETERS["event_id"]["schema"]["pattern"], f"^{EVENT_ID}$")
 
     def test_statuses(self) -> None:
-        """It describes every status that an error of the proxy has, those of HTTP itself, nginx's 429, and no other."""
-        of_errors = {vars(error)["status"] for error in subclasses(Problem) if "status" in vars(error)}
+        """It describes every status that the proxy counts, and nginx's 429, but not redirects and preflights."""
+        counted = {status for statuses in STATUSES.values() for status in statuses}
         for method in ("get", "head"):
             with self.subTest(method=method):
                 self.assertEqual(
-                    set(map(int, DOCUMENT["paths"][ADDRESS][method]["responses"])),
-                    {200, 304, 400, 404, 405, 429, 500} | of_errors,
+                    set(map(int, DOCUMENT["paths"][ADDRESS][method]["responses"])), counted - {204, 308} | {429}
                 )
+
+    def test_headers(self) -> None:
+        """Each answer says when it was sent, whether a cache may keep it, also to nginx, and its id."""
+        for status, response in RESPONSES.items():
+            with self.subTest(status):
+                needed = {"Date", "Cache-Control", "X-Accel-Expires", "X-Request-ID"}
+                self.assertEqual(needed - response["headers"].keys(), set())
 
     def test_reasons(self) -> None:
         """It explains every reason of a problem, of the proxy and of nginx, with its statuses, and no other."""
@@ -203,6 +211,7 @@ class DescriptionTest(unittest.TestCase):
         tags = [dict(response_to("x", Hit(Entry(200, body, 0.0), 1.0, 1)).headers)["ETag"] for body in bodies]
         self.assertNotIn(DOCUMENT["components"]["headers"]["ETag"]["example"], tags)
         said = {(error.status, error.reason, error.detail) for error in errors}
+        said.add((431, "bad-request", HEAD_TOO_LONG))
         said |= {(problem["status"], problem["reason"], problem["detail"]) for problem in refused}
         for _schema, example in examples():
             if isinstance(example, dict) and example.get("status") == 429:
@@ -342,7 +351,7 @@ class ServiceTest(unittest.TestCase):
 
         check()
         self.assertGreaterEqual(seen.total(), count)
-        self.assertEqual(set(seen), {308, *RESPONSES} - {400, 429, 500})
+        self.assertEqual(set(seen), {308, *RESPONSES} - {400, 429, 431, 500})
 
     def leads_to_slash(self, _context: CheckContext, response: Response, case: Case[Any]) -> None:
         """A further check: only the address without its closing slash leads elsewhere, without a body and a query."""
