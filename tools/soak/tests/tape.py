@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import formatdate
+from functools import partial
 from typing import Any, get_args
 
 from tools.soak.marks import Mark, name, title
@@ -79,10 +80,8 @@ class Tape:
         positional = [_value(word) for word in words if not re.match(r"[a-z_-]+=", word)]
         if verb in get_args(FaultKind):
             self.fault(verb, *positional, **values)
-        elif verb in OWN:
-            self.get(*positional, OWN[verb], **values)
         else:
-            method: Callable[..., object] = getattr(self, verb)
+            method: Callable[..., object] = partial(self.get, own=OWN[verb]) if verb in OWN else getattr(self, verb)
             method(*positional, **values)
 
     # What happens to C42 and to the stack
