@@ -478,6 +478,7 @@ class DegradedTest(BreakerTest):
     def test_without_a_breaker(self) -> None:
         """A process that has no breaker names none, whatever others think of C42."""
         self.fails("a", "b", "c")
+        self.assertEqual(["c42-down"], self.new_breaker(1).degraded())
         self.assertEqual([], self.new_breaker(0).degraded())
 
     def test_token_accepted_again(self) -> None:
