@@ -175,11 +175,10 @@ class SqliteStore:
             raise store_error(f"{self._path}-leases", exc) from exc
 
     def erase(self, now: float) -> bool:
-        """As in the contract. A corrupt file that was set aside is removed when all its entries are too old."""
+        """As in the contract. So is a corrupt file that was set aside: nobody may be given what is in it."""
         try:
             for file in self._path.parent.glob(f"{self._path.name}.corrupt*"):
-                if file.stat().st_mtime <= now - self._lifetime:
-                    file.unlink()
+                _overwrite_and_remove(file)
             if _identity(self._path) is None:
                 return True
         except OSError as exc:
@@ -240,6 +239,8 @@ class SqliteStore:
             with closing(self._separate_connection(f"{self._path.as_uri()}?mode=rw")) as db:
                 db.isolation_level = None
                 db.execute("PRAGMA secure_delete = ON")
+                # Else VACUUM may copy all entries to a temporary file.
+                db.execute("PRAGMA temp_store = MEMORY")
                 db.execute("VACUUM")
                 db.execute(f"PRAGMA user_version = {SECURE}")
         except (sqlite3.Error, OSError) as exc:
@@ -320,7 +321,7 @@ class SqliteStore:
         if is_new:
             # The WAL of a removed database must not become a part of the new one.
             for suffix in ("-wal", "-shm"):
-                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+                _overwrite_and_remove(Path(f"{self._path}{suffix}"))
             # Only safe because the file is new: closing our descriptor drops SQLite's locks on an open file.
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL, 0o600))
         else:
@@ -343,11 +344,12 @@ class SqliteStore:
         """Rename the corrupt file, unless another process has done so: then another file is in its place."""
         if self._identity is None or self._identity != _identity(self._path):
             return
-        aside = Path(f"{self._path}.corrupt")
+        # The inode's number makes the name unique: a file that was set aside before must not be lost unerased.
+        aside = Path(f"{self._path}.corrupt-{self._identity[1]}")
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 Path(f"{self._path}{suffix}").replace(f"{aside}{suffix}")
-        log.warning("the cache file is corrupt (%s): it is now %s, and a new one takes its place", why, aside)
+        log.warning("the cache file is corrupt (%s): it is erased, and a new one takes its place", why)
 
     def _housekeeping(self, give_up: float) -> Lease:
         """The right to open the file or to set it aside: a process that opens it must not see it half renamed."""
@@ -377,6 +379,22 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         with suppress(sqlite3.Error):
             db.rollback()
         raise
+
+
+def _overwrite_and_remove(file: Path) -> None:
+    """Overwrite the bytes of a file, if it exists, and remove it. Raises OSError.
+
+    In shared memory (`-shm`) is nothing of an entry, and another process may still have it mapped.
+    """
+    with suppress(FileNotFoundError):
+        if not file.name.endswith("-shm"):
+            with file.open("r+b") as opened:
+                left = os.fstat(opened.fileno()).st_size
+                while left > 0:
+                    left -= opened.write(bytes(min(left, 1 << 20)))
+                opened.flush()
+                os.fsync(opened.fileno())
+        file.unlink()
 
 
 def _bytes_in_use(db: sqlite3.Connection) -> int:

@@ -14,7 +14,7 @@ import time
 import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -491,12 +491,19 @@ class ErasureTest(SqliteTest):
         self.folder.mkdir(parents=True)
         with closing(sqlite3.connect(self.path, isolation_level=None)) as db:
             db.executescript(SET_UP.replace("secure_delete = ON", "secure_delete = OFF"))
-            for event_id in ("kept", "gone"):
-                record = to_bytes(event_id, entry(event_id, title="Secret" * 2000 if event_id == "gone" else "x"))
+            # So many that SQLite would not keep a copy of them in memory by itself.
+            titles = {"kept": "x", "gone": "Secret" * 2000} | {f"{number}": "x" * 20_000 for number in range(300)}
+            for event_id, title in titles.items():
+                record = to_bytes(event_id, entry(event_id, title=title))
                 db.execute("INSERT INTO entries_1 VALUES (?, ?, ?)", (f"{NAMESPACE}:{event_id}", NOW, record))
             db.execute("DELETE FROM entries_1 WHERE key LIKE '%gone'")
         self.assertGreater(self.count(b"Secret"), 0)
+        elsewhere = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        before = elsewhere.stat().st_mtime_ns
+        self.addCleanup(self.stranger().execute, "PRAGMA temp_store_directory = ''")
+        self.stranger().execute(f"PRAGMA temp_store_directory = '{elsewhere}'")
         self.assertTrue(self.store.erase(NOW))
+        self.assertEqual(before, elsewhere.stat().st_mtime_ns, "there was a temporary file")
         self.assertEqual(0, self.count(b"Secret"))
         self.assertEqual(entry("kept", title="x"), self.store.get("kept"))
         schema = self.stranger().execute("PRAGMA schema_version").fetchone()
@@ -516,16 +523,31 @@ class ErasureTest(SqliteTest):
         self.assertFalse(self.folder.parent.exists())
 
     def test_set_aside(self) -> None:
-        """A corrupt file is there for a look as long as what is in it might have been given."""
+        """The bytes of a corrupt file and of its log are overwritten: nobody may be given what is in them."""
         self.folder.mkdir(parents=True)
-        self.path.write_bytes(b"this is no database" * 1000)
-        os.utime(self.path, (NOW, NOW))
-        with self.assertLogs("c42_proxy.stores", "WARNING"):
-            self.assert_works(self.store)
-        self.assertTrue(self.store.erase(NOW + LIFETIME - 1))
-        self.assertGreater(self.count(b"this is no database"), 0)
-        self.assertTrue(self.store.erase(NOW + LIFETIME))
-        self.assertEqual(0, self.count(b"this is no database"))
+        names = []
+        for content in (b"one" * 1000, b"two" * 1000):
+            for suffix in ("", "-wal"):
+                self.path.with_name(f"{self.path.name}{suffix}").write_bytes(content)
+            with self.assertLogs("c42_proxy.stores", "WARNING"), closing(self.open()) as store:
+                self.assert_works(store)
+            names += [each for each in self.folder.iterdir() if ".corrupt" in each.name and each not in names]
+        self.assertGreaterEqual(len(names), 2)
+        with ExitStack() as stack:
+            files = [stack.enter_context(name.open("rb")) for name in names]
+            self.assertTrue(self.store.erase(NOW))
+            self.assertFalse([name for name in names if name.exists()])
+            self.assertEqual({0}, {byte for file in files for byte in file.read()})
+
+    def test_log_of_a_removed_file(self) -> None:
+        """The log of a database that somebody has removed is overwritten, before a new one takes its name."""
+        self.store.put("a", entry("a", title="Secret"), NOW)
+        with Path(f"{self.path}-wal").open("rb") as log:
+            self.assertIn(b"Secret", log.read())
+            self.path.unlink()
+            self.assert_works(self.open(), "b")
+            log.seek(0)
+            self.assertFalse(log.read().strip(b"\0"))
 
     def test_locked(self) -> None:
         """A file in which nobody can write is an error in time, and erased later."""
@@ -544,7 +566,8 @@ class CorruptTest(SqliteTest):
         self.path.write_bytes(content)
 
     def aside(self) -> Path:
-        return self.folder / "cache.sqlite3.corrupt"
+        (file,) = (each for each in self.folder.glob("*.corrupt-*") if each.name.rpartition("-")[2].isdigit())
+        return file
 
     def test_at_opening(self) -> None:
         """A file that is no database is set aside with one warning, and a new one takes its place."""
@@ -577,16 +600,6 @@ class CorruptTest(SqliteTest):
             self.assert_works(self.store)
         self.assertEqual(1, len(logs.records), logs.output)
         self.assertEqual(size, self.aside().stat().st_size)
-
-    def test_again(self) -> None:
-        """Only the last corrupt file is kept."""
-        for content in (b"one" * 1000, b"two" * 1000):
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-            self.corrupt(content)
-            with self.assertLogs("c42_proxy.stores", "WARNING"):
-                self.assert_works(self.open())
-        self.assertTrue(self.aside().read_bytes().startswith(b"two"))
 
     def test_four_processes(self) -> None:
         """Four processes that meet a corrupt file at once set it aside once, and share the new one."""
