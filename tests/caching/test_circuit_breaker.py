@@ -483,11 +483,12 @@ class DegradedTest(BreakerTest):
 
     def test_token_accepted_again(self) -> None:
         """A refused token is named until C42 answers, also without a breaker."""
-        for threshold in (3, 0):
+        for threshold, later in ((3, 0), (3, 0.001), (0, 1)):
             self.breaker = self.new_breaker(threshold)
             self.fails("a", "b", error=TokenRefused(403))
             self.breaker.note_success(self.now - 0.001)
             self.assertEqual(["token-refused"], self.breaker.degraded(), "a fetch that began before says nothing of it")
+            self.now += later
             self.breaker.note_success(self.now)
             self.assertEqual([], self.breaker.degraded())
 
