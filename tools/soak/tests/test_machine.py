@@ -87,7 +87,8 @@ class MachineTest(unittest.TestCase):
         if not can_mount():
             self.skipTest("needs root, and the right to mount")
         process = self.process(
-            f"open('{SHARED_MEMORY}/c42-soak-test', 'ab', buffering=0).write(b'x')", *WITH_OWN_SHARED_MEMORY
+            f"with open('{SHARED_MEMORY}/c42-soak-test', 'ab', buffering=0) as file: file.write(b'x')",
+            *WITH_OWN_SHARED_MEMORY,
         )
         said = f"OSError [Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}"
         with full_shared_memory(process.pid):
