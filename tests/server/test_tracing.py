@@ -7,6 +7,9 @@ from harness.processes import C42_PROXY, Process, ProcessTestCase, free_port, un
 from harness.sandbox import Sandbox
 from tests.server.test_gunicorn import ask, environ_of
 
+END_SECONDS = 20.0
+"""The last spans get 2 s; the rest is for a busy machine. Without a bound, there would be no line about lost spans."""
+
 
 class WorkersTest(ProcessTestCase):
     def serve(self, collector: Collector, **variables: str) -> tuple[Process, int]:
@@ -29,7 +32,7 @@ class WorkersTest(ProcessTestCase):
             self.assertEqual({"ours"}, {span.resource["service.name"] for span in collector.spans()})
             ask(port, headers="Host: x\r\nX-Request-ID: the-last\r\n")
             proxy.send(signal.SIGTERM)
-            self.assertEqual(0, proxy.wait())
+            self.assertEqual(0, proxy.wait(END_SECONDS))
             self.assertIn("the-last", {span.attributes.get("c42_proxy.request_id") for span in collector.spans()})
             self.assertIn(f"OpenTelemetry: the spans go to {collector.url}/v1/traces", proxy.output())
 
@@ -49,5 +52,5 @@ class WorkersTest(ProcessTestCase):
             self.assertEqual(2, len(told), told)
             self.assertIn("does not take the spans", told[1])
             proxy.send(signal.SIGTERM)
-            self.assertEqual(0, proxy.wait())
+            self.assertEqual(0, proxy.wait(END_SECONDS))
             self.assertEqual(1, proxy.output().count("OpenTelemetry: the last spans are lost"), proxy.output())
