@@ -109,13 +109,38 @@ class WrongStartTest(unittest.TestCase):
             *(wrong(rf"GUNICORN_CMD_ARGS: {says}\.", GUNICORN_CMD_ARGS=words) for words, says in starts.items())
         )
 
-    def test_pid_file(self) -> None:
-        """A pid file that gunicorn cannot write ends the start with one sentence, too."""
-        says = r"(?s)(.*\n)?Error: gunicorn: /nowhere doesn't exist. Can't create pidfile\.\n.*"
-        cannot = r"(?s)(.*\n)?Error: gunicorn: .*'/proc/.*'\n.*"
+    def test_files(self) -> None:
+        """So it is with files and sockets that gunicorn cannot make, and with a log that cannot be set up."""
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        os.mkfifo(f"{folder}/pipe")
+        Path(folder, "log.ini").write_text("[loggers]\nkeys=none\n")
+        nowhere = r"\(No such file or directory\)"
+        starts = {
+            "--pid /nowhere/pid": f"--pid /nowhere/pid: cannot be made {nowhere}",
+            "--pid /proc/1/pid": f"--pid /proc/1/pid: cannot be made {nowhere}",
+            "--bind unix:/nowhere/x.sock": f"--bind unix:/nowhere/x.sock: cannot be made {nowhere}",
+            f"--bind unix:{folder}/log.ini": "--bind unix:.*: there is another file of this name",
+            f"--bind unix:{folder}/{'x' * 108}": "--bind unix:.*: the name is too long",
+            "--bind fd://9": "--bind fd://9: this descriptor is no socket",
+            "--error-logfile /nowhere/x": f"--error-logfile /nowhere/x: cannot be written {nowhere}",
+            f"--access-logfile {folder}/pipe": r"--access-logfile .*/pipe: cannot be written \(No such device.*\)",
+            "--log-config /nowhere/x": "--log-config, --log-syslog: the log cannot be set up .*/nowhere/x.*",
+            f"--log-config {folder}/log.ini": "--log-config, --log-syslog: the log cannot be set up .*",
+        }
         self.assert_ends(
-            serve(1, says, GUNICORN_CMD_ARGS="--pid /nowhere/pid"),
-            serve(1, cannot, GUNICORN_CMD_ARGS="--pid /proc/1/pid"),
+            *(wrong(rf"GUNICORN_CMD_ARGS: {says}\.", GUNICORN_CMD_ARGS=words) for words, says in starts.items())
+        )
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root may become somebody else")
+    def test_user(self) -> None:
+        """So it is with a user that this process may not become."""
+        says = r"GUNICORN_CMD_ARGS: --user, --group: this process may not become another user or group\."
+        starts = [wrong(says, GUNICORN_CMD_ARGS=f"--{who} 65534") for who in ("user", "user", "user", "group")]
+        self.assert_ends(
+            *(
+                start._replace(command=("setpriv", f"--bounding-set=-{lacks}", *start.command))
+                for start, lacks in zip(starts, ("chown", "setuid", "all", "setgid"), strict=True)
+            )
         )
 
     def test_taken_ports(self) -> None:

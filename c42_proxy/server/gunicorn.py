@@ -36,6 +36,7 @@ from ..upstream.transport import adapter_class
 from ..web.a2wsgi_threads import takes_our_threads
 from ..web.asgi import Asgi, Receive, Scope, Send, WsgiAsAsgi
 from ..web.cors import Cors
+from .file_checks import check_files
 from .gunicorn_lines import GunicornLines
 from .master import RunsMaster, ThreadedWorker, controls_master
 from .start_checks import check_ports, check_tls, check_worker_count, configured, wrong_configuration
@@ -81,6 +82,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
         self._segments: dict[AnyWorker, int] = {}
         self._segment = 0
         self._heartbeats: str | None = None
+        self._has_told_loss = False
         self._spans: Spans | None = None
         self.systemd = Systemd()
         self._hooks: dict[str, Callable[..., None]] = {
@@ -150,6 +152,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
         # `--chdir` has changed the folder when this is called again.
         os.chdir(self.folder)
         super().load_config()
+        self._tell_loss()
         for name, ours in self._hooks.items():
             theirs = getattr(self.cfg, name)
             if theirs != ours:
@@ -172,6 +175,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             raise wrong_configuration(f"--bind: port {self._ops_port} is that of C42_OPS_BIND. Choose another one")
         if self.cfg.worker_tmp_dir is not None and not os.path.isdir(self.cfg.worker_tmp_dir):
             raise wrong_configuration(f"--worker-tmp-dir {self.cfg.worker_tmp_dir}: there is no such folder")
+        check_files(self.cfg, opens_sockets=_inherited() is None)
         check_worker_count(self.cfg)
         check_tls(self.cfg)
         if _inherited() is None:
@@ -243,6 +247,13 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
         if self.cfg.worker_tmp_dir == self._heartbeats:
             self._heartbeats = _folder_of_heartbeats()
             self.cfg.set("worker_tmp_dir", self._heartbeats)
+            self._tell_loss()
+
+    def _tell_loss(self) -> None:
+        is_lost = self.cfg.worker_tmp_dir is None
+        if is_lost and not self._has_told_loss:
+            log.warning("%s cannot be used: gunicorn's heartbeats go to %s", SHARED_MEMORY, tempfile.gettempdir())
+        self._has_told_loss = is_lost
 
 
 def serve(settings: Settings) -> None:

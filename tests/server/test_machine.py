@@ -58,7 +58,13 @@ class SharedMemoryTest(OpsTestCase):
                 self.serve_with(mounts)
                 self.ask_for_events(8)
                 self.assertEqual(self.errors_counted(), 8)
+                # A heartbeat is an empty file: it needs no more room.
+                self.assert_told(int(how != "nearly full"))
                 self.process.close()
+
+    def assert_told(self, times: int) -> None:
+        said = self.process.output()
+        self.assertEqual(said.count("/dev/shm cannot be used: gunicorn's heartbeats go to "), times, said)  # text
 
     def test_lost(self) -> None:
         """Where it is lost while the proxy runs, a worker that ends is replaced all the same, and counts on."""
@@ -69,6 +75,7 @@ class SharedMemoryTest(OpsTestCase):
         until(lambda: len(self.process.descendants() - old) == 1, "another worker")
         self.ask_for_events(4)
         self.assertEqual(self.errors_counted(), 8)
+        self.assert_told(1)
 
     def test_one_more_worker(self) -> None:
         """Where it is lost while the proxy runs, another worker can be added all the same (SIGTTIN)."""
@@ -89,8 +96,13 @@ class SharedMemoryTest(OpsTestCase):
 class StartTest(OpsTestCase):
     @unittest.skipUnless(os.geteuid() == 0, "only root may become somebody else")
     def test_another_user(self) -> None:
-        """With a user that gunicorn switches to, the workers answer and count together."""
-        process = self.serve(GUNICORN_CMD_ARGS="--user 65534 --group 65534 --workers 2")
+        """With a user that gunicorn switches to, the workers answer and count together.
+
+        The default store is in a folder of the user who has started the proxy: each worker says so once.
+        """
+        home = self.enterContext(tempfile.TemporaryDirectory())
+        arguments = "--user 65534 --group 65534 --workers 2"
+        process = self.serve(GUNICORN_CMD_ARGS=arguments, C42_CACHE_URL="", XDG_CACHE_HOME=home)
 
         def users() -> list[int]:
             return [os.stat(f"/proc/{pid}").st_uid for pid, _ in process.descendants()]
@@ -98,6 +110,7 @@ class StartTest(OpsTestCase):
         until(lambda: users() == [65534, 65534], "two workers of another user")
         self.ask_for_events(8)
         self.assertEqual(self.errors_counted(), 8)
+        self.assertEqual(process.output().count("the shared store fails"), 2, process.output())
 
     def test_hooks_of_the_operator(self) -> None:
         """Hooks in gunicorn's configuration file run beside our own: the workers count together."""

@@ -123,8 +123,12 @@ class RawServerTest(ProcessTestCase):
                 # A client that goes on without reading is cut off at last.
                 with suppress(OSError):
                     client.send(start)
-                    for _ in range(64):
+                    for number in range(64):
                         client.send(more)
+                        if number == 4:
+                            other.send(request())
+                            self.assertEqual(other.status(), 200)
+                            self.assertEqual(([], [], []), select.select([client.sock], [], [], 0))
                 self.assert_problem(client, 431)
                 other.send(request())
                 self.assertEqual(other.status(), 200)
