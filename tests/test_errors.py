@@ -31,6 +31,11 @@ def classes(root: type[Exception] = C42ProxyError, depth: int = 0) -> Iterator[t
 
 
 class TreeTest(unittest.TestCase):
+    def test_text(self) -> None:
+        """The text of an exception is what a client is told, and not what it was made of."""
+        for problem in (errors.Overloaded(), errors.RateLimited(30, 429), errors.UpstreamTimeout()):
+            self.assertEqual(problem.detail, str(problem))
+
     def test_drawn(self) -> None:
         """The picture in `errors.py` has each class of the tree, under its parent and with its status."""
         tree = [(depth, kind.__name__) for depth, kind in classes() if kind.__module__ == errors.__name__]
