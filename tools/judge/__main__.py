@@ -67,6 +67,10 @@ def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool
     if not exercise:
         click.echo(f"All: {_score(rules)}")
     click.echo(f"The page: {written.as_uri()}")
+    if not any(rule.verdict == Verdict.HELD for rule in rules):
+        click.echo(
+            "No rule is held: does the program start, and listen at its PORT? The page says what came.", err=True
+        )
     sys.exit(any(rule.verdict == Verdict.BROKEN for rule in rules))
 
 

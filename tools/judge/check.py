@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -56,6 +57,7 @@ PROGRAMS = (
 
 def judged(program: Program) -> tuple[frozenset[str], str]:
     """The rules that a program breaks, and all that was said of it."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         command = [f"{ROOT}/scripts/judge", *program.options, "--page", f"{folder}/page.html"]
         # In the way of `env`: a variable before the program is no word of a shell's exec.
@@ -64,6 +66,7 @@ def judged(program: Program) -> tuple[frozenset[str], str]:
     said = run.stdout + run.stderr
     if "The exercise: " not in said:
         raise RuntimeError(f"{program.name} was not judged:\n{said}")
+    said += f"It took {time.monotonic() - began:.0f} s."
     return frozenset(re.findall(r"^broken  (?:exercise)? +(.+)$", said, re.MULTILINE)), said
 
 
@@ -79,10 +82,8 @@ def main() -> None:
         stacked = pool.submit(stack)
         for program, (broken, said) in zip(PROGRAMS, pool.map(judged, PROGRAMS), strict=True):
             if broken == program.broken:
-                print(
-                    f"{program.name}: {'; '.join(re.findall(r'^(?:The exercise|All): .+$', said, re.MULTILINE))}",
-                    flush=True,
-                )
+                scores = re.findall(r"^(?:The exercise|All|It took)\b.+$", said, re.MULTILINE)
+                print(f"{program.name}: {' '.join(scores)}", flush=True)
             else:
                 wrong += 1
                 print(f"{program.name}: these rules are to be broken, and no other: {sorted(program.broken)}\n{said}")
