@@ -18,7 +18,7 @@ from features.drivers.clock import Clock
 from features.drivers.driver import START, TIME_ZONE
 from features.support.fake_c42 import Answer, Failure
 from features.support.world import PATH
-from harness.processes import Process, clean_environ
+from harness.processes import Process, clean_environ, free_port
 from harness.wire import EVENT_ID, Behaviour, Connection, Wire, answer, asked, event, page
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Processes:
         self._latest = START - PAUSE
         with ExitStack() as running:
             self._clock = running.enter_context(closing(Clock(monotonic=monotonic)))
-            self._wire = running.enter_context(Wire(self._received))
+            # At a port that no connection takes while the wire listens anew.
+            self._wire = running.enter_context(Wire(self._received, port=free_port()))
             self._running = running.pop_all()
 
     @property

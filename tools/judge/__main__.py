@@ -8,14 +8,16 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from textwrap import indent
 
 import click
 from behave.configuration import Configuration
-from behave.model import Rule
+from behave.model import Rule, Scenario
 from behave.runner import Runner
 
 from features import drivers
 from harness.processes import ROOT
+from tools.spec_page.failure import failures_of_scenario
 from tools.spec_page.verdict import Verdict, of_scenario
 
 
@@ -25,13 +27,12 @@ class Judged:
 
     name: str
     is_of_exercise: bool
-    verdicts: dict[str, Verdict]
-    """Of its scenarios."""
+    scenarios: list[Scenario]
 
     @property
     def verdict(self) -> Verdict:
-        found = (verdict for verdict in (Verdict.BROKEN, Verdict.HELD) if verdict in self.verdicts.values())
-        return next(found, Verdict.NOT_RUN)
+        verdicts = {of_scenario(scenario) for scenario in self.scenarios}
+        return next((verdict for verdict in (Verdict.BROKEN, Verdict.HELD) if verdict in verdicts), Verdict.NOT_RUN)
 
 
 @click.command()
@@ -60,9 +61,9 @@ def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool
     rules = [judged for judged in _judged(run) if judged.is_of_exercise or not exercise]
     for rule in rules:
         click.echo(f"{rule.verdict:8}{'exercise  ' if rule.is_of_exercise else '          '}{rule.name}")
-        for name, verdict in rule.verdicts.items():
-            if verdict is Verdict.BROKEN:
-                click.echo(f"                    - {name.partition(' -- @')[0]}")
+        for scenario in rule.scenarios:
+            for failure in failures_of_scenario(scenario)[:1]:
+                click.echo(f"  - {scenario.name.partition(' -- @')[0]}\n{indent(failure.message, '    ')}")
     click.echo(f"The exercise: {_score([rule for rule in rules if rule.is_of_exercise])}")
     if not exercise:
         click.echo(f"All: {_score(rules)}")
@@ -78,8 +79,7 @@ def _judged(run: Runner) -> Iterator[Judged]:
     for feature in run.features:
         for rule in feature.run_items:
             if isinstance(rule, Rule):
-                verdicts = {scenario.name: of_scenario(scenario) for scenario in rule.walk_scenarios()}
-                yield Judged(rule.name, "exercise" in rule.tags, verdicts)
+                yield Judged(rule.name, "exercise" in rule.tags, list(rule.walk_scenarios()))
 
 
 def _score(rules: list[Judged]) -> str:
