@@ -44,10 +44,15 @@ class Combined:
 
 @dataclass(slots=True)
 class _Fetch:
-    """One fetch under way. Each failure of a call is added here, also if nobody waits for the call any more."""
+    """One fetch under way. Each failure of a call is added here, also if nobody waits for the call any more.
+
+    At the end of the fetch its failures are logged. What a call meets later is logged then, but for a time-out: when
+    the fetch has ended, that only says that the call was broken off.
+    """
 
     event_id: str
     deadline: Deadline
+    lines: FailureLines
     failures: list[Problem] = field(default_factory=list)
 
     def result(self, call: "Future[R]") -> R:
@@ -63,6 +68,8 @@ class _Fetch:
     def failed(self, failure: Problem) -> Problem:
         """Add a failure, and return it."""
         self.failures.append(failure)
+        if self.deadline.fetch_ended and not isinstance(failure, UpstreamTimeout):
+            self.lines.failed([failure])
         return failure
 
 
@@ -98,7 +105,7 @@ class Combiner:
         subscriptions waits for the event's call: if there is no such event, that is the answer.
         """
         fetched_at = self._clock()
-        fetch = _Fetch(event_id, Deadline(self._budget))
+        fetch = _Fetch(event_id, Deadline(self._budget), self._lines)
         event_call, names_call = self._calls.submit_both(
             partial(self._call, fetch, self._client.event), partial(self._names, fetch)
         )

@@ -411,6 +411,23 @@ class FaultsTest(CombinerTest):
             self.assert_fails(says({}, "401 Unauthorized"), TokenRefused)
         self.assertIn("refuses our token", logs.output[0])
 
+    def test_late_failure_is_logged(self) -> None:
+        """What C42 says of the list when the event's 404 was the answer already is in the log, too."""
+        self.wire.behaviour = but(after(0.1, says({}, "401 Unauthorized")), {"event": GONE})
+        combiner = self.combiner()
+        with self.assertLogs("c42_proxy.upstream.causes", "INFO") as logs:
+            self.assertEqual(404, combiner.combined(EVENT_ID).entry.status)
+            until(lambda: not self.busy_threads(), "the end of the other call")
+        self.assertEqual(["C42 refuses our token: status 401"], [record.getMessage() for record in logs.records])
+
+    def test_late_break_is_not_logged(self) -> None:
+        """A call that is broken off because the fetch has ended is no failure of C42."""
+        self.wire.behaviour = but(after(0.1, closes), {"event": GONE})
+        combiner = self.combiner()
+        with self.assertNoLogs("c42_proxy.upstream.causes"):
+            self.assertEqual(404, combiner.combined(EVENT_ID).entry.status)
+            until(lambda: not self.busy_threads(), "the end of the other call")
+
     def test_failures_begin_and_end(self) -> None:
         """The log says when C42 begins to fail, and when it answers again: with an event, or without one."""
         combiner = self.combiner()
