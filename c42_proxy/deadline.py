@@ -13,6 +13,8 @@ class Deadline:
         self._at = time.monotonic() + seconds
         self.fetch_ended = False
         """Whether the fetch has its result, or has failed. Calls under way may then go on; no further call is begun."""
+        self.at_http_proxy: set[int] = set()
+        """The connections that have not come through the HTTP proxy yet, also those that have failed there."""
 
     def remaining(self) -> float:
         """The seconds that are left. Raises TimeoutError if there are none."""

@@ -82,6 +82,11 @@ def failure_of(error: BaseException, deadline: Deadline) -> Problem:
     return UpstreamUnavailable(cause=cause_of(error))
 
 
+def timeout_at(deadline: Deadline) -> UpstreamTimeout:
+    """Our error for a call that has not ended at the deadline. It names the HTTP proxy if a call has not passed it."""
+    return UpstreamTimeout(Cause.at_proxy(Cause.TIMED_OUT) if deadline.at_http_proxy else Cause.TIMED_OUT)
+
+
 def cause_of(error: BaseException) -> str:
     """What has happened, as a `Cause`. The outermost error of the chain for which there is one decides."""
     causes = (_cause_of_one(each) for each in chain(error))

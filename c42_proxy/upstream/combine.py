@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..stores.contract import Entry
 from ..threads import Threads
-from .causes import FailureLines
+from .causes import FailureLines, timeout_at
 from .client import C42Client, Page
 from .pages import PageCall, SubscriptionList
 
@@ -63,7 +63,8 @@ class _Fetch:
         try:
             return call.result(timeout=0 if self.deadline.passed else self.deadline.remaining())
         except TimeoutError:
-            raise self.failed(UpstreamTimeout()) from None
+            # The call itself may say later where it was, or never: too late for the log.
+            raise self.failed(timeout_at(self.deadline)) from None
 
     def failed(self, failure: Problem) -> Problem:
         """Add a failure, and return it."""

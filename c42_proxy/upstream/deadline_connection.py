@@ -170,7 +170,11 @@ class _HTTPConnection(HTTPConnection):
 
     def connect(self) -> None:
         self._used = False
+        at_http_proxy = deadline_in_force().at_http_proxy
+        if self.proxy is not None:
+            at_http_proxy.add(id(self))
         super().connect()
+        at_http_proxy.discard(id(self))
         # The fetch may have ended meanwhile.
         deadline_in_force().check_may_begin()
 
@@ -192,6 +196,7 @@ class _HTTPConnection(HTTPConnection):
             super()._tunnel()
         except (OSError, http.client.HTTPException) as exc:
             raise ProxyError("the HTTP proxy does not connect", exc) from exc
+        deadline_in_force().at_http_proxy.discard(id(self))
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         deadline_in_force().check_may_begin()

@@ -5,16 +5,22 @@ import tempfile
 import time
 import unittest
 from base64 import b64encode
+from contextlib import closing
 from pathlib import Path
+from threading import Event
+from typing import Any
 from unittest.mock import patch
 
 from pydantic import SecretStr
 
+from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.deadline import Deadline
 from c42_proxy.errors import Cause, InvalidAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.threads import IDLE_SECONDS
+from c42_proxy.stores.memory import MemoryStore
+from c42_proxy.threads import IDLE_SECONDS, Threads
 from c42_proxy.upstream.client import C42Client, Page
+from c42_proxy.upstream.combine import Combiner
 from c42_proxy.upstream.transport import close_idle, new_session
 from harness.needs import needs
 from harness.processes import until
@@ -176,6 +182,45 @@ class PlainTest(ProxyTest):
             with patch("time.monotonic", lambda: time.perf_counter() + 1e9 + IDLE_SECONDS):
                 close_idle(self.session)
             until(lambda: proxy.open_connections == 0, "that the connection is closed")
+
+
+class FetchTest(unittest.TestCase):
+    """A fetch that waits for the proxy in vain."""
+
+    def assert_times_out(self, proxy_url: str, cause: str, url: str = NOWHERE) -> None:
+        session = self.enterContext(new_session(8, proxy_url=proxy_url))
+        client = C42Client(url, SecretStr(TOKEN), session=session, clock=time.time, metrics=Metrics())
+        breaker = CircuitBreaker(MemoryStore(0), clock=time.time, threshold=0, probe_seconds=1, metrics=Metrics())
+        calls, pages = (self.enterContext(closing(Threads(2, name=name))) for name in ("c42-call", "c42-page"))
+        combiner = Combiner(client, breaker, calls=calls, pages=pages, budget=BUDGET, clock=time.time)
+        with self.assertRaises(UpstreamTimeout) as raised, self.assertLogs("c42_proxy") as logs:
+            combiner.combined(EVENT_ID)
+        self.assertEqual(cause, raised.exception.cause)
+        self.assertEqual([f"C42 fails: {cause}"], [record.getMessage() for record in logs.records])
+
+    def test_cause(self) -> None:
+        """It names the proxy in the one line of the log, also if its calls do not end in time themselves."""
+        resolve, answered = socket.getaddrinfo, Event()
+
+        def hang(host: str, *more: Any, **names: Any) -> Any:
+            return answered.wait(PLENTY) and [] if host == "proxy.example" else resolve(host, *more, **names)
+
+        with patch("socket.getaddrinfo", hang):
+            try:
+                for url in (NOWHERE, NOWHERE.replace("https", "http")):
+                    self.assert_times_out("http://proxy.example:3128", "HTTP proxy: timed out", url)
+            finally:
+                answered.set()
+        for behaviour in (is_silent, drips(b"HTTP/1.0 200 OK\r\n", b"X: x\r\n" * 50)):
+            with Wire(behaviour) as proxy:
+                self.assert_times_out(f"http://127.0.0.1:{proxy.port}", "HTTP proxy: timed out")
+
+    def test_behind_the_proxy(self) -> None:
+        """If the proxy has connected, it is C42 that is too late."""
+        with Wire(sends(b"HTTP/1.0 200 Connection established\r\n\r\n")) as proxy:
+            self.assert_times_out(f"http://127.0.0.1:{proxy.port}", "timed out")
+        with Wire(is_silent) as proxy:
+            self.assert_times_out(f"http://127.0.0.1:{proxy.port}", "timed out", "http://c42.example/api/v2/")
 
 
 @needs("openssl")
