@@ -109,7 +109,8 @@ class DescriptionTest(unittest.TestCase):
         """It has nothing that makes generators fail, or their clients when something new comes.
 
         An object with `$ref` has nothing else, and no schema is closed. HEAD has the headers of GET and no content.
-        Parameters stand at the operation, and none but the id has an example: a page would send it for everybody.
+        Parameters stand at the operation, and none but the id has an example: a page would send it for everybody. No
+        example has a request id either: a server that answers with examples would give it to everybody.
         """
         self.assertEqual([part for part in parts() if "$ref" in part and len(part) > 1], [])
         self.assertEqual([part for part in parts() if {"const", "additionalProperties"} & set(part)], [])
@@ -121,6 +122,8 @@ class DescriptionTest(unittest.TestCase):
         )
         self.assertEqual(address["head"]["parameters"], address["get"]["parameters"])
         self.assertEqual([name for name, parameter in PARAMETERS.items() if "example" in parameter], ["event_id"])
+        self.assertNotIn("example", DOCUMENT["components"]["headers"]["X-Request-ID"])
+        self.assertEqual([each for _, each in examples() if isinstance(each, dict) and "request_id" in each], [])
         for status, reference in address["head"]["responses"].items():
             response = DOCUMENT["components"]["responses"][reference["$ref"].rpartition("/")[2]]
             self.assertEqual(response["headers"], RESPONSES[int(status)]["headers"])
