@@ -6,17 +6,15 @@ from functools import partial
 
 import click
 
-from .commands.cache import print_entries
-from .commands.check import check_online, ignored_variables
-from .commands.demo import run_demo
-from .commands.healthcheck import check_health
 from .errors import SettingsError
 from .observability.tracing import spans_from_env
 from .sandbox.command import sandbox
 from .setting_values import SQLITE
 from .settings import Settings
-from .stores.opening import default_file
 from .version import __version__
+
+# What a command needs is imported when its settings are right: a wrong one is told before the libraries are loaded.
+# ruff: noqa: PLC0415
 
 HELP = """\b
 One Calendar42 event with its subscribers in one request, cached for 4.2 minutes.
@@ -54,7 +52,7 @@ def serve() -> None:
     if not os.environ.get("WEB_CONCURRENCY"):
         # gunicorn reads it when it is imported, and an empty one is no number.
         os.environ.pop("WEB_CONCURRENCY", None)
-    from .server.gunicorn import serve as serve_proxy  # noqa: PLC0415  # gunicorn takes a while to import
+    from .server.gunicorn import serve as serve_proxy
 
     serve_proxy(settings)
 
@@ -79,6 +77,9 @@ def check(online: bool) -> None:
     except SettingsError as error:
         _print_settings(error.rows)
         raise
+    from .commands.check import check_online, ignored_variables
+    from .commands.healthcheck import check_health
+
     _print_settings(settings.explained())
     spans = spans_from_env()
     if spans is not None:
@@ -98,6 +99,8 @@ def check(online: bool) -> None:
 
 
 def _print_settings(rows: list[tuple[str, str, str]]) -> None:
+    from .stores.opening import default_file
+
     default = {("C42_CACHE_URL", "default"): f"{SQLITE}{default_file()}"}
     values = [default.get((variable, source), value) for variable, value, source in rows]
     width = max(40, *map(len, values))
@@ -129,6 +132,8 @@ def cache(as_json: bool) -> None:
     tier of its own, which may still have an entry that the store has lost. With memory:// there is no store to list:
     the exit status is 1. The command disturbs no worker.
     """
+    from .commands.cache import print_entries
+
     print_entries(Settings.from_env(), time.time, as_json=as_json)
 
 
@@ -145,6 +150,8 @@ def healthcheck() -> None:
     The exit status is 0 if a worker answers within 2 seconds, 1 if not, and 2 if C42_BIND is wrong. It does not ask
     C42, and no other setting matters. If C42_BIND is 0.0.0.0 or [::], it asks the loopback address.
     """
+    from .commands.healthcheck import check_health
+
     click.echo(check_health(os.environ))
 
 
@@ -154,6 +161,8 @@ def demo() -> None:
 
     The proxy listens on C42_BIND (default 127.0.0.1:4242), the stand-in on a free port. Ctrl-C ends both.
     """
+    from .commands.demo import run_demo
+
     run_demo()
 
 

@@ -27,11 +27,11 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def listener(self, backlog: int | None = None) -> socket.socket:
+    def listener(self, backlog: int | None = None, *, reuse_port: bool = False) -> socket.socket:
         """A socket that listens on this address. Raises OSError."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
-            return socket.create_server(self, family=family, backlog=backlog)
+            return socket.create_server(self, family=family, backlog=backlog, reuse_port=reuse_port)
         except OSError as exc:
             # Python appends the address to the text.
             raise OSError(exc.errno, (exc.strerror or f"{exc}").partition(" (")[0]) from exc

@@ -30,7 +30,7 @@ from .threads import Threads
 from .upstream.client import C42Client
 from .upstream.combine import Combiner
 from .upstream.transport import close_idle, new_session
-from .web.asgi import Asgi, AsgiApp
+from .web.asgi import AsgiApp
 from .web.cors import Cors
 from .web.ops import create_ops
 from .web.responses import prepared
@@ -38,6 +38,7 @@ from .web.routes import create_flask
 
 if TYPE_CHECKING:
     from .observability.otel import Spans
+    from .web.traced import TracedAsgi
 
 CALLS_AT_ONCE = 3 * FETCHES_AT_ONCE
 """Each fetch uses two of these threads. The others are for calls that still run after their fetch has ended."""
@@ -52,7 +53,7 @@ class Proxy:
     """The parts that others use: two entry points (ASGI and Flask), the operators' app, the use case, the metrics."""
 
     flask: Flask
-    asgi: Asgi
+    asgi: "AsgiApp | TracedAsgi"
     ops: Flask
     events: Events
     metrics: Metrics
@@ -125,12 +126,13 @@ def build(
     flask = create_flask(events, metrics, cors)
     # By the first request, any server has forked.
     flask.before_request(eraser.start)
-    asgi: Asgi = opened.enter_context(closing(AsgiApp(flask, events, metrics, cors, before_miss=eraser.start)))
+    app = opened.enter_context(closing(AsgiApp(flask, events, metrics, cors, before_miss=eraser.start)))
+    asgi: AsgiApp | TracedAsgi = app
     if spans is not None:
-        from .web.traced import TracedAsgi, TracedWsgi  # noqa: PLC0415  # OpenTelemetry may not be installed
+        from .web import traced  # noqa: PLC0415  # OpenTelemetry may not be installed
 
-        flask.wsgi_app = TracedWsgi(flask.wsgi_app, spans)  # type: ignore[method-assign]  # as Flask's pages say
-        asgi = TracedAsgi(asgi, spans)
+        flask.wsgi_app = traced.TracedWsgi(flask.wsgi_app, spans)  # type: ignore[method-assign]  # as Flask's pages say
+        asgi = traced.TracedAsgi(app, spans)
         opened.callback(spans.close)
     return Proxy(flask, asgi, create_ops(metrics, tiered, breaker), events, metrics, eraser, spans, opened)
 

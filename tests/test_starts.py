@@ -2,11 +2,14 @@
 
 import os
 import re
+import signal
 import socket
+import subprocess
 import tempfile
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 from typing import NamedTuple
 
 from harness.needs import needs
@@ -16,11 +19,22 @@ from tests.commands.command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
 AT_ONCE = 2
+CPU_SECONDS = 1.0
+"""Each ends within a second. On a busy machine the clock says nothing of that, so the time on the processor counts."""
+TRIES = 3
+"""Neighbours on the processor's core make that longer, too: the shortest of a few starts counts."""
 SECONDS = 60.0
-"""Each takes less than one, but a machine may be busy. A server that does not end at all is found by this."""
+"""A server that does not end at all is found by this."""
 
 UNPRIVILEGED = ("setpriv", "--bounding-set=-net_bind_service") if os.geteuid() == 0 else ()
 """root may listen on every port, unless it has given that up."""
+
+
+class End(NamedTuple):
+    status: int
+    stdout: str
+    stderr: str
+    cpu_seconds: float
 
 
 class Start(NamedTuple):
@@ -30,6 +44,32 @@ class Start(NamedTuple):
     says: str
     command: tuple[str, ...]
     variables: dict[str, str]
+
+    def end(self) -> End:
+        """Run it to its end, again if it has taken too long."""
+        ends: list[End] = []
+        while len(ends) < TRIES and all(end.cpu_seconds >= CPU_SECONDS for end in ends):
+            ends.append(self._end())
+        return min(ends, key=lambda end: end.cpu_seconds)
+
+    def _end(self) -> End:
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            process = subprocess.Popen(
+                self.command,
+                env=clean_environ(**self.variables),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+            give_up = Timer(SECONDS, process.kill)
+            give_up.start()
+            _pid, status, usage = os.wait4(process.pid, 0)
+            give_up.cancel()
+            give_up.join()
+            process.returncode = os.waitstatus_to_exitcode(status)
+            said = [os.pread(file.fileno(), 65_536, 0).decode() for file in (stdout, stderr)]
+        return End(process.returncode, said[0], said[1], usage.ru_utime + usage.ru_stime)
 
 
 def serve(status: int, says: str, **variables: str) -> Start:
@@ -50,13 +90,11 @@ class WrongStartTest(unittest.TestCase):
     def assert_ends(self, *starts: Start) -> None:
         """Start all of them, a few at a time, and compare how they end."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            ends = pool.map(
-                lambda each: run(*each.command, environ=clean_environ(**each.variables), seconds=SECONDS), starts
-            )
-            for start, ended in zip(starts, ends, strict=True):
+            for start, end in zip(starts, pool.map(Start.end, starts), strict=True):
                 with self.subTest(start.command[3:], **start.variables):
-                    self.assertEqual((start.status, ""), (ended.returncode, ended.stdout), ended.stderr)
-                    self.assertIsNotNone(re.fullmatch(start.says, ended.stderr), ended.stderr)
+                    self.assertEqual((start.status, ""), (end.status, end.stdout), end.stderr)
+                    self.assertIsNotNone(re.fullmatch(start.says, end.stderr), end.stderr)
+                    self.assertLess(end.cpu_seconds, CPU_SECONDS)
 
     def test_settings(self) -> None:
         """What is wrong is said in one sentence that names the variable; the status is 2."""
@@ -104,6 +142,7 @@ class WrongStartTest(unittest.TestCase):
             "--certfile /none --keyfile /none": r"--certfile /none: No such file or directory",
             f"--certfile {folder}/no.pem": "--certfile: the file must hold a certificate, .*",
             f"--keyfile {folder}/no.pem": "--keyfile: needs --certfile",
+            "--ciphers nonsense": "--ciphers: OpenSSL knows none of them",
         }
         self.assert_ends(
             *(wrong(rf"GUNICORN_CMD_ARGS: {says}\.", GUNICORN_CMD_ARGS=words) for words, says in starts.items())
@@ -147,9 +186,13 @@ class WrongStartTest(unittest.TestCase):
         """If the proxy cannot listen on a port, it says so at once, and does not try again; the exit status is 1."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             bind = f"127.0.0.1:{taken.getsockname()[1]}"
-            says = rf"cannot listen on {bind} \(Address already in use\)\.\n"
+            says = rf"cannot listen on {bind} \(Address already in use\)\."
+            ops = f"Error: C42_OPS_BIND: {says} Choose another address, or an empty one for no metrics\\.\n"
+            says += "\n"
             self.assert_ends(
+                serve(1, ops, C42_OPS_BIND=bind),
                 serve(1, f"Error: C42_BIND: {says}", C42_BIND=bind),
+                serve(1, f"Error: C42_BIND: {says}", C42_BIND=bind, GUNICORN_CMD_ARGS="--reuse-port"),
                 serve(1, f"Error: GUNICORN_CMD_ARGS: {says}", GUNICORN_CMD_ARGS=f"--bind {bind}"),
                 serve(1, r"Error: C42_BIND: cannot listen on 192\.0\.2\.1:80 \(.*\)\.\n", C42_BIND="192.0.2.1:80"),
                 Start(1, f"Error: {says}", (*C42_PROXY, "sandbox", "--bind", bind), {}),
@@ -158,10 +201,13 @@ class WrongStartTest(unittest.TestCase):
     @unittest.skipUnless(has_privileged_ports(), "every port is for everybody")
     def test_privileged_ports(self) -> None:
         """So it is with a port that needs privileges."""
-        says = r"cannot listen on 127\.0\.0\.1:81 \(Permission denied\)\.\n"
-        proxy = serve(1, f"Error: C42_BIND: {says}", C42_BIND="127.0.0.1:81")
-        sandbox = Start(1, f"Error: {says}", (*C42_PROXY, "sandbox", "--bind", "127.0.0.1:81"), {})
-        self.assert_ends(*(each._replace(command=(*UNPRIVILEGED, *each.command)) for each in (proxy, sandbox)))
+        says = r"cannot listen on 127\.0\.0\.1:81 \(Permission denied\)\."
+        starts = (
+            serve(1, rf"Error: C42_BIND: {says}\n", C42_BIND="127.0.0.1:81"),
+            serve(1, rf"Error: C42_OPS_BIND: {says} .*\n", C42_OPS_BIND="127.0.0.1:81"),
+            Start(1, rf"Error: {says}\n", (*C42_PROXY, "sandbox", "--bind", "127.0.0.1:81"), {}),
+        )
+        self.assert_ends(*(each._replace(command=(*UNPRIVILEGED, *each.command)) for each in starts))
 
     def test_help_always_works(self) -> None:
         """--help and --version work whatever the environment is."""
@@ -173,32 +219,35 @@ class WrongStartTest(unittest.TestCase):
 
 class RightStartTest(unittest.TestCase):
     def test_what_people_write(self) -> None:
-        """An empty WEB_CONCURRENCY, an address without a host, a level in capitals: it answers.
-
-        An ops port that cannot be had costs a sentence.
-        """
+        """An empty WEB_CONCURRENCY, an address without a host, a level in capitals: it answers."""
         port = free_port()
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            ops = f"127.0.0.1:{taken.getsockname()[1]}"
-            start = serve(0, "", WEB_CONCURRENCY="", C42_BIND=f":{port}", C42_LOG_LEVEL="Info", C42_OPS_BIND=ops)
-            with Process(start.command, clean_environ(**start.variables)) as process:
-                process.wait_until_answers(f"http://127.0.0.1:{port}/")
-                self.assertIn(
-                    f"C42_OPS_BIND: cannot listen on {ops} (Address already in use): there are no metrics",
-                    process.output(),
-                )
-                self.assertNotIn("Traceback", process.output())
+        start = serve(0, "", WEB_CONCURRENCY="", C42_BIND=f":{port}", C42_LOG_LEVEL="Info")
+        with Process(start.command, clean_environ(**start.variables)) as process:
+            process.wait_until_answers(f"http://127.0.0.1:{port}/")
+            self.assertNotIn("Traceback", process.output())
 
 
 @needs("openssl")
 class TlsTest(unittest.TestCase):
     def test_healthcheck(self) -> None:
-        """With TLS at gunicorn, `healthcheck` works, and the log says that the ops port speaks TLS as well."""
-        file = Authority(Path(self.enterContext(tempfile.TemporaryDirectory()))).file
+        """With TLS at gunicorn, `healthcheck` works, and the log says that the ops port speaks TLS as well.
+
+        If gunicorn wants a certificate of its clients, `healthcheck` says why it has no answer.
+        """
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        file = Authority(folder).file
+        (folder / "gunicorn.py").touch()
         port, ops = free_port(), free_port()
-        tls = {"GUNICORN_CMD_ARGS": f"--certfile {file}", "C42_OPS_BIND": f"127.0.0.1:{ops}"}
+        tls = {
+            "GUNICORN_CMD_ARGS": f"--certfile {file} --config {folder}/gunicorn.py",
+            "C42_OPS_BIND": f"127.0.0.1:{ops}",
+        }
         start = serve(0, "", C42_BIND=f"127.0.0.1:{port}", **tls)
         with Process(start.command, clean_environ(**start.variables)) as process:
             bind = f"127.0.0.1:{port}"
             until(lambda: c42_proxy("healthcheck", C42_BIND=bind).exit_code == 0, "a healthy worker", SECONDS)
             self.assertIn(f"C42_OPS_BIND: 127.0.0.1:{ops} speaks TLS as well", process.output())
+            (folder / "gunicorn.py").write_text(f"ca_certs, cert_reqs = '{file}', 2\n")
+            process.send(signal.SIGHUP)
+            says = rf"Error: {bind}: there is TLS, and no answer\. Does it want a certificate of its clients .*\n"
+            until(lambda: re.fullmatch(says, c42_proxy("healthcheck", C42_BIND=bind).output), says, SECONDS)

@@ -32,6 +32,7 @@ from ..stores.contract import SharedStates, SharedStore
 from ..stores.memory import MemoryStore
 from ..stores.opening import failing_sentinels, open_shared, shared_file, store_name
 from ..threads import result_within
+from ..upstream.causes import timeout_at
 from ..upstream.client import C42Client
 from ..upstream.transport import new_session
 
@@ -99,7 +100,7 @@ def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStat
         except NotAsked as exc:
             return CheckResult("C42", False, f"not asked: {exc.detail}")
         except TimeoutError:
-            return CheckResult("C42", False, f"{settings.api_url}: {_what(UpstreamTimeout(), settings)}")
+            return CheckResult("C42", False, f"{settings.api_url}: {_what(timeout_at(deadline), settings)}")
         except UpstreamError as exc:
             if isinstance(exc, RateLimited):
                 with suppress(StoreError):
@@ -132,15 +133,14 @@ def check_bind(bind: str, health: Callable[[], str]) -> CheckResult:
 
 
 def check_ops_bind(ops_bind: str, health: Callable[[], str]) -> CheckResult:
-    """The same for the ops port, without which the proxy starts all the same."""
+    """The same for the ops port, which says nothing of whose it is: `health` asks at the public port."""
     try:
         Address.parsed(ops_bind).listener().close()
     except OSError as exc:
         with suppress(click.ClickException):
             health()
             return CheckResult("C42_OPS_BIND", True, f"{ops_bind}: is taken, as it is while the proxy runs")
-        text = f"{ops_bind}: cannot listen ({exc.strerror}): there would be no metrics"
-        return CheckResult("C42_OPS_BIND", False, text, needed=False)
+        return CheckResult("C42_OPS_BIND", False, f"{ops_bind}: cannot listen ({exc.strerror})")
     return CheckResult("C42_OPS_BIND", True, f"{ops_bind}: is free")
 
 

@@ -9,12 +9,17 @@ from contextlib import suppress
 import click
 
 from ..address import Address
+from ..errors import Overloaded
 from ..settings import Settings
 from ..threads import result_within
 from ..web.routes import PREFIX
 
 HEALTH_SECONDS = 2.0
 MAX_PROBLEM_BYTES = 65_536
+
+
+class _NoAnswerInTlsError(Exception):
+    """The connection ends after the handshake."""
 
 
 def check_health(environ: Mapping[str, str]) -> str:
@@ -27,6 +32,11 @@ def check_health(environ: Mapping[str, str]) -> str:
     bind = Settings.from_env(only_bind).bind
     try:
         status, content_type, body = result_within(HEALTH_SECONDS, _ask_for_nothing, *_reachable(bind))
+    except Overloaded as exc:
+        raise click.ClickException(f"{bind}: not asked, because this process can start no thread.") from exc
+    except _NoAnswerInTlsError as exc:
+        why = "there is TLS, and no answer. Does it want a certificate of its clients (gunicorn's --cert-reqs)?"
+        raise click.ClickException(f"{bind}: {why} healthcheck has none.") from exc
     except TimeoutError as exc:
         raise click.ClickException(f"{bind}: no answer within {HEALTH_SECONDS:g} s.") from exc
     except (OSError, ValueError) as exc:  # a ValueError is for a name that cannot be one
@@ -57,8 +67,13 @@ def _ask_for_nothing(host: str, port: int) -> tuple[int, str, bytes]:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        with suppress(ssl.SSLError, ConnectionResetError):
-            return _ask(http.client.HTTPSConnection(host, port, timeout=HEALTH_SECONDS, context=context))
+        connection = http.client.HTTPSConnection(host, port, timeout=HEALTH_SECONDS, context=context)
+        try:
+            connection.connect()
+        except (ssl.SSLError, ConnectionResetError):
+            connection.close()
+        else:
+            return _ask(connection)
         raise
 
 
@@ -67,5 +82,10 @@ def _ask(connection: http.client.HTTPConnection) -> tuple[int, str, bytes]:
         connection.request("GET", "/")
         response = connection.getresponse()
         return response.status, response.headers.get("Content-Type", ""), response.read(MAX_PROBLEM_BYTES)
+    except (ssl.SSLError, ConnectionError) as exc:
+        if isinstance(connection, http.client.HTTPSConnection):
+            # With TLS 1.3, a client learns only now that its certificate is missing, and from uvicorn not even that.
+            raise _NoAnswerInTlsError(f"{exc}") from exc
+        raise
     finally:
         connection.close()

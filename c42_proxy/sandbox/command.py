@@ -5,7 +5,6 @@ import click
 from ..address import Address
 from .api import Sandbox
 from .events import BABEL, BASEBALL, COFFEE, DELETED, DINNER, UNTITLED
-from .server import serve
 from .state import Fault
 
 SANDBOX_TOKEN = "sandbox-token"  # noqa: S105 - no secret: it opens nothing but sample events
@@ -69,5 +68,8 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> A
 def sandbox(bind: Address, token: str, latency: float, fault: int | None, retry_after: int | None) -> None:
     if retry_after is not None and fault is None:
         raise click.UsageError("--retry-after goes with --fault: there is no fault to send it with.")
+    # Only here: --help and wrong options need no uvicorn.
+    from .server import serve  # noqa: PLC0415  # see above
+
     planned = None if fault is None else Fault(status=fault, retry_after=retry_after)
     serve(Sandbox(token=token, latency=latency, fault=planned), bind)

@@ -7,14 +7,13 @@ import os
 import resource
 import socket
 import tempfile
-import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Iterable
 from inspect import signature
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask
+from click import ClickException
 from gunicorn.app.base import Application
 from gunicorn.workers.base import Worker as AnyWorker
 from gunicorn.workers.gasgi import ASGIWorker
@@ -22,29 +21,23 @@ from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
 
 from ..address import Address
-from ..app import build
 from ..errors import SettingsError
-from ..observability.logs import configure_logs
-from ..observability.metrics import Metrics, log_records_dropped
-from ..observability.multiprocess import MASTERS_SEGMENT, SharedValues, can_count_together
-from ..observability.queued_lines import QueuedLines
 from ..observability.tracing import spans_from_env
 from ..settings import Settings
-from ..stores.opening import open_shared
 from ..threads import end_at_once
-from ..upstream.transport import adapter_class
-from ..web.a2wsgi_threads import takes_our_threads
-from ..web.asgi import Asgi, Receive, Scope, Send, WsgiAsAsgi
-from ..web.cors import Cors
 from .file_checks import check_files
 from .gunicorn_lines import GunicornLines
 from .master import RunsMaster, ThreadedWorker, controls_master
 from .start_checks import check_ports, check_tls, check_worker_count, configured, wrong_configuration
 from .systemd import Systemd
-from .worker import Worker, http_and_server
+from .worker import Worker
 
 if TYPE_CHECKING:
+    from ..observability.multiprocess import SharedValues
     from ..observability.otel import Spans
+
+# What only a right configuration needs is imported late: to load all libraries takes longer than to say what is wrong.
+# ruff: noqa: PLC0415
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +48,6 @@ SD_LISTEN_FDS_START = 3
 """The first socket that systemd passes (sd_listen_fds(3))."""
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # gunicorn's files there have unique names
-OPS_THREADS = 2
 
 LACKS = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT}
 """A machine without another process, memory, descriptor or room for a file; or a folder that has been lost."""
@@ -73,6 +65,9 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
 
     With `ops`, the workers also listen on the ops port, and count in shared memory.
     """
+
+    cfg: Any
+    """gunicorn's configuration."""
 
     def __init__(self, settings: Settings, *, ops: bool) -> None:
         self.folder = os.getcwd()
@@ -132,8 +127,21 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
     def _ops_port(self) -> int | None:
         return None if self._ops_bind is None else Address.parsed(self._ops_bind).port
 
-    def reload(self) -> None:
-        """Called at a SIGHUP, before new workers are forked. They ask C42 with the token that its file holds now."""
+    def can_read_anew(self) -> bool:
+        """Called at a SIGHUP, before new workers are forked. They ask C42 with the token that its file holds now.
+
+        If the configuration cannot be used any more, that is logged, and all is as before.
+        """
+        from ..observability.logs import configure_logs
+
+        before = self.cfg
+        try:
+            configured(self.do_load_config)
+            self.check_config(listening=before.address)
+        except ClickException as error:
+            self.cfg = before
+            log.error("nothing is reloaded: %s", error.lines[0] if isinstance(error, SettingsError) else error.message)
+            return False
         try:
             settings = self._settings.with_token_read_anew()
         except SettingsError as error:
@@ -145,7 +153,12 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
                 log.info("the token has been read anew: the cache is empty at first")
             else:
                 log.info("the token is the same as before")
-        super().reload()
+        return True
+
+    def reload(self) -> None:
+        """Called by gunicorn at a SIGHUP. Our master has called `can_read_anew` before."""
+        if not controls_master():
+            self.can_read_anew()
 
     def load_config(self) -> None:
         """Load gunicorn's configuration, then listen on the ops port in addition."""
@@ -166,8 +179,11 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
         if self._has_known_worker_class() and self.cfg.worker_class is ThreadWorker:
             self.cfg.set("worker_class", ThreadedWorker)
 
-    def check_config(self) -> None:
-        """Raises SettingsError for what cannot work, and ClickException for a port that is taken."""
+    def check_config(self, listening: Collection[object] = ()) -> None:
+        """Raises SettingsError for what cannot work, and ClickException for a port that is taken.
+
+        `listening` are the addresses at which this process listens already.
+        """
         if not self._has_known_worker_class():
             name = self.cfg.worker_class_str
             raise wrong_configuration(f"--worker-class {name}: allowed are gthread, sync, asgi, and to leave it out")
@@ -179,9 +195,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
         check_worker_count(self.cfg)
         check_tls(self.cfg)
         if _inherited() is None:
-            check_ports(self.cfg, self._settings.bind)
-        if self.cfg.is_ssl and self._ops_bind is not None:
-            log.warning("C42_OPS_BIND: %s speaks TLS as well, with the same certificate", self._ops_bind)
+            check_ports(self.cfg, self._settings, listening)
 
     def _has_known_worker_class(self) -> bool:
         try:
@@ -190,27 +204,26 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             return False
 
     def load(self) -> Callable[..., Any]:
-        """The app, built in each worker after the fork: threads and connections do not survive a fork."""
+        """Called by gunicorn in each worker, after the fork."""
+        from ..observability.metrics import Metrics
+        from .worker_app import app_of_worker
+
         self._spans = spans_from_env()
-        proxy = build(self._settings, metrics=Metrics(self._values, self._segment), spans=self._spans)
-        proxy.start()
+        metrics = Metrics(self._values, self._segment)
+        is_asgi = issubclass(self.cfg.worker_class, ON_ASGI)
+        app = app_of_worker(self._settings, metrics, self._spans, is_asgi=is_asgi, ops_port=self._ops_port)
         self.systemd.worker_is_up()
-        if issubclass(self.cfg.worker_class, ON_ASGI):
-            return _asgi_by_port(proxy.asgi, WsgiAsAsgi(proxy.ops, OPS_THREADS, Cors(())), self._ops_port)
-        return _wsgi_by_port(proxy.flask, proxy.ops, self._ops_port)
+        return app
 
     def _share_values(self, _arbiter: object) -> None:
-        if self._ops_bind is None or not can_count_together():
-            return
-        try:
-            self._values = SharedValues()
-        except OSError as exc:
-            log.warning("no memory for the metrics of all workers (%s): /metrics shows one worker", exc.strerror)
-            return
-        QueuedLines.count_dropped = log_records_dropped(self._values.count_in(MASTERS_SEGMENT)).inc
+        from .worker_app import share_values
+
+        self._values = None if self._ops_bind is None else share_values()
 
     def _give_segment(self, _arbiter: object, worker: AnyWorker) -> None:
         """Let a worker count in the lowest free segment, on top of the counts of earlier workers."""
+        from ..observability.multiprocess import MASTERS_SEGMENT
+
         taken = set(self._segments.values())
         self._segments[worker] = next(number for number in count(MASTERS_SEGMENT + 1) if number not in taken)
 
@@ -234,6 +247,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
     def worker_not_started(self, workers: Iterable[AnyWorker]) -> None:
         """Called by the master when the machine has no process or no file for a worker beside these `workers`."""
         for worker in self._segments.keys() - set(workers):
+            worker.tmp.close()
             self._free_segment(worker)
         self._repair_heartbeats()
 
@@ -258,25 +272,23 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    configure_logs(settings)
-    settings.log_warnings()
-    if (spans := spans_from_env()) is not None:
-        log.info("OpenTelemetry: the spans go to %s", spans.collector)
-    _check_libraries(settings)
-    _allow_many_connections()
-    ops = settings.ops_bind is not None and _can_listen(settings.ops_bind)
-    server = configured(lambda: Server(settings, ops=ops))
+    spans = spans_from_env()
+    ops_bind = settings.ops_bind
+    # If sockets are passed, gunicorn opens none in addition: the proxy starts without metrics.
+    lacks_ops = ops_bind is not None and not _can_have(ops_bind)
+    server = configured(lambda: Server(settings, ops=ops_bind is not None and not lacks_ops))
     server.check_config()
+    from .worker_app import prepare
+
+    prepare(settings)
+    if spans is not None:
+        log.info("OpenTelemetry: the spans go to %s", spans.collector)
+    if lacks_ops:
+        log.warning("C42_OPS_BIND: %s is not among the sockets that were passed: there are no metrics", ops_bind)
+    elif ops_bind is not None and server.cfg.is_ssl:
+        log.warning("C42_OPS_BIND: %s speaks TLS as well, with the same certificate", ops_bind)
+    _allow_many_connections()
     server.run()
-
-
-def _check_libraries(settings: Settings) -> None:
-    """Check in the master whether libraries have changed, so that the warning comes once, not once per worker."""
-    controls_master()
-    http_and_server()
-    takes_our_threads()
-    adapter_class()
-    open_shared(settings, time.time)
 
 
 def _allow_many_connections() -> None:
@@ -308,21 +320,10 @@ def _folder_of_heartbeats() -> str | None:
     return str(SHARED_MEMORY)
 
 
-def _can_listen(bind: str) -> bool:
-    """Whether the ops port is free (another proxy may have it). If not, the proxy starts without it."""
+def _can_have(bind: str) -> bool:
+    """Not if sockets are passed, and it is not among them."""
     inherited = _inherited()
-    address = Address.parsed(bind)
-    if inherited is not None:
-        if address.port in _ports(inherited):
-            return True
-        log.warning("C42_OPS_BIND: %s is not among the sockets that were passed: there are no metrics", bind)
-        return False
-    try:
-        address.listener().close()
-    except OSError as exc:
-        log.warning("C42_OPS_BIND: cannot listen on %s (%s): there are no metrics", bind, exc.strerror)
-        return False
-    return True
+    return inherited is None or Address.parsed(bind).port in _ports(inherited)
 
 
 def _inherited() -> Iterable[int] | None:
@@ -341,28 +342,3 @@ def _ports(descriptors: Iterable[int]) -> set[int]:
             if isinstance(name, tuple):
                 ports.add(name[1])
     return ports
-
-
-def _asgi_by_port(app: Asgi, ops: Asgi, ops_port: int | None) -> Asgi:
-    if ops_port is None:
-        return app
-
-    def by_port(scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        # By the socket of the connection: headers are not used.
-        server = scope.get("server")
-        return (ops if server is not None and server[1] == ops_port else app)(scope, receive, send)
-
-    return by_port
-
-
-def _wsgi_by_port(app: Flask, ops: Flask, ops_port: int | None) -> Callable[..., Any]:
-    if ops_port is None:
-        return app
-
-    def by_port(environ: dict[str, Any], start_response: Any) -> Any:
-        # As above: without a port of the socket, SERVER_PORT would come from the client's Host.
-        connection = environ.get("gunicorn.socket") or environ.get("gunicorn.sock")
-        name = None if connection is None else connection.getsockname()
-        return (ops if isinstance(name, tuple) and name[1] == ops_port else app)(environ, start_response)
-
-    return by_port

@@ -49,12 +49,14 @@ def controls_master() -> bool:
 
 def check() -> None:
     """Raises if gunicorn has changed. A master cannot be run for a trial, so this only looks for the names."""
-    names = {"START_CTX", "WORKERS", "manage_workers", "num_workers", "reexec", "spawn_worker"}
+    names = {"START_CTX", "WORKERS", "handle_hup", "manage_workers", "num_workers", "reexec", "reload", "spawn_worker"}
     missing = [*sorted(names - set(dir(Arbiter))), *sorted({"get_thread_pool"} - set(dir(ThreadWorker)))]
     if missing:
         raise LookupError(f"it has no {missing[0]}")
-    if "manage_workers" not in Arbiter.run.__code__.co_names:
-        raise LookupError("its master does not call manage_workers")
+    used = ((Arbiter.run, "manage_workers"), (Arbiter.handle_hup, "reload"), (Arbiter.spawn_worker, "worker_age"))
+    for function, name in used:
+        if name not in function.__code__.co_names:
+            raise LookupError(f"its master does not use {name}")
 
 
 class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
@@ -62,6 +64,9 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
 
     _lacks = ""
     """Why the last process could not be started; empty if it could."""
+    _outdated_age = 0
+    """Workers up to this age, which is gunicorn's count of them, have the configuration of before the last SIGHUP."""
+    _is_reloading = False
 
     def __init__(self, server: Any) -> None:
         self._server = server
@@ -70,6 +75,10 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
 
     def manage_workers(self) -> None:
         """Called by gunicorn at least once a second: it starts the workers that are missing."""
+        outdated = sum(worker.age <= self._outdated_age for worker in self.WORKERS.values())
+        # gunicorn ends the oldest workers when there are too many, but counts none as missing because it is outdated.
+        for _ in range(min(outdated, self.num_workers - len(self.WORKERS) + outdated)):
+            self.spawn_worker()
         super().manage_workers()
         self._server.systemd.report(self.num_workers)
 
@@ -86,9 +95,23 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
             # gunicorn has not put it back.
             os.umask(umask)
             self._server.worker_not_started(self.WORKERS.values())
+            if self._is_reloading:
+                raise  # else gunicorn would wait for the end of workers that must go on
             return None
         self._lacks = ""
         return pid
+
+    def reload(self) -> None:
+        """Called by gunicorn at a SIGHUP."""
+        if not self._server.can_read_anew():
+            return
+        self._outdated_age, self._is_reloading = self.worker_age, True
+        try:
+            super().reload()
+        except (OSError, RuntimeError) as exc:  # no process, or a pid file that cannot be written any more
+            log.error("the reload has failed (%s): the old workers go on until others can be started", exc)
+        finally:
+            self._is_reloading = False
 
     def reexec(self) -> None:
         """Called by gunicorn at a SIGUSR2."""

@@ -6,7 +6,7 @@ gunicorn itself prints a usage or a traceback, tries a taken port for five secon
 import os
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ import click
 
 from ..address import Address
 from ..errors import SettingsError
+from ..settings import Settings
 
 T = TypeVar("T")
 
@@ -69,21 +70,27 @@ def check_tls(cfg: Any) -> None:
             context.load_verify_locations(cfg.ca_certs)
     except ssl.SSLError as exc:
         raise wrong_configuration("--ca-certs: the file must hold certificates") from exc
+    try:
+        if cfg.ciphers:
+            context.set_ciphers(cfg.ciphers)
+    except ssl.SSLError as exc:
+        raise wrong_configuration("--ciphers: OpenSSL knows none of them") from exc
 
 
-def check_ports(cfg: Any, bind: str) -> None:
-    """Raises ClickException for an address at which nobody can listen now; `bind` is that of C42_BIND."""
-    if cfg.reuse_port:
-        return
+def check_ports(cfg: Any, settings: Settings, listening: Collection[object]) -> None:
+    """Raises ClickException for an address at which nobody can listen now, unless it is one of `listening`."""
+    sources = {settings.ops_bind: "C42_OPS_BIND", settings.bind: "C42_BIND"}
     for each in cfg.address:
-        if not isinstance(each, tuple):  # a Unix socket, or a descriptor
+        if not isinstance(each, tuple) or each in listening:  # no tuple: a Unix socket, or a descriptor
             continue
         address = Address(*each[:2])
+        source = sources.get(f"{address}") or _source()
+        # The default of C42_OPS_BIND may surprise who starts a second proxy.
+        hint = " Choose another address, or an empty one for no metrics." if source == "C42_OPS_BIND" else ""
         try:
-            address.listener().close()
+            address.listener(reuse_port=cfg.reuse_port).close()
         except OSError as exc:
-            source = "C42_BIND" if str(address) == bind else _source()
-            raise click.ClickException(f"{source}: cannot listen on {address} ({exc.strerror}).") from exc
+            raise click.ClickException(f"{source}: cannot listen on {address} ({exc.strerror}).{hint}") from exc
 
 
 def _source() -> str:

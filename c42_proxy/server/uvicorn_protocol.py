@@ -21,6 +21,7 @@ from uvicorn.server import Server, ServerState
 from ..observability import correlation
 from ..threads import end_at_once
 from ..web.asgi import SEND_WHOLE, Receive, Scope, Send, ServersRefusals
+from ..web.cors import Header
 from ..web.responses import date, problem
 
 LAST_REQUEST_SECONDS = 0.5
@@ -47,7 +48,8 @@ class ClientConnection(HttpToolsProtocol):
     """
 
     # Private names used here: `shutdown`, `send_400_response` and `on_headers_complete`, which uvicorn must call;
-    # `transport`, `flow`, `scope`, and `cycle`, the latest request, with its attributes used below.
+    # `transport`, `flow`, `scope`, `app`, `server`, `headers` (of the latest request, as far as they have come), and
+    # `cycle`, the latest request, with its attributes used below.
 
     _ends = False
     _head_bytes = 0
@@ -102,15 +104,17 @@ class ClientConnection(HttpToolsProtocol):
                         return
             end = (self._last + data).find(_END_OF_HEAD)
             length = len(data) if end < 0 else end + len(_END_OF_HEAD) - len(self._last)
+            earlier = self.cycle
             if self._head_bytes + length > MAX_HEAD_BYTES:
-                self._refuse(self.cycle, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LONG)
+                # The part that is not too long may have the Origin.
+                HttpToolsProtocol.data_received(self, data[: MAX_HEAD_BYTES - self._head_bytes])
+                self._refuse(earlier, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LONG)
                 return
             if end < 0:
                 self._head_bytes += length
                 self._last = (self._last + data)[-len(_END_OF_HEAD) + 1 :]
             else:
                 self._head_bytes, self._last = 0, b""
-            earlier = self.cycle
             HttpToolsProtocol.data_received(self, data[:length])
             if self._is_over or (self.cycle is not earlier and self.cycle.more_body):
                 self._end_after(earlier)
@@ -204,12 +208,18 @@ class ClientConnection(HttpToolsProtocol):
             response = problem(status, "bad-request", detail)
             correlation.end()
             response = response.having(("Connection", "close"), ("Date", date()), ("X-Request-ID", request_id))
+            response = response.having(*self._cors_headers())
             self.transport.write(b"\r\n".join(response.as_bytes()))
             self._close_gently()
             ServersRefusals.note(status, request_id)
         else:
             # The client would read this error as the answer to its earlier request.
             self._end_with(earlier)
+
+    def _cors_headers(self) -> tuple[Header, ...]:
+        """What the app says of CORS to the headers that came before the mistake."""
+        of_app = getattr(self.app, "cors_headers", None)
+        return () if of_app is None else of_app({"server": self.server, "headers": self.headers or []})
 
     def _end_with(self, cycle: Any) -> None:
         """Let the connection end with the answer to this request, without a reset. Nothing more is read from it."""
@@ -333,6 +343,7 @@ async def _check_protocol() -> None:
     connection.connection_lost(None)
 
     connection, transport = connect()
+    _expect({"app", "server", "headers"} <= vars(connection).keys(), "a connection knows neither app nor headers")
     _expect(b"application/problem+json" in await answer(b"?\r\n\r\n"), "a bad request is refused in another way")
     connection.connection_lost(None)
 

@@ -19,6 +19,8 @@ from .redis_connection import connection_class
 
 Command = tuple[object, ...]
 
+NO_THREAD = "this process can start no thread"
+
 
 class Client(Protocol):
     """What the store needs of one server, or of all nodes of a cluster. Raises redis.RedisError and OSError."""
@@ -123,7 +125,7 @@ class Server(redis.Redis):
 
 
 def failing_sentinels(url: RedisUrl) -> list[str]:
-    """A line for each Sentinel that does not name the primary in time. Raises Overloaded."""
+    """A line for each Sentinel that does not name the primary in time."""
     return _Sentinels(url).failing(url.name) if url.kind == "sentinel" else []
 
 
@@ -146,14 +148,17 @@ class _Sentinels(Sentinel):
                 except (redis.RedisError, OSError) as exc:
                     failure = exc
         except Overloaded as exc:
-            raise redis.ConnectionError("this process can start no thread") from exc
+            raise redis.ConnectionError(NO_THREAD) from exc
         except TimeoutError:
             pass
         raise redis.ConnectionError(f"{failure}") from failure
 
     def failing(self, service_name: str) -> list[str]:
         """Ask all of them; returns a line for each that does not name the primary in time."""
-        asked = {host: in_thread(self._ask, *host, service_name) for host in self._hosts}
+        try:
+            asked = {host: in_thread(self._ask, *host, service_name) for host in self._hosts}
+        except Overloaded:
+            return [f"Sentinels: {NO_THREAD}"]
         wait(asked.values(), 2 * STORE_SECONDS)
         late = {f"Sentinel {host}:{port}: no answer in time" for (host, port), each in asked.items() if not each.done()}
         return sorted({*late, *(f"{each.exception()}" for each in asked.values() if each.done() and each.exception())})

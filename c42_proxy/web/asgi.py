@@ -24,7 +24,7 @@ from ..observability.logs import hits_are_logged, log_request
 from ..observability.metrics import Metrics
 from ..threads import Threads
 from .a2wsgi_threads import middleware
-from .cors import Cors
+from .cors import Cors, Header
 from .responses import cache_status, date, failure_response, header_lines, response_to
 from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host, known_hosts
 
@@ -106,6 +106,10 @@ class AsgiApp:
 
     def close(self) -> None:
         self._flask.close()
+
+    def cors_headers(self, scope: Scope) -> tuple[Header, ...]:
+        """For an answer of the server itself, to what is no request."""
+        return self._cors.headers(_origin(scope))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..observability.otel import RequestSpan, Spans
-from .asgi import SEND_WHOLE, Asgi, Message, Receive, Scope, Send
+from .asgi import SEND_WHOLE, AsgiApp, Message, Receive, Scope, Send
 from .routes import EVENT_ID, PREFIX
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ _EVENT = re.compile(f"{PREFIX}{EVENT_ID}/")
 class TracedAsgi:
     """The ASGI app with a span around each request, hits too."""
 
-    def __init__(self, app: Asgi, spans: Spans) -> None:
+    def __init__(self, app: AsgiApp, spans: Spans) -> None:
         self._app = app
         self._spans = spans
+        self.cors_headers = app.cors_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

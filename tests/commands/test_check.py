@@ -14,18 +14,20 @@ from click.testing import Result
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import SharedStore
-from c42_proxy.stores.opening import open_shared
+from c42_proxy.stores.opening import failing_sentinels, open_shared
 from harness import wire
 from harness.needs import needs
 from harness.processes import C42_PROXY, Process, clean_environ, free_port
 from harness.redis_deployments import Watched
 from harness.redis_server import RedisServer
 from harness.wire import Behaviour, Wire
+from tests.test_threads import no_new_thread
 
 from .command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
 NOTHING_LISTENS = "127.0.0.1:1"
+REDIS_SENTINEL = f"redis+sentinel://{NOTHING_LISTENS}/mymaster"
 
 
 class OnlineTest(unittest.TestCase):
@@ -139,6 +141,19 @@ class AskingC42Test(OnlineTest):
             self.assert_found(again, store="works .*", c42="FAILS  not asked: C42 asks us to wait. .* 60 s.")
             self.assertEqual({"page 0": 1}, c42.calls)
 
+    def test_no_thread(self) -> None:
+        """Where the system gives no thread to ask in, a sentence for each says so."""
+        bind = self.enterContext(Wire()).url.split("/")[2]
+        with no_new_thread():
+            result = self.check(f"http://{NOTHING_LISTENS}/", REDIS_SENTINEL, C42_BIND=bind)
+        *_, listens, store, c42 = result.stdout.splitlines()
+        self.assertRegex(listens, f"^C42_BIND +FAILS  {bind}: cannot listen ")
+        self.assertRegex(store, "^store +FAILS  Redis at .*: this process can start no thread$")
+        self.assertRegex(c42, "^C42 +FAILS  not asked: The proxy has too much to do at once")
+        settings = Settings.model_validate({"api_token": TOKEN, "cache_url": REDIS_SENTINEL})
+        with no_new_thread():
+            self.assertEqual(["Sentinels: this process can start no thread"], failing_sentinels(settings))
+
     def test_wrong_settings(self) -> None:
         """With a wrong setting nothing is tried."""
         with Wire() as c42:
@@ -188,14 +203,14 @@ class ListeningTest(OnlineTest):
         self.assert_bind("192.0.2.1:80", r"FAILS  192.0.2.1:80: cannot listen \(Cannot assign .*\)", 1)
 
     def test_ops_port(self) -> None:
-        """An ops port that somebody else has is a warning: the proxy starts without it."""
+        """So is an ops port that somebody else has."""
         with Wire(wire.c42()) as c42:
-            for bind, ops_bind, says in (
-                ("127.0.0.1:0", f"127.0.0.1:{free_port()}", "works  {}: is free"),
-                ("127.0.0.1:0", f"127.0.0.1:{c42.port}", r"warns  {}: cannot listen \(Address .* in use\): there .*"),
+            for status, ops_bind, says in (
+                (0, f"127.0.0.1:{free_port()}", "works  {}: is free"),
+                (1, f"127.0.0.1:{c42.port}", r"FAILS  {}: cannot listen \(Address .* in use\)"),
             ):
-                result = self.check(c42.url, C42_BIND=bind, C42_OPS_BIND=ops_bind)
-                self.assertEqual(0, result.exit_code, result.output)
+                result = self.check(c42.url, C42_BIND="127.0.0.1:0", C42_OPS_BIND=ops_bind)
+                self.assertEqual(status, result.exit_code, result.output)
                 self.assertRegex(result.stdout.splitlines()[-3], f"^C42_OPS_BIND +{says.format(ops_bind)}$")
 
     def test_our_own(self) -> None:

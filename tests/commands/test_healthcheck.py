@@ -13,6 +13,7 @@ from harness import wire
 from harness.needs import has_ipv6
 from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, run
 from harness.wire import Wire
+from tests.test_threads import no_new_thread
 
 from .command_line import c42_proxy
 
@@ -98,6 +99,11 @@ class HealthTest(ProcessTestCase):
         self.assert_ill(NOTHING_LISTENS, "Connection refused")
         self.assert_ill("no-such-host.invalid:80", "no answer")
         self.assert_ill("127.0.0.1:0", "no answer")
+
+    def test_no_thread(self) -> None:
+        """If the system gives no thread to ask in, a sentence says so."""
+        with no_new_thread():
+            self.assert_ill(f"127.0.0.1:{self.port}", "this process can start no thread")
 
     def test_in_time(self) -> None:
         """However slowly the answer comes, it must be complete within 2 seconds, or the check fails."""

@@ -1,6 +1,7 @@
 """The proxy where the machine lacks something, and however gunicorn is told to start: real processes."""
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -125,6 +126,32 @@ class StartTest(OpsTestCase):
             self.ask_for_events(8)
             self.assertEqual(self.errors_counted(), 8)
             until(lambda: process.output().count("a hook") == 5, "the lines of the hooks")
+
+    def test_reload(self) -> None:
+        """At a SIGHUP, a configuration that could start no proxy is an error in the log, and nothing changes."""
+        file = Path(self.enterContext(tempfile.TemporaryDirectory())) / "gunicorn.py"
+        file.touch()
+        process = self.serve(GUNICORN_CMD_ARGS=f"--config {file}")
+        workers = process.descendants()
+        taken = self.enterContext(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        for lines, says in (
+            ("workers = many", r"Failed to read config file: .* \(NameError: name 'many' is not defined\)"),
+            ("workers = -1", "Invalid value for workers: -1.*"),
+            ("workers = 0", "--workers: allowed is .*"),
+            ("certfile = '/none'", "--certfile /none: No such file or directory"),
+            ("pidfile = '/nowhere/pid'", r"--pid /nowhere/pid: cannot be made \(No such file or directory\)"),
+            (f"bind = '127.0.0.1:{taken}'", rf"cannot listen on 127\.0\.0\.1:{taken} \(Address already in use\)"),
+        ):
+            file.write_text(lines)
+            process.send(signal.SIGHUP)
+            line = re.compile(rf"nothing is reloaded: GUNICORN_CMD_ARGS: {says}\.")
+            until(lambda line=line: line.search(process.output()), f"{line}:\n{process.output()}")  # type: ignore[misc]  # bound
+            self.assertEqual(workers, process.descendants())
+        self.ask_for_events(1)
+        file.write_text("workers = 1")
+        process.send(signal.SIGHUP)
+        until(lambda: len(new := process.descendants()) == 1 and not new & workers, "a new worker")
+        self.assertNotIn("Traceback", process.output())
 
     def test_preload(self) -> None:
         """With --preload, there are all metrics, of all workers; one that is replaced counts on."""

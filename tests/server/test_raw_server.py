@@ -19,6 +19,8 @@ from harness.wire import EVENT_ID, REASON_OF, Wire, after, c42, is_silent
 TIMEOUT = 10.0
 PATH = f"/events-with-subscriptions/{EVENT_ID}/"
 HOST = "Host: localhost\r\n"
+SITE = "https://app.example"
+ORIGIN = f"Origin: {SITE}\r\n"
 
 
 def request(target: str = PATH, headers: str = HOST, method: str = "GET", version: str = "1.1") -> bytes:
@@ -83,6 +85,7 @@ class RawServerTest(ProcessTestCase):
             C42_BIND=f"127.0.0.1:{cls.port}",
             C42_OPS_BIND="",
             C42_CACHE_URL="memory://",
+            C42_ALLOW_ORIGINS=SITE,
         )
         proxy = cls.start(*C42_PROXY, "serve", environ=environ)
         proxy.wait_until_answers(f"http://127.0.0.1:{cls.port}{PATH}")
@@ -101,12 +104,16 @@ class RawServerTest(ProcessTestCase):
         client.send(b"".join(requests))
         return client
 
-    def assert_problem(self, client: Client, status: int) -> None:
+    def assert_problem(self, client: Client, status: int, allowed: str | None = None) -> None:
+        """With what is due to the page of the site that is `allowed`."""
         found, headers, body = client.answer()
         self.assertEqual((found, headers["content-type"]), (status, "application/problem+json"))
         problem = json.loads(body)
         self.assertEqual((problem["status"], problem["reason"]), (status, REASON_OF[status]))
         self.assertEqual(headers["x-request-id"], problem["request_id"])
+        self.assertEqual(headers["vary"], "Origin")
+        self.assertEqual(headers.get("access-control-allow-origin"), allowed)
+        self.assertEqual("access-control-expose-headers" in headers, allowed is not None)
         line = f"outcome=refused path=\\S+ request_id={problem['request_id']} status={status}\n"
         until(lambda: re.search(line, self.processes[0].output()), f"{line} in the log")
 
@@ -132,6 +139,29 @@ class RawServerTest(ProcessTestCase):
                 self.assert_problem(client, 431)
                 other.send(request())
                 self.assertEqual(other.status(), 200)
+
+    def test_page(self) -> None:
+        """A page of a permitted site may read that its request is refused, if its Origin had come by then."""
+        no_coding, long = "Transfer-Encoding: gzip\r\n", f"X: {'x' * MAX_HEAD_BYTES}\r\n"
+        for headers, status, allowed in (
+            (f"{HOST}{ORIGIN}{no_coding}", 400, SITE),
+            (f"{HOST}{ORIGIN}{ORIGIN}{no_coding}", 400, None),
+            (f"{HOST}Origin: https://other.example\r\n{no_coding}", 400, None),
+            (f"{HOST}{ORIGIN}{long}", 431, SITE),
+            (f"{HOST}{long}{ORIGIN}", 431, None),
+            (f"{ORIGIN}Host: a b\r\n", 400, SITE),
+        ):
+            with self.subTest(headers[:60]):
+                self.assert_problem(self.ask(request(headers=headers)), status, allowed)
+        in_pieces = self.ask(request(headers=f"{HOST}{ORIGIN}{long}")[:40_000])
+        in_pieces.send(b"x" * MAX_HEAD_BYTES)
+        self.assert_problem(in_pieces, 431, SITE)
+        # Another page may have sent the request before it on the same connection.
+        for bad in (b"?\r\n\r\n", b"GET / HTTP/1.1\n\n", b"GET /" + b"x" * MAX_HEAD_BYTES):
+            client = self.ask(request(headers=f"{HOST}{ORIGIN}"))
+            self.assertEqual(client.answer()[1]["access-control-allow-origin"], SITE)
+            client.send(bad)
+            self.assert_problem(client, 431 if len(bad) > MAX_HEAD_BYTES else 400)
 
     def test_long_head(self) -> None:
         """A head of up to 64 KiB is answered, in several pieces, too; a longer one is not, in one piece either."""

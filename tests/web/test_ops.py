@@ -118,12 +118,17 @@ class OpsTest(OpsTestCase):
         _, text = self.get(self.ops_port, "/metrics")
         self.assertIn("\nc42_proxy_store_up 0.0", text)
 
-    def test_taken_port(self) -> None:
-        """An ops port that somebody else has costs a warning: the proxy answers without."""
-        first = self.serve()
-        self.assertNotIn("C42_OPS_BIND", first.output())
-        second = self.serve(ops=f"127.0.0.1:{self.ops_port}")
-        self.assertIn("C42_OPS_BIND: cannot listen", second.output())
+    def test_side_by_side(self) -> None:
+        """With --reuse-port, another proxy may listen on both ports before the first one ends."""
+        first = self.serve(GUNICORN_CMD_ARGS="--reuse-port")
+        port, ops_port = self.port, self.ops_port
+        same = {"C42_BIND": f"127.0.0.1:{port}", "C42_OPS_BIND": f"127.0.0.1:{ops_port}"}
+        second = self.begin(GUNICORN_CMD_ARGS="--reuse-port", **same)
+        second.wait_until_says("Booting worker")
+        first.close()
+        for each in (port, ops_port):
+            second.wait_until_answers(f"http://127.0.0.1:{each}/healthz")
+        self.assertNotIn("C42_OPS_BIND", second.output())
 
     def test_killed_master(self) -> None:
         """No worker outlives a killed master."""
