@@ -32,6 +32,8 @@ PROGRAMS: dict[str, list[tuple[str, str]]] = {
 """The blocks of each section, with their languages: the last one is the program, and the others come before it."""
 
 SECONDS = 60
+LINES = 10
+"""A program has no more than this, without empty ones: nobody copies a long one."""
 
 Ask = Callable[[str], object]
 """Ask for an event with a program: the names in it, None, or the reason of the problem that the program raises."""
@@ -39,22 +41,26 @@ Ask = Callable[[str], object]
 READERS = {
     "python": """
 import json, sys
-for line in sys.stdin:
+answers = {}
+for line in map(str.strip, sys.stdin):
     try:
-        found = event(line.strip())
-        print(json.dumps(found["names"] if isinstance(found, dict) else found and found.names), flush=True)
+        found = answers[line] = event(line, answers.get(line))
+        names = found and (found.parsed.names if hasattr(found, "parsed") else found.json()["names"])
+        print(json.dumps(names), flush=True)
     except RuntimeError as exc:
         print(json.dumps(str(exc)), flush=True)
 """,
     "js": """
 import {createInterface} from 'node:readline';
+const answers = {};
 for await (const line of createInterface({input: process.stdin})) {
-  const found = await event(line).catch(error => error.message);
-  console.log(JSON.stringify(found?.names ?? found ?? null));
+  const found = await event(line, answers[line]).catch(error => error.message);
+  if (found?.event) answers[line] = found;
+  console.log(JSON.stringify(found?.event?.names ?? found ?? null));
 }
 """,
 }
-"""What is put behind a program: it reads ids, and writes what came of each."""
+"""What is put behind a program: it reads ids, keeps the last answer for each, and writes what came of it."""
 
 
 @contextmanager
@@ -111,8 +117,10 @@ def in_a_browser(program: str, host: Host) -> Iterator[Ask]:
         yield lambda event_id: page.evaluate(
             """async ([module, id]) => {
                 const {event} = await import(module);
-                const found = await event(id).catch(error => error.message);
-                return found?.names ?? found ?? null;
+                const answers = window.answers ??= {};
+                const found = await event(id, answers[id]).catch(error => error.message);
+                if (found?.event) answers[id] = found;
+                return found?.event?.names ?? found ?? null;
             }""",
             [module, event_id],
         )
@@ -144,6 +152,7 @@ class Examples(unittest.TestCase):
         self.assertEqual(list(PROGRAMS), ["fetch", "requests", "httpx", "curl", "A generated client"])
         for title, ((*before, (language, text))) in PROGRAMS.items():
             with self.subTest(title):
+                self.assertLessEqual(len(list(filter(str.strip, text.splitlines()))), LINES)
                 for _shell, command in before:
                     done = run("sh", "-euc", command, environ=environ(), cwd=self.folder, seconds=SECONDS)
                     self.assertEqual(done.returncode, 0, done.stderr)
