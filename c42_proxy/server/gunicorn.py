@@ -140,6 +140,7 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             self.check_config(listening=before.address)
         except ClickException as error:
             self.cfg = before
+            os.chdir(before.chdir)
             log.error("nothing is reloaded: %s", error.lines[0] if isinstance(error, SettingsError) else error.message)
             return False
         try:
@@ -191,7 +192,8 @@ class Server(Application, RunsMaster):  # type: ignore[misc]  # gunicorn ships n
             raise wrong_configuration(f"--bind: port {self._ops_port} is that of C42_OPS_BIND. Choose another one")
         if self.cfg.worker_tmp_dir is not None and not os.path.isdir(self.cfg.worker_tmp_dir):
             raise wrong_configuration(f"--worker-tmp-dir {self.cfg.worker_tmp_dir}: there is no such folder")
-        check_files(self.cfg, opens_sockets=_inherited() is None)
+        # gunicorn has closed the descriptors of `--bind fd://` that were passed.
+        check_files(self.cfg, opens_sockets=not listening and _inherited() is None)
         check_worker_count(self.cfg)
         check_tls(self.cfg)
         if _inherited() is None:
