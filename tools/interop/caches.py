@@ -22,11 +22,15 @@ Ask = Callable[[str, str], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Cache:
-    """`needs` is a program, or a Python package. `open` starts the cache in front of a port, in a folder of its own."""
+    """`needs` is a program, or a Python package. `open` starts the cache in front of a port, in a folder of its own.
+
+    If it does not reuse an answer before its instant, it is one that asks each time and gets a 304.
+    """
 
     name: str
     needs: str
     open: Callable[[int, Path], AbstractContextManager[Ask]]
+    reuses: bool = True
 
     @property
     def is_there(self) -> bool:
@@ -132,5 +136,5 @@ CACHES = (
     Cache("Varnish", "varnishd", _varnish),
     Cache("Squid", "squid", _squid),
     Cache("Chromium", "chromium", _chromium),
-    Cache("requests-cache", "requests_cache", _requests_cache),
+    Cache("requests-cache", "requests_cache", _requests_cache, reuses=False),
 )

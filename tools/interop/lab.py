@@ -1,9 +1,11 @@
 """One C42, one proxy, and caches in front of it: each is asked again and again until it gives a new answer."""
 
 import json
+import re
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,7 +35,8 @@ class Life:
 
     `left` is as in `LEFT`. `over` is how many seconds after the instant the cache was asked when it gave the answer for
     the last time: less than 0 if that was before the instant. `reused` is how often it gave the answer without asking
-    the proxy, and `reused_over` is as `over`, for these times alone.
+    the proxy, and `reused_over` is as `over`, for these times alone. `unchanged` is how often the proxy said to the
+    cache that its answer is still right (304).
     """
 
     cache: str
@@ -41,6 +44,7 @@ class Life:
     over: float
     reused: int
     reused_over: float
+    unchanged: int = 0
 
     @property
     def is_late(self) -> bool:
@@ -89,16 +93,22 @@ def measured(caches: Sequence[Cache], ttl: float, fractions: Iterable[float] = F
     with (
         tempfile.TemporaryDirectory(prefix="c42-interop-") as folder,
         wire.Wire(c42) as upstream,
-        _proxy(upstream.url, ttl) as port,
+        _proxy(upstream.url, ttl) as (port, proxy),
         ThreadPoolExecutor(len(caches)) as pool,
     ):
         rounds = _Rounds(c42, port, ttl, list(fractions), threading.Barrier(len(caches)))
         found = [pool.submit(rounds.in_front, cache, Path(folder)) for cache in caches]
-        return [life for lives in found for life in lives.result()]
+        watched = [each for pairs in found for each in pairs.result()]
+        unchanged = Counter(re.findall(r"path=(\S+) .*status=304", proxy.output()))
+    return [
+        Life(cache, each.left, each.over, each.reused, each.reused_over, unchanged[each.path])
+        for cache, each in watched
+    ]
 
 
 @contextmanager
-def _proxy(url: str, ttl: float) -> Iterator[int]:
+def _proxy(url: str, ttl: float) -> Iterator[tuple[int, Process]]:
+    """Its port, and its process, which logs every answer."""
     port = free_port()
     environ = clean_environ(
         C42_API_URL=url,
@@ -107,10 +117,11 @@ def _proxy(url: str, ttl: float) -> Iterator[int]:
         C42_OPS_BIND="",
         C42_CACHE_URL="memory://",
         C42_CACHE_TTL=f"{ttl}",
+        C42_LOG_LEVEL="debug",
     )
     with Process([*C42_PROXY, "serve"], environ) as proxy:
         proxy.wait_until_answers(f"http://127.0.0.1:{port}/")
-        yield port
+        yield port, proxy
 
 
 @dataclass
@@ -123,10 +134,11 @@ class _Rounds:
     fractions: Sequence[float]
     ready: threading.Barrier
 
-    def in_front(self, cache: Cache, folder: Path) -> list[Life]:
+    def in_front(self, cache: Cache, folder: Path) -> list[tuple[str, _Watched]]:
+        """Each answer that was watched, with the name of the cache."""
         own = folder / cache.needs
         own.mkdir()
-        lives = []
+        watched = []
         try:
             with cache.open(self.port, own) as ask_for:
                 for number, fraction in enumerate(self.fractions):
@@ -136,11 +148,11 @@ class _Rounds:
                     kind = "gone" if number % 2 else "tea"
                     answers = [self._fetched(f"{kind}-{number}-{cache.needs}-{i}", left) for i, left in enumerate(LEFT)]
                     _watch(ask_for, answers)
-                    lives += [Life(cache.name, each.left, each.over, each.reused, each.reused_over) for each in answers]
+                    watched += [(cache.name, each) for each in answers]
         except BaseException:
             self.ready.abort()
             raise
-        return lives
+        return watched
 
     def _fetched(self, event_id: str, left: float | None) -> _Watched:
         """A new answer in the proxy. Its instant is counted from when C42 was asked, which is no earlier than the proxy
