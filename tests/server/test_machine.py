@@ -44,6 +44,9 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(copies)))
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
+LEAVES_SOCKETS = {"PYTHONWARNINGS": ""}
+"""gunicorn leaves copies of the sockets that it inherits open, and Python would say so."""
+
 
 @unittest.skipUnless(MAY_MOUNT, "only root may mount a /dev/shm of its own, where the system allows it")
 class SharedMemoryTest(OpsTestCase):
@@ -240,7 +243,7 @@ class StartTest(OpsTestCase):
         """USR2 starts a new master beside the old one, however that was started; it takes over, ops port and all."""
         for command in ((sys.executable, "-m", "c42_proxy"), (f"{os.path.dirname(sys.executable)}/c42-proxy",)):
             with self.subTest(command):
-                process = self.serve(command=("sh", "-c", f"exec {' '.join(command)} serve", "sh"))
+                process = self.serve(command=("sh", "-c", f"exec {' '.join(command)} serve", "sh"), **LEAVES_SOCKETS)
                 old = process.descendants()
                 process.send(signal.SIGUSR2)
                 self.wait_for_second(process)
@@ -264,7 +267,7 @@ class StartTest(OpsTestCase):
             with self.subTest(ports):
                 script = f"""P=$(echo {ports} | sed "s/public/${{C42_BIND##*:}}/; s/ops/${{C42_OPS_BIND##*:}}/"); \
                     exec {sys.executable} -c "$0" $P "$@" """
-                process = self.serve(command=("sh", "-c", script, HAND_OVER))
+                process = self.serve(command=("sh", "-c", script, HAND_OVER), **LEAVES_SOCKETS)
                 if "ops" in ports:
                     self.assertEqual(self.get(self.ops_port, "/healthz")[0], 200)
                 self.assertEqual(process.output().count("not among the sockets"), int("ops" not in ports))
