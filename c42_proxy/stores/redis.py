@@ -17,7 +17,7 @@ from .contract import STORE_SECONDS, Entry, Lease, Listed, store_error
 from .forks import after_fork
 from .limit import StoreLimit
 from .records import from_bytes, to_bytes
-from .redis_clients import Client, new_server
+from .redis_clients import FAILURES, Client, new_server
 from .redis_cluster import Cluster
 from .redis_scripts import RENEW, REPLACE
 
@@ -229,7 +229,7 @@ class RedisStore:
         with self._commands.slot():
             try:
                 yield
-            except (redis.RedisError, OSError) as exc:
+            except FAILURES as exc:
                 raise store_error(f"Redis at {self._url}", exc) from exc
 
     def _keep(self, key: str, value: bytes) -> None:
@@ -269,7 +269,7 @@ class RedisStore:
                 renewals = {key: ("EVAL", RENEW, 1, key, value, milliseconds) for key, value in leases.items()}
                 for error in client.at_once(renewals):
                     self._leave_if_demoted(client, error)
-            except (redis.RedisError, OSError):
+            except FAILURES:
                 pass
             except Exception:
                 # Even a bug must not end this thread: no later lease would be renewed.

@@ -21,9 +21,12 @@ Command = tuple[object, ...]
 
 NO_THREAD = "this process can start no thread"
 
+FAILURES = (redis.RedisError, OSError, ValueError)
+"""What a command raises that fails. ValueError: another thread has closed the connection on which it waited."""
+
 
 class Client(Protocol):
-    """What the store needs of one server, or of all nodes of a cluster. Raises redis.RedisError and OSError."""
+    """What the store needs of one server, or of all nodes of a cluster. Raises FAILURES."""
 
     def execute_command(self, *words: object) -> Any:
         """Execute a command where its key is."""
@@ -145,7 +148,7 @@ class _Sentinels(Sentinel):
             for answer in as_completed(asked, 2 * STORE_SECONDS):
                 try:
                     return answer.result()
-                except (redis.RedisError, OSError) as exc:
+                except FAILURES as exc:
                     failure = exc
         except Overloaded as exc:
             raise redis.ConnectionError(NO_THREAD) from exc

@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from ..redis_url import RedisUrl
 from .contract import STORE_SECONDS
-from .redis_clients import Client, Command, Pool, Server, at_once
+from .redis_clients import FAILURES, Client, Command, Pool, Server, at_once
 from .redis_connection import connection_class
 from .redis_nodes import ask_again, ask_one_at_a_time, controls_asking
 
@@ -46,7 +46,7 @@ class Cluster:
             for node, keys in nodes.items():
                 try:
                     answers = at_once(cluster.get_redis_connection(node), [commands[key] for key in keys])
-                except (redis.RedisError, OSError) as exc:
+                except FAILURES as exc:
                     failure = exc
                 else:
                     results.update(zip(keys, answers, strict=True))

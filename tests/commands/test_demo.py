@@ -81,7 +81,9 @@ class MakeTest(unittest.TestCase):
         """`make run` is the demo, and no warning comes with it."""
         # What pip says is said here, if pyproject.toml has changed since.
         self.assertEqual(0, run("make", ".venv/installed", environ=clean_environ(), seconds=300).returncode)
-        demo = self.enterContext(Process(["make", "run"], clean_environ(C42_BIND=f"127.0.0.1:{free_port()}")))
+        # Called by `make test`, make would say in which folder it is.
+        command = ["make", "--no-print-directory", "run"]
+        demo = self.enterContext(Process(command, clean_environ(C42_BIND=f"127.0.0.1:{free_port()}")))
         demo.wait_until_says(READY)
         demo.send_to_all(signal.SIGINT)
         demo.wait()

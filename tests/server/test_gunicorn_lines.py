@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from c42_proxy.observability.logs import MASK
@@ -53,6 +53,10 @@ class GunicornTest(LogsTest):
     def test_set_up_again(self) -> None:
         """After a reload, an access log on standard output has each line once, too."""
         self.configure("text")
+        # One that is no regular file, wherever this runs.
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        self.enterContext(redirect_stdout(self.enterContext(open(writing, "w"))))
         lines = self.gunicorn(accesslog="-")
         self.addCleanup(lambda: [handler.close() for handler in lines.access_log.handlers])
         with redirect_stderr(self.stderr):

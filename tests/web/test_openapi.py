@@ -253,7 +253,8 @@ class Service:
             # A wait of no seconds: with any other, hardly anything but the wait would be seen.
             (plain, {"fault": {"status": 429, "retry_after": 0}}),
             (plain, {"fault": {"body": "<html>"}}),
-            (plain, {"latency": 2 * budget}),
+            # Only what is not cached is late.
+            *[(plain, {"latency": 2 * budget})] * 3,
             *[(sparing, {})] * 4,
             (sparing, {"fault": {"status": 500}}),
             (sparing, {"fault": {"status": 503, "retry_after": 1}}),
