@@ -1,6 +1,7 @@
 """The rules that spare C42, over real gunicorn workers, stores and hosts, while parts of them fail."""
 
 import os
+import re
 import signal
 import sqlite3
 import tempfile
@@ -33,13 +34,13 @@ class FaultsTest(unittest.TestCase):
         self.cluster = self.enterContext(Cluster())
         self.c42 = self.cluster.sandbox
 
-    def assert_one_fetch_each(self, events: int, clients: int) -> None:
-        """So many events, each asked for by so many clients at once, over all hosts: one fetch for each event."""
-        names = {f"event-{number}": {"title": "Tea", "names": ["Arthur"]} for number in range(events)}
-        self.c42.set(events=names, latency=0.5)
+    def fetched_each(self, events: int, clients: int, name: str = "event") -> dict[str, int]:
+        """So many events, each asked for by so many clients at once, over all hosts: the calls that C42 got."""
+        names = {f"{name}-{number}": {"title": "Tea", "names": ["Arthur"]} for number in range(events)}
+        self.c42.set(events=names, latency=0.5, calls="reset")
         answers = self.cluster.storm(events * clients, *names)
         self.assertEqual({answer.status for answer in answers}, {200})
-        self.assertEqual(self.c42.calls, {"events": events, "subscriptions": events})
+        return self.c42.calls
 
     def assert_all_named(self, answers: list[Answer]) -> None:
         self.assertEqual({answer.status for answer in answers}, {200}, answers)
@@ -88,7 +89,7 @@ class StormTest(FaultsTest):
     def test_many_events(self) -> None:
         """A burst of many events at once is no failure of the store: each is fetched once."""
         self.cluster.add_host(self.sqlite, workers=4)
-        self.assert_one_fetch_each(events=120, clients=4)
+        self.assertEqual({"events": 120, "subscriptions": 120}, self.fetched_each(events=120, clients=4))
 
     def test_late(self) -> None:
         """An answer that is out of date when it arrives is one for all workers, not asked for by each in turn."""
@@ -213,6 +214,10 @@ class RedisFaultTest(FaultsTest):
     def hosts(self, *, workers: int = 1, **settings: str) -> tuple[Host, Host]:
         return self.cluster.add_two_hosts(self.redis.url, workers=workers, **settings)
 
+    def time_outs(self, *hosts: Host) -> int:
+        """How often they have said that Redis did not answer in time."""
+        return sum(len(re.findall("the shared store fails.*Timeout", host.process.output())) for host in hosts)
+
     def test_two_hosts(self) -> None:
         """Two hosts on one Redis make one fetch of a storm."""
         self.hosts(workers=2)
@@ -221,9 +226,18 @@ class RedisFaultTest(FaultsTest):
         self.assertEqual(self.c42.calls, {"events": 1, "subscriptions": 1})
 
     def test_many_events(self) -> None:
-        """A burst of many events at once is no failure of Redis: each is fetched once."""
-        self.hosts(workers=2)
-        self.assert_one_fetch_each(events=120, clients=4)
+        """A burst of many events at once is no failure of Redis: each is fetched once.
+
+        As long as Redis answers in time, that is. Where all of this is one busy machine, it may not, up to twice.
+        """
+        one, other = self.hosts(workers=2)
+        for attempt in range(3):
+            before = self.time_outs(one, other)
+            calls = self.fetched_each(events=120, clients=4, name=f"event-{attempt}")
+            if self.time_outs(one, other) == before:
+                break
+            self.wait_until_shared(one, other)
+        self.assertEqual({"events": 120, "subscriptions": 120}, calls)
 
     def test_slow(self) -> None:
         """The lease is renewed: a fetch that takes three seconds is still the only one."""

@@ -246,6 +246,7 @@ class Service:
         sparing = cluster.add_host(
             "memory://", C42_TIMEOUT=f"{budget}", C42_CACHE_TTL=f"{soon}", C42_BREAKER_THRESHOLD="2"
         )
+        late: Situation = (plain, {"latency": 2 * budget})
         self.situations: list[Situation] = [
             *[(plain, {})] * 4,
             (plain, {"fault": {"status": 500}}),
@@ -254,7 +255,7 @@ class Service:
             (plain, {"fault": {"status": 429, "retry_after": 0}}),
             (plain, {"fault": {"body": "<html>"}}),
             # Only what is not cached is late.
-            *[(plain, {"latency": 2 * budget})] * 3,
+            *[late] * 3,
             *[(sparing, {})] * 4,
             (sparing, {"fault": {"status": 500}}),
             (sparing, {"fault": {"status": 503, "retry_after": 1}}),
