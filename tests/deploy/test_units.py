@@ -19,6 +19,7 @@ from harness.processes import ROOT, run
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 SYSTEMD = ROOT / "deploy" / "systemd"
+NGINX = ROOT / "deploy" / "nginx"
 VALIDATE = Path(sys.executable).with_name("kubernetes-validate")
 
 
@@ -81,7 +82,7 @@ class KubernetesTest(unittest.TestCase):
 class SystemdUnitsTest(unittest.TestCase):
     def setUp(self) -> None:
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        for unit in SYSTEMD.iterdir():
+        for unit in SYSTEMD.glob("c42-proxy.*"):
             # systemd looks whether the program is there.
             text = unit.read_text().replace("/opt/c42-proxy/bin/c42-proxy", "/bin/true")
             (self.folder / unit.name).write_text(text)
@@ -94,6 +95,24 @@ class SystemdUnitsTest(unittest.TestCase):
     def test_valid(self) -> None:
         """systemd has nothing to say of the units."""
         self.assertEqual("", self.analyze("verify", "--man=no", *map(str, self.folder.iterdir())))
+
+    def test_nginx(self) -> None:
+        """Nor of nginx.service with the drop-in; without it, the same service is not right."""
+        service = self.folder / "nginx.service"
+        drop_in = Path("nginx.service.d", "c42-proxy.conf")
+        service.write_text("[Service]\nType=forking\nPIDFile=/run/nginx.pid\nExecStart=/no/nginx\nExecStop=/no/nginx\n")
+        self.assertRaises(AssertionError, self.analyze, "verify", "--man=no", str(service))
+        (self.folder / drop_in).parent.mkdir()
+        text = (SYSTEMD / drop_in).read_text().replace("/usr/sbin/nginx", "/bin/true")
+        (self.folder / drop_in).write_text(text)
+        self.assertEqual("", self.analyze("verify", "--man=no", str(service)))
+
+    def test_nginx_stops(self) -> None:
+        """systemd leaves nginx the time that nginx leaves its requests."""
+        drop_in = (SYSTEMD / "nginx.service.d" / "c42-proxy.conf").read_text()
+        (given,) = re.findall(r"^TimeoutStopSec=(\d+)$", drop_in, re.MULTILINE)
+        (needed,) = re.findall(r"^worker_shutdown_timeout (\d+)s;$", (NGINX / "nginx.conf").read_text(), re.MULTILINE)
+        self.assertGreater(int(given), int(needed))
 
     def test_hardened(self) -> None:
         """systemd's own score is at most 1.5 of 10."""
