@@ -82,10 +82,10 @@ class MonitoringTest(unittest.TestCase):
                 seen = paused_until
             self.assertGreater(seen, now - slack, now)
 
-    def test_five_alerts(self) -> None:
-        """Down, token, budget, stale and store: each says what it means, and the operator's page has a word on it."""
+    def test_six_alerts(self) -> None:
+        """Gone, down, token, budget, stale, store: each says what it means, and the operator's page explains it."""
         page = (DEPLOY.parent / "docs" / "operating.md").read_text()
-        self.assertEqual(len(self.alerts), 5)
+        self.assertEqual(len(self.alerts), 6)
         for name, rule in self.alerts.items():
             self.assertTrue(rule["annotations"]["summary"] and rule["annotations"]["description"])
             self.assertIn(name, page)
