@@ -114,7 +114,7 @@ class WrongStartTest(unittest.TestCase):
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
         lacks = (
             r"OTEL_EXPORTER_OTLP_ENDPOINT: is set, but OpenTelemetry is not installed: "
-            r"pip install 'c42-proxy\[otel\]', or unset it\."
+            r"pip install '\.\[otel\]' where the proxy's source is, or unset it\."
         )
         without = {**endpoint, "PYTHONPATH": f"{folder}:{ROOT}"}
         self.assert_ends(

@@ -85,9 +85,8 @@ def spans_from_env(environ: Mapping[str, str] | None = None) -> "Spans | None":
         # Only here: it takes as long to import as Flask, and may not be installed.
         from .otel import Spans  # noqa: PLC0415  # see above
     except ImportError as exc:
-        raise SettingsError(
-            [f"{variable}: is set, but OpenTelemetry is not installed: pip install 'c42-proxy[otel]', or unset it."]
-        ) from exc
+        lacks = f"{variable}: is set, but OpenTelemetry is not installed"
+        raise SettingsError([f"{lacks}: pip install '.[otel]' where the proxy's source is, or unset it."]) from exc
     return Spans(address if variable == TRACES_ENDPOINT else f"{address.rstrip('/')}/v1/traces")
 
 

@@ -285,6 +285,9 @@ def serve(settings: Settings) -> None:
     prepare(settings)
     if spans is not None:
         log.info("OpenTelemetry: the spans go to %s", spans.collector)
+    # With `--bind`, gunicorn has other addresses than this one.
+    if settings.bind in server.cfg.bind and not _can_have(settings.bind):
+        log.warning("C42_BIND: %s is not among the sockets that were passed: nothing listens there", settings.bind)
     if lacks_ops:
         log.warning("C42_OPS_BIND: %s is not among the sockets that were passed: there are no metrics", ops_bind)
     elif ops_bind is not None and server.cfg.is_ssl:
