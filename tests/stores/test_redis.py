@@ -254,8 +254,9 @@ class LeaseTest(RedisTest):
                 while command := self.request.recv(10_000):
                     is_renewal = b"PEXPIRE" in command
                     renewals.extend([command] if is_renewal else [])
-                    # redis-py raises a ValueError for the first renewal: this is not in its protocol.
-                    self.request.sendall(b":no number\r\n" if is_renewal and len(renewals) == 1 else b"+OK\r\n")
+                    # redis-py raises a RecursionError for the first renewal: arrays in arrays in arrays.
+                    nested = is_renewal and len(renewals) == 1
+                    self.request.sendall(b"*1\r\n" * 5000 if nested else b"+OK\r\n")
 
         with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
             server.daemon_threads = True
@@ -266,6 +267,23 @@ class LeaseTest(RedisTest):
                 until(lambda: len(renewals) > 1, "another renewal")
             self.assertIn("leases could not be renewed", logs.output[0])
             self.assertEqual(1, len(logs.output))
+            store.close()
+            server.shutdown()
+
+    def test_no_redis(self) -> None:
+        """What is not in Redis's protocol is a failure like any other."""
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                self.request.recv(10_000)
+                self.request.sendall(b":no number\r\n")
+
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            store = self.open_at(f"redis://127.0.0.1:{server.server_address[1]}")
+            with self.assertRaises(StoreError):
+                store.get("a")
             store.close()
             server.shutdown()
 
