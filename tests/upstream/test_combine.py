@@ -413,7 +413,7 @@ class FaultsTest(CombinerTest):
 
     def test_late_failure_is_logged(self) -> None:
         """What C42 says of the list when the event's 404 was the answer already is in the log, too."""
-        self.wire.behaviour = but(after(0.1, says({}, "401 Unauthorized")), {"event": GONE})
+        self.wire.behaviour = late(says({}, "401 Unauthorized"))
         combiner = self.combiner()
         with self.assertLogs("c42_proxy.upstream.causes", "INFO") as logs:
             self.assertEqual(404, combiner.combined(EVENT_ID).entry.status)
@@ -422,7 +422,7 @@ class FaultsTest(CombinerTest):
 
     def test_late_break_is_not_logged(self) -> None:
         """A call that is broken off because the fetch has ended is no failure of C42."""
-        self.wire.behaviour = but(after(0.1, closes), {"event": GONE})
+        self.wire.behaviour = late(closes)
         combiner = self.combiner()
         with self.assertNoLogs("c42_proxy.upstream.causes"):
             self.assertEqual(404, combiner.combined(EVENT_ID).entry.status)
@@ -630,6 +630,17 @@ def together(asked: threading.Event, other_asked: threading.Event, fault: Behavi
         once(other_asked, fault)(path, connection)
 
     return behave
+
+
+def late(behaviour: Behaviour) -> Behaviour:
+    """There is no such event, and what C42 says of its list comes after that, though it was asked before."""
+    asked = threading.Event()
+
+    def behave(path: str, connection: Connection) -> None:
+        asked.set()
+        after(0.1, behaviour)(path, connection)
+
+    return but(behave, {"event": once(asked, GONE)})
 
 
 def hostile() -> Behaviour:
