@@ -188,7 +188,8 @@ Feature: Sparing C42
       And C42 is well again
       And "Tea" has been requested 5 s later
       When C42 fails for those who still wait
-      And "Coffee" is requested
+      Then all of them are told that C42 cannot be reached or is broken
+      When "Coffee" is requested
       Then it names Zaphod
 
     Scenario: an operator may choose that C42 is asked however often it fails
