@@ -38,7 +38,7 @@ live-%:
 	$(BIN)/python -m behave --format failures -D driver=live -D store=$*
 
 unit: .venv/installed-dev ## the unit tests, in a random order; SEED=... repeats one, TESTS=... names some
-	$(COVERAGE) -m harness.runner $(if $(SEED),--seed $(SEED)) $(or $(TESTS),--jobs 3)
+	$(COVERAGE) -m harness.runner $(if $(SEED),--seed $(SEED)) $(or $(TESTS),--jobs 2)
 
 features: .venv/installed-dev ## print and run the specification, scenario by scenario
 	$(BIN)/behave

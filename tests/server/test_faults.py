@@ -215,8 +215,9 @@ class RedisFaultTest(FaultsTest):
         return self.cluster.add_two_hosts(self.redis.url, workers=workers, **settings)
 
     def time_outs(self, *hosts: Host) -> int:
-        """How often they have said that Redis did not answer in time."""
-        return sum(len(re.findall("the shared store fails.*Timeout", host.process.output())) for host in hosts)
+        """How often they have said that Redis did not answer in time, or that too many waited for it."""
+        late = re.compile("the shared store fails.*(Timeout|has waited too long)")
+        return sum(len(late.findall(host.process.output())) for host in hosts)
 
     def test_two_hosts(self) -> None:
         """Two hosts on one Redis make one fetch of a storm."""
