@@ -11,7 +11,7 @@ __all__ = ["__version__", "create_app"]
 
 
 def __getattr__(name: str) -> Any:
-    """`create_app`, where it is asked for: a wrong start is told before Flask and requests are loaded (PEP 562)."""
+    """`create_app`, where it is asked for: a wrong start is reported before Flask and requests are loaded (PEP 562)."""
     if name != "create_app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .app import create_app  # noqa: PLC0415  # see above

@@ -13,7 +13,7 @@ from .setting_values import SQLITE
 from .settings import Settings
 from .version import __version__
 
-# What a command needs is imported when its settings are right: a wrong one is told before the libraries are loaded.
+# What a command needs is imported when its settings are right: a wrong one is reported before the libraries are loaded.
 # ruff: noqa: PLC0415
 
 HELP = """\b

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 LAST_SPANS_SECONDS = 2.0
 """Before it ends, a process waits at most so long for the collector to take its last spans."""
 TELL_AGAIN_SECONDS = 60.0
-"""A collector that comes and goes is told of at most so often."""
+"""A collector that comes and goes is reported at most so often."""
 
 KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
 

@@ -61,7 +61,7 @@ def _check_socket(name: str) -> None:
 
 def _check_room(option: str, folder: str) -> None:
     try:
-        # In some folders root may write, and can make no file: only a trial tells.
+        # In some folders root may write, and can make no file: only making one shows it.
         tempfile.NamedTemporaryFile(dir=folder or ".").close()
     except OSError as exc:
         raise wrong_configuration(f"{option}: cannot be made ({exc.strerror})") from exc

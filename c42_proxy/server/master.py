@@ -48,7 +48,7 @@ def controls_master() -> bool:
 
 
 def check() -> None:
-    """Raises if gunicorn has changed. A master cannot be run for a trial, so this only looks for the names."""
+    """Raises if gunicorn has changed. No master can be run just to try it, so this only looks for the names."""
     names = {"START_CTX", "WORKERS", "handle_hup", "manage_workers", "num_workers", "reexec", "reload", "spawn_worker"}
     missing = [*sorted(names - set(dir(Arbiter))), *sorted({"get_thread_pool"} - set(dir(ThreadWorker)))]
     if missing:
