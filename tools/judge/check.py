@@ -62,7 +62,9 @@ def judged(program: Program) -> tuple[frozenset[str], str]:
         command = [f"{ROOT}/scripts/judge", *program.options, "--page", f"{folder}/page.html"]
         # In the way of `env`: a variable before the program is no word of a shell's exec.
         words = [*command, "--", "sh", "-c", f"exec env {program.command}"]
-        run = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=SECONDS)  # noqa: S603
+        run = subprocess.run(  # noqa: S603  # the programs of this module alone
+            words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=SECONDS
+        )
     said = run.stdout + run.stderr
     if "The exercise: " not in said:
         raise RuntimeError(f"{program.name} was not judged:\n{said}")

@@ -129,7 +129,7 @@ def _stale(bench: Bench, section: Section) -> None:
             with Client(server.port) as client:
                 for number_of in range(STALE):
                     client.seconds(f"{PREFIX}1-{number_of}/")
-        time.sleep(1.5)
+        time.sleep(1.5)  # until the answers of one second have expired, in a server of its own process
         with bench.c42.with_fault(status=429, retry_after=3600):
             for server in (fresh, stale):
                 warm_up(server.port, f"{PREFIX}1-0/")
