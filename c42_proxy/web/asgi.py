@@ -144,11 +144,12 @@ class AsgiApp:
             head += header_lines(self._cors.headers(_origin(scope)))
         if scope["method"] == "HEAD":
             body = b""
+        # First, so that whoever has an answer finds it in /metrics.
+        self._metrics.request(outcome, status).inc()
         send_whole = scope.get("extensions", {}).get(SEND_WHOLE)
         if send_whole is None or not send_whole(scope, head, body):
             await send(_start(status, head))
             await send({"type": "http.response.body", "body": body})
-        self._metrics.request(outcome, status).inc()
         if outcome != "hit" or self._logs_hits:
             seconds = time.perf_counter() - began
             self._metrics.took(outcome, seconds)
