@@ -82,6 +82,15 @@ class MemoryStore:
         with self._lock:
             return self._text(name)
 
+    def state_with_seconds(self, name: str) -> tuple[str, float] | None:
+        """A text and the rest of its lifetime; None if there is none, or if its lifetime is over."""
+        with self._lock:
+            state = self._states.get(name)
+            now = self._clock()
+            if state is None or _is_too_old(state.since, state.lifetime, now):
+                return None
+            return state.text, state.since + state.lifetime - now
+
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         with self._lock:
             text = change(self._text(name))

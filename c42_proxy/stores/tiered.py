@@ -22,6 +22,11 @@ RETRY_SECONDS = 2.0
 READ_STATE_SECONDS = 30.0
 """How long a text of the shared tier is kept in memory: short, because the text may expire and must then be erased."""
 
+UNSHARED = "unshared:"
+"""Begins the name, in the memory tier, of a text that was written while the shared tier failed. When that tier works
+again and has no text of this name, this one is shared: a failure or a back-off of that time is still known.
+"""
+
 FOR_A_FETCH = {"get", "lease"}
 """The operations without which a fetch may be one too many."""
 
@@ -108,19 +113,27 @@ class TieredStore:
         # While the shared tier cannot be written, the texts in memory are the newer ones.
         if self._shared is None or "writing" in self._retry_at:
             return self._memory.read_state(name)
-        with suppress(StoreError), self._using("reading", "read_state") as shared:
-            text = shared.read_state(name)
-            # Texts of other processes must stay for a while if the shared tier fails.
-            return self._memory.change_state(name, lambda _before: text, READ_STATE_SECONDS)
-        return self._memory.read_state(name)
+        try:
+            with self._using("reading", "read_state") as shared:
+                text = shared.read_state(name)
+        except StoreError:
+            return self._memory.read_state(name)
+        unshared = self._memory.state_with_seconds(UNSHARED + name) if text is None else None
+        if unshared is not None:
+            return self.change_state(name, lambda before: before, unshared[1])
+        # Texts of other processes must stay for a while if the shared tier fails.
+        return self._memory.change_state(name, lambda _before: text, READ_STATE_SECONDS)
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         if self._shared is None:
             return self._memory.change_state(name, change, lifetime)
         with suppress(StoreError), self._using("writing", "change_state") as shared:
-            text = shared.change_state(name, change, lifetime)
+            unshared = self._memory.read_state(UNSHARED + name)
+            text = shared.change_state(name, lambda before: change(unshared if before is None else before), lifetime)
+            self._memory.change_state(UNSHARED + name, lambda _before: None, 0)
             return self._memory.change_state(name, lambda _before: text, lifetime)
-        return self._memory.change_state(name, change, lifetime)
+        text = self._memory.change_state(name, change, lifetime)
+        return self._memory.change_state(UNSHARED + name, lambda _before: text, lifetime)
 
     def lease(self, event_id: str) -> Lease | None:
         if self._shared is None:

@@ -58,8 +58,9 @@ class Shared(MemoryStore):
 class TieredTest(unittest.TestCase):
     def setUp(self) -> None:
         self.seconds = 100.0
+        self.now = NOW
         self.shared = Shared()
-        self.memory = MemoryStore(1_000_000)
+        self.memory = MemoryStore(1_000_000, clock=lambda: self.now)
         self.metrics = Metrics()
         self.store = TieredStore(
             self.memory, self.shared, clock=lambda: NOW, metrics=self.metrics, monotonic=lambda: self.seconds
@@ -189,7 +190,8 @@ class FailingTest(TieredTest):
             self.assertEqual(["get"], self.use("lease", "put", *USES))
             self.breaks()
             self.seconds += RETRY_SECONDS
-            self.assertEqual(list(USES), self.use(*USES))
+            # The text that was changed meanwhile is shared when it is read.
+            self.assertEqual([*USES[:3], "change_state", *USES[3:]], self.use(*USES))
 
     def test_unwritable(self) -> None:
         """A store that is full is still read, and still has its leases; it is written again when that works."""
@@ -222,6 +224,35 @@ class FailingTest(TieredTest):
         with self.assertLogs(LOGGER):
             self.store.change_state("n", lambda held: f"{held} and new", 60)
         self.assertEqual("old and new", self.store.read_state("n"))
+
+    def test_notes_of_a_failing_store(self) -> None:
+        """What was written while the shared tier failed is shared when it works again, unless others wrote."""
+        self.breaks(*READING)
+        with self.assertLogs(LOGGER, "INFO"):
+            self.use("get")
+            for name in ("failure", "back-off", "changed"):
+                self.store.change_state(name, lambda _held: "mine", 60)
+            self.breaks()
+            self.shared.change_state("back-off", lambda _held: "theirs", 60)
+            self.seconds += RETRY_SECONDS
+            self.assertEqual("mine", self.store.read_state("failure"))
+            self.assertEqual("mine", self.shared.read_state("failure"))
+            self.assertEqual("theirs", self.store.read_state("back-off"))
+            self.assertEqual("mine and more", self.store.change_state("changed", lambda held: f"{held} and more", 60))
+        self.shared.change_state("failure", lambda _held: None, 60)
+        self.assertIsNone(self.store.read_state("failure"), "it was shared once")
+
+    def test_notes_that_are_over(self) -> None:
+        """A text whose lifetime has ended while the shared tier failed is not shared."""
+        self.breaks(*READING)
+        with self.assertLogs(LOGGER, "INFO"):
+            self.use("get")
+            self.store.change_state("failure", lambda _held: "mine", 1)
+            self.breaks()
+            self.seconds += RETRY_SECONDS
+            self.now += 1
+            self.assertIsNone(self.store.read_state("failure"))
+        self.assertIsNone(self.shared.read_state("failure"))
 
     def test_no_leases(self) -> None:
         """If leases alone fail, entries and state texts are still shared."""
