@@ -1,7 +1,7 @@
 """The use case: an event with its subscribers. START HERE: the life of a request, from top to bottom.
 
-A request is answered from memory, or it joins a flight: the one search for the event's answer in this process. `_look`
-runs in a look thread; `_with_slot`, `_with_lease` and `_fetch` run in the thread of a slot. Between the two, a flight
+A request is answered from memory, or it waits for the one search for the event's answer in this process. `_look`
+runs in a look thread; `_with_slot`, `_with_lease` and `_fetch` run in the thread of a slot. Between the two, a search
 waits without a thread.
 """
 
@@ -17,7 +17,7 @@ from .caching.circuit_breaker import CircuitBreaker
 from .caching.freshness import Freshness
 from .caching.lease import Attempts
 from .caching.limits import ConcurrencyLimit
-from .caching.reply import FlightResult, Forward, Hit, Reply, reply_of
+from .caching.reply import Forward, Hit, Reply, SearchResult, reply_of
 from .caching.shared_state import FetchOutcomes
 from .caching.single_flight import SingleFlight
 from .errors import NotAsked, Overloaded, RepeatedFailure, UpstreamError, UpstreamTimeout
@@ -43,16 +43,16 @@ class Upstream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A request that waits for a flight, which it leads or has joined; `patience` is in seconds."""
+    """A request that waits for a search, which it has begun or shares; `patience` is in seconds."""
 
     event_id: str
-    flight: "Future[FlightResult]"
+    search: "Future[SearchResult]"
     leads: bool
     patience: float
 
 
-class _Flight:
-    """The state of a flight between its steps. Only a miss has the attributes that `become_miss` sets.
+class _Search:
+    """The state of a search between its steps. Only a miss has the attributes that `become_miss` sets.
 
     `cached` is the entry that was not fresh; `waited` says whether another process had the lease first.
     """
@@ -62,7 +62,7 @@ class _Flight:
         self.is_miss = False
 
     def become_miss(self, cached: Entry | None, budget: float) -> None:
-        """The limit has admitted the flight. From now on it waits for a slot, then for the lease."""
+        """The limit has admitted the search. From now on it waits for a slot, then for the lease."""
         self.is_miss = True
         self.cached = cached
         self.forward = Forward.because_of(cached)
@@ -71,8 +71,8 @@ class _Flight:
         self.waited = False
 
 
-Step = Callable[[_Flight], FlightResult | None]
-"""Returns the flight's result, or None if another step follows, in another thread or later."""
+Step = Callable[[_Search], SearchResult | None]
+"""Returns the search's result, or None if another step follows, in another thread or later."""
 
 
 class Events:
@@ -98,7 +98,7 @@ class Events:
         self._freshness = freshness
         self._budget = budget
         self._clock = clock
-        self._single_flight: SingleFlight[FlightResult] = SingleFlight()
+        self._single_flight: SingleFlight[SearchResult] = SingleFlight()
         self._threads = Threads(LOOKS_AT_ONCE, name="c42-look", queues=True)
         self._timer = Timer(name="c42-timer")
         self._limit = ConcurrencyLimit(metrics, self._timer)
@@ -119,8 +119,8 @@ class Events:
             return hit
         if not may_wait.get():
             return self._reply_at_once(event_id)
-        pending = self.join(event_id, may_block=True)
-        wait([pending.flight], pending.patience)
+        pending = self.coalesce(event_id, may_block=True)
+        wait([pending.search], pending.patience)
         return self.reply_for(pending)
 
     def hit(self, event_id: str) -> Hit | None:
@@ -131,127 +131,127 @@ class Events:
             return None
         return Hit.of(entry, self._freshness, now)
 
-    def join(self, event_id: str, *, may_block: bool = False) -> Pending:
-        """Is a flight under way? Then the request joins it. Else it leads a new one, which goes on in other threads.
+    def coalesce(self, event_id: str, *, may_block: bool = False) -> Pending:
+        """Is a search under way? Then the request joins it. Else it leads a new one, which goes on in other threads.
 
         If the system gives no thread, and the caller's `may_block`, the caller itself looks into the shared tier.
         """
-        flight, leads = self._single_flight.join(event_id)
+        search, leads = self._single_flight.coalesce(event_id)
         if leads:
-            self._do(self._begin_here if may_block else self._begin, _Flight(event_id))
-        return Pending(event_id, flight, leads, patience=2 * self._budget)
+            self._do(self._begin_here if may_block else self._begin, _Search(event_id))
+        return Pending(event_id, search, leads, patience=2 * self._budget)
 
     def reply_for(self, pending: Pending) -> Reply:
-        """The reply for a request that has waited: the result of its flight, or that it took too long."""
-        if pending.flight.done():
-            landed = pending.flight.result()
+        """The reply for a request that has waited: the result of its search, or that it took too long."""
+        if pending.search.done():
+            result = pending.search.result()
         else:
             cached = self._store.from_memory(pending.event_id)
-            landed = FlightResult(UpstreamTimeout(), cached, Forward.because_of(cached))
-        return reply_of(landed, leads=pending.leads, freshness=self._freshness, now=self._clock())
+            result = SearchResult(UpstreamTimeout(), cached, Forward.because_of(cached))
+        return reply_of(result, leads=pending.leads, freshness=self._freshness, now=self._clock())
 
     def _reply_at_once(self, event_id: str) -> Reply:
         try:
-            found = self._look_again(_Flight(event_id))
+            found = self._look_again(_Search(event_id))
         except Overloaded as overloaded:
-            found = FlightResult(overloaded, self._store.from_memory(event_id))
+            found = SearchResult(overloaded, self._store.from_memory(event_id))
         return reply_of(found, leads=True, freshness=self._freshness, now=self._clock())
 
     def close(self) -> None:
-        """Wait for the flights under way, and end their threads. Nothing may be asked any more."""
+        """Wait for the searches under way, and end their threads. Nothing may be asked any more."""
         wait(self._single_flight.under_way())
         self._threads.close()
         self._limit.close()
         self._timer.close()
 
-    def _do(self, step: Step, flight: _Flight) -> None:
-        """Do one step: it ends the flight, or arranges the next step. A client that goes away stops no flight."""
+    def _do(self, step: Step, search: _Search) -> None:
+        """Do one step: it ends the search, or arranges the next step. A client that goes away stops no search."""
         try:
-            result = step(flight)
+            result = step(search)
         except Overloaded as overloaded:
-            result = FlightResult(overloaded, self._store.from_memory(flight.event_id))
+            result = SearchResult(overloaded, self._store.from_memory(search.event_id))
         except BaseException as bug:  # noqa: BLE001  # the requests that wait raise it
-            self._end(flight)
-            self._single_flight.crash(flight.event_id, bug)
+            self._end(search)
+            self._single_flight.fail(search.event_id, bug)
             return
         if result is not None:
-            self._end(flight)
-            self._single_flight.land(flight.event_id, result)
+            self._end(search)
+            self._single_flight.finish(search.event_id, result)
 
-    def _end(self, flight: _Flight) -> None:
-        if flight.is_miss:
+    def _end(self, search: _Search) -> None:
+        if search.is_miss:
             self._limit.leave()
 
-    def _begin(self, flight: _Flight) -> None:
+    def _begin(self, search: _Search) -> None:
         """Look into the shared tier in a thread, because the tier may hang."""
-        self._threads.submit(self._do, self._look, flight)
+        self._threads.submit(self._do, self._look, search)
 
-    def _begin_here(self, flight: _Flight) -> FlightResult | None:
+    def _begin_here(self, search: _Search) -> SearchResult | None:
         """The same for a thread that may block: if the system gives no look thread, it looks itself."""
         try:
-            self._begin(flight)
+            self._begin(search)
         except Overloaded:
-            return self._look(flight)
+            return self._look(search)
         return None
 
-    def _look(self, flight: _Flight) -> FlightResult | None:
+    def _look(self, search: _Search) -> SearchResult | None:
         """Fresh in the shared tier? If not, this is a miss, and the limit of this process must admit it."""
-        cached = self._store.get(flight.event_id)
+        cached = self._store.get(search.event_id)
         if self._is_fresh(cached):
-            return FlightResult(cached)
+            return SearchResult(cached)
         self._limit.admit()
-        flight.become_miss(cached, self._budget)
-        self._wait_for_slot(flight)
+        search.become_miss(cached, self._budget)
+        self._wait_for_slot(search)
         return None
 
-    def _wait_for_slot(self, flight: _Flight) -> None:
+    def _wait_for_slot(self, search: _Search) -> None:
         """The slot comes before the lease: while this event waits for a slot, another process may fetch it."""
         self._limit.begin(
-            partial(self._do, self._with_slot, flight),
-            partial(self._do, self._no_slot_in_time, flight),
-            patience=flight.slot_deadline - time.monotonic(),
+            partial(self._do, self._with_slot, search),
+            partial(self._do, self._no_slot_in_time, search),
+            patience=search.slot_deadline - time.monotonic(),
         )
 
-    def _with_slot(self, flight: _Flight) -> FlightResult | None:
+    def _with_slot(self, search: _Search) -> SearchResult | None:
         """Take the lease: of all processes that share the store, one fetches."""
         began = time.monotonic()
-        lease = self._store.lease(flight.event_id)
+        lease = self._store.lease(search.event_id)
         if lease is not None:
             with lease, tracing.span("lease"):
-                return self._with_lease(flight.event_id, flight.forward, waited=flight.waited)
+                return self._with_lease(search.event_id, search.forward, waited=search.waited)
         # Another process has the lease. Meanwhile, another event of this process may use the slot.
-        pause = flight.attempts.pause_after(time.monotonic() - began)
+        pause = search.attempts.pause_after(time.monotonic() - began)
         if pause is None:
-            return FlightResult(UpstreamTimeout(), flight.cached, flight.forward, elsewhere=True)
-        flight.waited = True
-        self._timer.later(pause, self._do, self._wait_for_slot, flight)
+            return SearchResult(UpstreamTimeout(), search.cached, search.forward, elsewhere=True)
+        search.waited = True
+        self._timer.later(pause, self._do, self._wait_for_slot, search)
         return None
 
-    def _no_slot_in_time(self, flight: _Flight) -> None:
+    def _no_slot_in_time(self, search: _Search) -> None:
         """Look once more: another process may have fetched the event meanwhile."""
-        self._threads.submit(self._do, self._look_again, flight)
+        self._threads.submit(self._do, self._look_again, search)
 
-    def _look_again(self, flight: _Flight) -> FlightResult:
-        cached = self._store.get(flight.event_id)
-        return FlightResult(cached if self._is_fresh(cached) else Overloaded(), cached)
+    def _look_again(self, search: _Search) -> SearchResult:
+        cached = self._store.get(search.event_id)
+        return SearchResult(cached if self._is_fresh(cached) else Overloaded(), cached)
 
-    def _with_lease(self, event_id: str, forward: Forward, *, waited: bool) -> FlightResult:
+    def _with_lease(self, event_id: str, forward: Forward, *, waited: bool) -> SearchResult:
         """Look again, then fetch; `waited` says whether another process had the lease first."""
         # An earlier fetch, of this process or another one, may have left an answer or a failure.
         cached = self._store.get(event_id)
         found = cached if self._is_fresh(cached) else self._left_by_earlier_fetch(event_id, waited=waited)
         if found is not None and waited:
-            return FlightResult(found, cached, forward, _status_elsewhere(found), elsewhere=True)
+            return SearchResult(found, cached, forward, _status_elsewhere(found), elsewhere=True)
         if found is not None:
-            return FlightResult(found, cached)
+            return SearchResult(found, cached)
         try:
             # May C42 be asked, by the state that all processes share?
-            permitted_at = self._breaker.permit()
-            return self._fetch(event_id, cached, permitted_at)
+            allowed_at = self._breaker.allow_fetch()
+            return self._fetch(event_id, cached, allowed_at)
         except NotAsked as refusal:
-            return FlightResult(refusal, cached)
+            return SearchResult(refusal, cached)
 
-    def _fetch(self, event_id: str, cached: Entry | None, permitted_at: float) -> FlightResult:
+    def _fetch(self, event_id: str, cached: Entry | None, allowed_at: float) -> SearchResult:
         """Fetch and store. Raises NotAsked if a back-off begins meanwhile, or if threads or descriptors are lacking."""
         forward = Forward.because_of(cached)
         start = time.perf_counter()
@@ -259,16 +259,16 @@ class Events:
             combined = self._upstream.combined(event_id)
         except UpstreamError as failure:
             seconds = time.perf_counter() - start
-            self._breaker.note_failure(event_id, failure, permitted_at)
+            self._breaker.note_failure(event_id, failure, allowed_at)
             self._outcomes.leave_failure(event_id, failure)
-            return FlightResult(failure, cached, forward, failure.upstream_status, upstream_seconds=seconds)
+            return SearchResult(failure, cached, forward, failure.upstream_status, upstream_seconds=seconds)
         except NotAsked as refusal:
-            self._breaker.note_failure(event_id, refusal, permitted_at)
+            self._breaker.note_failure(event_id, refusal, allowed_at)
             raise
         seconds = time.perf_counter() - start
-        self._breaker.note_success(permitted_at)
+        self._breaker.note_success(allowed_at)
         entry, stored = self._keep(event_id, combined.entry, cached)
-        return FlightResult(entry, cached, forward, combined.upstream_status, stored, upstream_seconds=seconds)
+        return SearchResult(entry, cached, forward, combined.upstream_status, stored, upstream_seconds=seconds)
 
     def _keep(self, event_id: str, entry: Entry, cached: Entry | None) -> tuple[Entry, bool]:
         """Store a fetched entry if it may be stored. Returns the entry as it is kept, and whether it was stored."""
@@ -286,7 +286,7 @@ class Events:
     def _left_by_earlier_fetch(self, event_id: str, *, waited: bool) -> Entry | RepeatedFailure | None:
         """What an earlier fetch has left in the shared state.
 
-        It is a failure of the last second (also this process's own) or, for a flight that has waited, an answer.
+        It is a failure of the last second (also this process's own) or, for a search that has waited, an answer.
         """
         answer = self._outcomes.answer(event_id) if waited else None
         return answer or self._outcomes.failure(event_id)

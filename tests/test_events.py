@@ -13,7 +13,7 @@ from typing import NoReturn
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.caching.freshness import Freshness
 from c42_proxy.caching.limits import FETCHES_AT_ONCE, MAX_WAITING
-from c42_proxy.caching.reply import Failed, FlightResult, Reply
+from c42_proxy.caching.reply import Failed, Reply, SearchResult
 from c42_proxy.caching.shared_state import Span
 from c42_proxy.errors import (
     BackingOff,
@@ -67,13 +67,13 @@ class Process:
         self.close = events.close
         self._events = events
         self._script = script
-        self._flights: dict[str, Future[FlightResult]] = {}
+        self._searches: dict[str, Future[SearchResult]] = {}
 
     def ask(self, event_id: str, fetch: Fetch) -> Pending:
-        """Join the flight for an event; where there is none, `fetch` is what C42 says."""
+        """Join the search for an event; where there is none, `fetch` is what C42 says."""
         self._say(event_id, fetch)
-        pending = self._events.join(event_id)
-        self._flights[event_id] = pending.flight
+        pending = self._events.coalesce(event_id)
+        self._searches[event_id] = pending.search
         return pending
 
     def reply(self, event_id: str, fetch: Fetch) -> Reply:
@@ -81,8 +81,8 @@ class Process:
         return self._events.reply(event_id)
 
     def _say(self, event_id: str, fetch: Fetch) -> None:
-        flight = self._flights.get(event_id)
-        if flight is None or flight.done():
+        search = self._searches.get(event_id)
+        if search is None or search.done():
             self._script.fetches[event_id] = fetch
 
 
@@ -211,8 +211,8 @@ class EventsTest(unittest.TestCase):
         self.assertTrue(self.shared.put("tea", entry, fetched_at))
 
     def end(self, pending: Pending) -> Reply:
-        wait([pending.flight], PATIENCE)
-        self.assertTrue(pending.flight.done())
+        wait([pending.search], PATIENCE)
+        self.assertTrue(pending.search.done())
         return self.process.reply_for(pending)
 
     def assert_told(self, reply: Reply, body: bytes | type[Problem], expected: str) -> None:
@@ -243,7 +243,7 @@ class CloseTest(EventsTest):
             thread.join(IDLE_SECONDS / 2)
         self.assertEqual([], [thread.name for thread in threads if thread.is_alive()])
 
-    def test_flights_land_first(self) -> None:
+    def test_searches_end_first(self) -> None:
         """A request that waits for another process has its answer before its process has closed its events."""
         lease = self.shared.lease("tea")
         assert lease is not None
@@ -251,9 +251,9 @@ class CloseTest(EventsTest):
             pending = self.process.ask("tea", self.says())
             self.assertTrue(self.shared.refused.wait(PATIENCE))
             closed = in_thread(self.process.close)
-            self.assertFalse(pending.flight.done())
+            self.assertFalse(pending.search.done())
         closed.result(PATIENCE)
-        self.assertTrue(pending.flight.done())
+        self.assertTrue(pending.search.done())
         self.assert_told(self.end(pending), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
 
@@ -474,7 +474,7 @@ class WaitingTest(EventsTest):
             with self.assertRaises(ZeroDivisionError):
                 self.end(pending)
         self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
-        # Both flights have made room. Else it would show only after more than a thousand bugs.
+        # Both searches have made room. Else it would show only after more than a thousand bugs.
         self.assertEqual(FETCHES_AT_ONCE + MAX_WAITING, self.process._events._limit._misses._value)
 
 
@@ -515,12 +515,12 @@ class GivingUpTest(EventsTest):
         self.assertIsInstance(result_of(reply), UpstreamTimeout)
         self.assertLess(self.shared.times_asked, 30, "a store is not to be asked without a pause")
         self.assertGreater(self.shared.times_asked, 2, "it must learn soon that the lease is free")
-        # The flight gives up at the same moment, and knows a little more.
+        # The search gives up at the same moment, and knows a little more.
         self.assertIn(cache_status(reply), {"c42-proxy; fwd=uri-miss", "c42-proxy; fwd=uri-miss; collapsed"})
         self.assert_asked(0)
 
-    def test_flight_in_vain(self) -> None:
-        """A flight that waits in vain for the lease of another process ends in a time-out, marked as collapsed."""
+    def test_search_in_vain(self) -> None:
+        """A search that waits in vain for the lease of another process ends in a time-out, marked as collapsed."""
         lease = self.shared.lease("tea")
         assert lease is not None
         with lease:
@@ -528,7 +528,7 @@ class GivingUpTest(EventsTest):
             self.assert_told(self.end(late), UpstreamTimeout, "fwd=uri-miss; collapsed")
 
     def test_expired_answer_instead_of_a_lease(self) -> None:
-        """Requests that wait in vain for another process get an expired answer, also if their flight gave up."""
+        """Requests that wait in vain for another process get an expired answer, also if their search gave up."""
         self.hold(NOW - 300)
         lease = self.shared.lease("tea")
         assert lease is not None
@@ -882,8 +882,8 @@ class OverloadedTest(EventsTest):
         for _ in waiting:
             self.assertTrue(self.begun.acquire(timeout=PATIENCE))
         waiting += [ask(FETCHES_AT_ONCE + number) for number in range(MAX_WAITING + 1)]
-        wait([pending.flight for pending in waiting], PATIENCE, FIRST_COMPLETED)
-        (refused,) = (pending for pending in waiting if pending.flight.done())
+        wait([pending.search for pending in waiting], PATIENCE, FIRST_COMPLETED)
+        (refused,) = (pending for pending in waiting if pending.search.done())
         self.assert_told(self.process.reply_for(refused), Overloaded, "detail=busy")
         self.hold(NOW - 300)
         self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
@@ -943,11 +943,11 @@ class OverloadedTest(EventsTest):
         self.assert_told(self.end(pending), b"tea", "hit; ttl=252")
 
     def test_found_after_waiting_in_vain(self) -> None:
-        """A flight that waits in vain for a slot finds what another process has put into the shared tier meanwhile."""
+        """A search that waits in vain for a slot finds what another process has put into the shared tier meanwhile."""
         pending = self.wait_for_a_slot(budget=0.5)
         self.hold(NOW - 100)
         # As long as the others have their slots.
-        wait([pending.flight], PATIENCE / 2)
+        wait([pending.search], PATIENCE / 2)
         self.assert_told(self.process.reply_for(pending), b"held", "hit; ttl=152")
 
     def test_no_slot_while_another_process_has_the_lease(self) -> None:

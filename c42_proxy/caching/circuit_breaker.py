@@ -50,7 +50,7 @@ class _State(BaseModel):
     Without `open` the breaker is closed. An `open` whose end has passed stays: the breaker is half-open.
     `ended` is the last `open` before a probe has closed the breaker. `failed` lists the events whose fetches failed in
     a row, each once, the last one last. `refused_at` says since when C42 refuses the token; it stays until a fetch that
-    was permitted then or later succeeds. Version 0.1 ignores `ended` and `refused_at`, and drops them when it changes
+    was allowed then or later succeeds. Version 0.1 ignores `ended` and `refused_at`, and drops them when it changes
     the state.
     """
 
@@ -67,10 +67,10 @@ class _State(BaseModel):
         """`open`, if the clock was not set back since: the breaker is open or half-open."""
         return self.open if self.open and self.open.is_believable(now) else None
 
-    def is_old(self, permitted_at: float, now: float) -> bool:
+    def is_old(self, allowed_at: float, now: float) -> bool:
         """Whether a fetch began before the breaker opened last, so that it says nothing new of C42."""
         last = self.believed_open(now) or self.ended
-        return last is not None and last.is_believable(now) and permitted_at < last.until
+        return last is not None and last.is_believable(now) and allowed_at < last.until
 
 
 class CircuitBreaker:
@@ -100,10 +100,10 @@ class CircuitBreaker:
         self._changes_logged = 0
         self._logging = Lock()
 
-    def permit(self) -> float:
+    def allow_fetch(self) -> float:
         """Let one fetch begin, and return the present instant. Raises BackingOff or CircuitOpen if it may not.
 
-        While the breaker is half-open, a permitted fetch is the probe.
+        While the breaker is half-open, a fetch that it allows is the probe.
         """
         state = self._read()
         self._learn(state.back_off)
@@ -151,8 +151,8 @@ class CircuitBreaker:
 
         self._learn(self._change(longest).back_off)
 
-    def note_success(self, permitted_at: float) -> None:
-        """A fetch ended in an event or in a 404: close the breaker. `permitted_at` is what `permit` returned for it.
+    def note_success(self, allowed_at: float) -> None:
+        """A fetch ended in an event or in a 404: close the breaker. `allowed_at` is what `allow_fetch` returned for it.
 
         A fetch that began before the breaker opened ends no probe: only the probe says how C42 is now. Nor does a fetch
         show that the token is accepted again if it began before the token was refused.
@@ -161,26 +161,26 @@ class CircuitBreaker:
 
         def close(state: _State) -> _State:
             was_open = state.believed_open(now)
-            if was_open and state.is_old(permitted_at, now) and state.probe and state.probe.covers(now):
+            if was_open and state.is_old(allowed_at, now) and state.probe and state.probe.covers(now):
                 return state
             at = state.refused_at
             return _State(
                 back_off=state.back_off,
                 # An old fetch that succeeds may close the breaker before the end of `open`. That leaves no `ended`:
-                # what is permitted from now on counts.
+                # what is allowed from now on counts.
                 ended=state.ended if was_open is None or was_open.covers(now) else was_open,
-                refused_at=None if at is None or permitted_at >= at or is_ahead(at, now) else at,
+                refused_at=None if at is None or allowed_at >= at or is_ahead(at, now) else at,
             )
 
         state = self._read()
         if close(state) != state:
             self._change(close)
 
-    def note_failure(self, event_id: str, error: UpstreamError | NotAsked, permitted_at: float) -> None:
+    def note_failure(self, event_id: str, error: UpstreamError | NotAsked, allowed_at: float) -> None:
         """A fetch failed, or was broken off.
 
         It counts if C42 was unavailable or timed out; not if C42 answered with a refusal, a 429 or something invalid.
-        `permitted_at` is the instant that `permit` returned for this fetch.
+        `allowed_at` is the instant that `allow_fetch` returned for this fetch.
         """
         counts = self._threshold > 0 and isinstance(error, UpstreamUnavailable | UpstreamTimeout)
         refused = isinstance(error, TokenRefused)
@@ -189,7 +189,7 @@ class CircuitBreaker:
         def count(state: _State) -> _State:
             if refused and state.refused_at is None:
                 state = _with(state, refused_at=now)
-            if state.is_old(permitted_at, now):
+            if state.is_old(allowed_at, now):
                 # It is not the probe, and its failure proves nothing new, also if a probe has closed the breaker since.
                 return state
             was_open = state.believed_open(now)

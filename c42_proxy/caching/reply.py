@@ -23,10 +23,10 @@ class Forward(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class FlightResult:
-    """The result of one flight, for all requests that waited for it.
+class SearchResult:
+    """The result of one search, for all requests that waited for it.
 
-    `cached` is the entry from before the flight. `forward` is None if C42 was not asked, or the fetch was broken off
+    `cached` is the entry from before the search. `forward` is None if C42 was not asked, or the fetch was broken off
     (NotAsked). `elsewhere` means that another process asked C42. `upstream_seconds` is how long C42 took.
     """
 
@@ -113,20 +113,20 @@ class Failed:
 Reply = Hit | Fetched | StaleIfError | Failed
 
 
-def reply_of(landed: FlightResult, *, leads: bool, freshness: Freshness, now: float) -> Reply:
-    """The reply to one of the requests that waited for a flight; `leads` is true for the request that began it."""
-    collapsed = landed.elsewhere or (landed.forward is not None and not leads)
-    result, cached = landed.result, landed.cached
+def reply_of(found: SearchResult, *, leads: bool, freshness: Freshness, now: float) -> Reply:
+    """The reply to one of the requests that waited for a search; `leads` is true for the request that began it."""
+    collapsed = found.elsewhere or (found.forward is not None and not leads)
+    result, cached = found.result, found.cached
     cause = result.cause if isinstance(result, Problem) else None
-    seconds = None if collapsed else landed.upstream_seconds
-    handling = Handling(landed.forward, collapsed, landed.upstream_status, seconds, cause)
+    seconds = None if collapsed else found.upstream_seconds
+    handling = Handling(found.forward, collapsed, found.upstream_status, seconds, cause)
     if isinstance(result, Problem):
         if cached is not None and result.allows_stale and freshness.may_replace_failure(cached, now):
             return StaleIfError(cached, math.floor(freshness.expiry(cached.fetched_at) - now), handling)
         return Failed(result, handling)
     if not freshness.is_fresh(result, now):
         return Fetched(result, None, stored=False, handling=handling)
-    if landed.forward is None:
+    if found.forward is None:
         return Hit.of(result, freshness, now)
-    stored = landed.stored and not collapsed
+    stored = found.stored and not collapsed
     return Fetched(result, freshness.expiry(result.fetched_at), stored, handling)

@@ -153,12 +153,12 @@ class Combiner:
         """A page after the first. It is not asked for if another call of the fetch has failed. Raises Problem."""
         if fetch.failures:
             raise fetch.failures[0]
-        return self._call(fetch, self._permitted_page, offset)
+        return self._call(fetch, self._allowed_page, offset)
 
-    def _permitted_page(self, event_id: str, offset: int, deadline: Deadline) -> Page:
+    def _allowed_page(self, event_id: str, offset: int, deadline: Deadline) -> Page:
         """A page. Raises BackingOff if C42 has asked somebody to wait since the fetch began.
 
-        The first two calls are not checked again: `permit` has just allowed this fetch.
+        The first two calls are not checked again: `allow_fetch` has just allowed this fetch.
         """
         self._back_off.refresh_back_off()
         self._back_off.check_back_off()

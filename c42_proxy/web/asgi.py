@@ -166,23 +166,23 @@ class AsgiApp:
 
     async def _wait(self, event_id: str) -> Reply:
         """As `Events.reply`, but waiting needs no thread."""
-        pending = self._events.join(event_id)
+        pending = self._events.coalesce(event_id)
         loop = asyncio.get_running_loop()
-        landed = loop.create_future()
+        ended = loop.create_future()
 
         def wake() -> None:
-            if not landed.done():
-                landed.set_result(None)
+            if not ended.done():
+                ended.set_result(None)
 
-        def land(_flight: object) -> None:
+        def end(_search: object) -> None:
             # RuntimeError: the loop has ended, so no request waits any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(wake)
 
-        pending.flight.add_done_callback(land)
+        pending.search.add_done_callback(end)
         give_up = loop.call_later(pending.patience, wake)
         try:
-            await landed
+            await ended
         finally:
             give_up.cancel()
         return self._events.reply_for(pending)

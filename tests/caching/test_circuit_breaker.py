@@ -59,21 +59,21 @@ class BreakerTest(unittest.TestCase):
             metrics=Metrics(),
         )
 
-    def fails(self, *event_ids: str, error: UpstreamError | None = None, permitted_at: float | None = None) -> None:
-        """Fetches that fail now; they were permitted just now, or at `permitted_at`."""
-        since = self.now if permitted_at is None else permitted_at
+    def fails(self, *event_ids: str, error: UpstreamError | None = None, allowed_at: float | None = None) -> None:
+        """Fetches that fail now; they were allowed just now, or at `allowed_at`."""
+        since = self.now if allowed_at is None else allowed_at
         for event_id in event_ids:
             self.breaker.note_failure(event_id, error or UpstreamUnavailable(500), since)
 
     def refusal(self, breaker: CircuitBreaker | None = None) -> tuple[type[NotAsked], int | None] | None:
         """Why a fetch may not begin now, and when to try again; None if it may begin."""
         try:
-            (breaker or self.breaker).permit()
+            (breaker or self.breaker).allow_fetch()
         except NotAsked as refusal:
             return type(refusal), refusal.retry_after
         return None
 
-    def assert_permitted(self, breaker: CircuitBreaker | None = None) -> None:
+    def assert_allowed(self, breaker: CircuitBreaker | None = None) -> None:
         self.assertIsNone(self.refusal(breaker))
 
     def assert_refused(self, why: type[NotAsked], seconds: int, breaker: CircuitBreaker | None = None) -> None:
@@ -93,13 +93,13 @@ class BackOffTest(BreakerTest):
 
     def test_to_the_microsecond(self) -> None:
         """Nobody may ask before the back-off is over, and anybody from then on."""
-        self.assert_permitted()
+        self.assert_allowed()
         self.back_off(30)
         self.assert_refused(BackingOff, 30)
         self.now = NOW + 30 - 1e-6
         self.assert_refused(BackingOff, 1)
         self.now = NOW + 30
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_longest_wins(self) -> None:
         """Of two back-offs the one that ends later counts, in whichever order C42 asks for them."""
@@ -118,7 +118,7 @@ class BackOffTest(BreakerTest):
         self.back_off(10)
         self.assert_refused(BackingOff, 10)
         self.now += 10
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_clock_set_back(self) -> None:
         """A back-off that begins more than a second ahead is void; less is skew between hosts."""
@@ -126,7 +126,7 @@ class BackOffTest(BreakerTest):
         self.now = NOW - 1
         self.assert_refused(BackingOff, 31)
         self.now = NOW - 1.001
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_longer_than_an_hour(self) -> None:
         """A back-off of more than an hour is none of ours, and void."""
@@ -139,7 +139,7 @@ class BackOffTest(BreakerTest):
     def test_others_on_the_store(self) -> None:
         """A back-off that one process is asked for is kept by all processes on the store."""
         other = self.new_breaker()
-        self.assert_permitted(other)
+        self.assert_allowed(other)
         self.back_off(30)
         self.assert_refused(BackingOff, 30, other)
         with self.assertRaises(BackingOff):
@@ -151,7 +151,7 @@ class BackOffTest(BreakerTest):
         self.store.change_state(STATE, lambda _: None, 0)
         self.assert_refused(BackingOff, 30)
         self.now = NOW + 30
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_void_back_off_hides_none(self) -> None:
         """A void back-off in the store, however long, does not make this process forget the one that it knows."""
@@ -178,18 +178,18 @@ class OpenTest(BreakerTest):
     def test_three_events(self) -> None:
         """Failures of three events in a row open the breaker for five seconds, to the microsecond."""
         self.fails("a", "b")
-        self.assert_permitted()
+        self.assert_allowed()
         self.fails("c")
         self.assert_refused(CircuitOpen, 5)
         self.now = NOW + 5 - 1e-6
         self.assert_refused(CircuitOpen, 1)
         self.now = NOW + 5
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_an_event_counts_once(self) -> None:
         """However often an event fails, and whatever fails in between, it counts once."""
         self.fails("a", "a", "b", "a", "b", "b", "a")
-        self.assert_permitted()
+        self.assert_allowed()
         self.fails("c")
         self.assert_refused(CircuitOpen, 5)
 
@@ -203,7 +203,7 @@ class OpenTest(BreakerTest):
         self.fails("a", "b")
         for error in (TokenRefused(401), InvalidAnswer("nonsense", 200), RateLimited(0, 429)):
             self.fails("c", "d", "e", "f", error=error)
-        self.assert_permitted()
+        self.assert_allowed()
         self.fails("c")
         self.assert_refused(CircuitOpen, 5)
 
@@ -212,7 +212,7 @@ class OpenTest(BreakerTest):
         self.fails("a", "b")
         self.breaker.note_success(self.now)
         self.fails("c", "d")
-        self.assert_permitted()
+        self.assert_allowed()
         self.fails("a")
         self.assert_refused(CircuitOpen, 5)
 
@@ -233,8 +233,8 @@ class OpenTest(BreakerTest):
                 self.fails("a", "b", "c")
                 self.now = at
                 self.breaker.note_success(NOW - 1)
-                self.assert_permitted()
-                self.assert_permitted()
+                self.assert_allowed()
+                self.assert_allowed()
                 self.fails("d", "e", "f")
                 self.assert_refused(CircuitOpen, 5)
 
@@ -244,55 +244,55 @@ class OpenTest(BreakerTest):
         self.now = NOW + 3
         self.fails("d", "e")
         self.now = NOW + 5
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_old_fetch_during_a_probe(self) -> None:
         """A fetch that began before the breaker opened, and fails late, neither ends a probe nor opens it again."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.assert_permitted()
+        self.assert_allowed()
         for error in (UpstreamTimeout(), UpstreamUnavailable(500), TokenRefused(401), InvalidAnswer("nonsense", 200)):
             with self.subTest(error=error):
-                self.fails("old", error=error, permitted_at=NOW + 4.999)
+                self.fails("old", error=error, allowed_at=NOW + 4.999)
                 self.assert_refused(CircuitOpen, 1)
         self.breaker.note_success(self.now)
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_old_success_during_a_probe(self) -> None:
         """A fetch that began before the breaker opened, and succeeds late, does not end a probe."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.assert_permitted()
+        self.assert_allowed()
         self.breaker.note_success(NOW + 4.999)
         self.assert_refused(CircuitOpen, 1)
         self.fails("d")
         self.assert_refused(CircuitOpen, 5)
         self.now += 5 + PROBE_SECONDS
-        self.assert_permitted()
+        self.assert_allowed()
         self.now += PROBE_SECONDS
         self.breaker.note_success(NOW + 4.999)
-        self.assert_permitted()
-        self.assert_permitted()
+        self.assert_allowed()
+        self.assert_allowed()
 
     def test_old_fetches_after_a_probe(self) -> None:
         """When a probe has closed the breaker, fetches that began before it opened do not open it again. Others do."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.breaker.note_success(self.breaker.permit())
-        self.fails("d", "e", "f", error=UpstreamTimeout(), permitted_at=NOW + 4.999)
-        self.assert_permitted()
+        self.breaker.note_success(self.breaker.allow_fetch())
+        self.fails("d", "e", "f", error=UpstreamTimeout(), allowed_at=NOW + 4.999)
+        self.assert_allowed()
         self.fails("g", "h")
         self.breaker.note_success(self.now)
-        self.fails("d", "e", "f", permitted_at=NOW + 4.999)
-        self.assert_permitted()
-        self.fails("d", "e", "f", permitted_at=NOW + 5)
+        self.fails("d", "e", "f", allowed_at=NOW + 4.999)
+        self.assert_allowed()
+        self.fails("d", "e", "f", allowed_at=NOW + 5)
         self.assert_refused(CircuitOpen, 5)
 
     def test_old_fetches_and_clock_set_back(self) -> None:
         """After the clock was set back, no fetch is taken for an old one."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.breaker.note_success(self.breaker.permit())
+        self.breaker.note_success(self.breaker.allow_fetch())
         self.now = NOW - 1.001
         self.fails("d", "e", "f")
         self.assert_refused(CircuitOpen, 5)
@@ -301,14 +301,14 @@ class OpenTest(BreakerTest):
         """The same before any probe has begun: the next fetch may probe."""
         self.fails("a", "b", "c")
         self.now = NOW + 6
-        self.fails("old", permitted_at=NOW - 4)
-        self.assert_permitted()
+        self.fails("old", allowed_at=NOW - 4)
+        self.assert_allowed()
 
     def test_one_probe_at_a_time(self) -> None:
         """While half-open, one fetch may probe; the others are refused, and may try again in a second."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.assert_permitted()
+        self.assert_allowed()
         self.assert_refused(CircuitOpen, 1)
         self.assert_refused(CircuitOpen, 1, self.new_breaker())
 
@@ -316,7 +316,7 @@ class OpenTest(BreakerTest):
         """A fetch that finds the breaker half-open is refused if it is open again by the time that the probe begins."""
         self.fails("a", "b", "c")
         self.now += 5
-        self.assert_permitted()
+        self.assert_allowed()
         looks = 0
 
         def clock() -> float:
@@ -332,23 +332,23 @@ class OpenTest(BreakerTest):
         self.now += 4.999
         self.assert_refused(CircuitOpen, 1)
         self.now += 0.001
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_probe_succeeds(self) -> None:
         """A probe that succeeds closes the breaker."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.assert_permitted()
+        self.assert_allowed()
         self.breaker.note_success(self.now)
-        self.assert_permitted()
-        self.assert_permitted()
+        self.assert_allowed()
+        self.assert_allowed()
 
     def test_probe_fails(self) -> None:
         """A probe that fails opens the breaker again, for five seconds from the failure; then one fetch may probe."""
         self.fails("a", "b", "c")
         for round_number in range(1, 4):
             self.now = NOW + 7 * round_number
-            self.assert_permitted()
+            self.assert_allowed()
             self.now += 2
             self.fails(f"d{round_number}")
             self.assert_refused(CircuitOpen, 5)
@@ -359,9 +359,9 @@ class OpenTest(BreakerTest):
         """A failed probe of the event that failed last does not open it: the next fetch may probe at once."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.assert_permitted()
+        self.assert_allowed()
         self.fails("c")
-        self.assert_permitted()
+        self.assert_allowed()
         self.assert_refused(CircuitOpen, 1)
         self.fails("b")
         self.assert_refused(CircuitOpen, 5)
@@ -375,20 +375,20 @@ class OpenTest(BreakerTest):
                 self.now = NOW
                 self.fails("a", "b", "c")
                 self.now = NOW + 5
-                self.assert_permitted()
+                self.assert_allowed()
                 self.breaker.note_failure("d", error, self.now)
-                self.assert_permitted()
+                self.assert_allowed()
                 self.assert_refused(CircuitOpen, 1)
 
     def test_probe_that_dies(self) -> None:
         """If a probe never ends, another one may begin after twice the budget."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.assert_permitted()
+        self.assert_allowed()
         self.now += PROBE_SECONDS - 0.001
         self.assert_refused(CircuitOpen, 1)
         self.now += 0.001
-        self.assert_permitted()
+        self.assert_allowed()
         self.assert_refused(CircuitOpen, 1)
 
     def test_clock_set_back(self) -> None:
@@ -397,35 +397,35 @@ class OpenTest(BreakerTest):
         self.now = NOW - 1
         self.assert_refused(CircuitOpen, 6)
         self.now = NOW - 1.001
-        self.assert_permitted()
-        self.assert_permitted()
+        self.assert_allowed()
+        self.assert_allowed()
 
     def test_clock_set_back_during_probe(self) -> None:
         """A probe is one also where the clock was set back while it ran: its failure opens the breaker again."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        permitted_at = self.breaker.permit()
+        allowed_at = self.breaker.allow_fetch()
         self.now = NOW + 4.5
-        self.fails("d", permitted_at=permitted_at)
+        self.fails("d", allowed_at=allowed_at)
         self.assert_refused(CircuitOpen, 5)
         self.now = NOW + 9.5
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_probe_and_clock_set_back(self) -> None:
         """A probe that began more than a second ahead does not keep the next one from beginning."""
         self.fails("a", "b", "c")
         self.now = NOW + 20
-        self.assert_permitted()
+        self.assert_allowed()
         self.now = NOW + 10
-        self.assert_permitted()
+        self.assert_allowed()
         self.assert_refused(CircuitOpen, 1)
 
     def test_never(self) -> None:
         """With a threshold of 0 no failure counts, here or for others on the store."""
         self.breaker = self.new_breaker(threshold=0)
         self.fails(*(f"event {number}" for number in range(100)))
-        self.assert_permitted()
-        self.assert_permitted(self.new_breaker())
+        self.assert_allowed()
+        self.assert_allowed(self.new_breaker())
 
     def test_never_whatever_others_think(self) -> None:
         """With a threshold of 0 the state of an open breaker, which others have left, is ignored, and not logged."""
@@ -434,7 +434,7 @@ class OpenTest(BreakerTest):
         with self.assertNoLogs("c42_proxy.caching.circuit_breaker", "INFO"):
             for self.now in (NOW, NOW + 5):
                 for _ in range(2):
-                    self.assert_permitted(careless)
+                    self.assert_allowed(careless)
 
     def test_first_failure(self) -> None:
         """With a threshold of 1 the first failure is enough."""
@@ -450,10 +450,10 @@ class OpenTest(BreakerTest):
         self.assert_refused(CircuitOpen, 5, one)
         self.assert_refused(CircuitOpen, 5, other)
         self.now = NOW + 5
-        self.assert_permitted(other)
+        self.assert_allowed(other)
         self.assert_refused(CircuitOpen, 1, one)
         other.note_success(self.now)
-        self.assert_permitted(one)
+        self.assert_allowed(one)
 
 
 class DegradedTest(BreakerTest):
@@ -514,7 +514,7 @@ class DegradedTest(BreakerTest):
         self.breaker.begin_back_off(RateLimited(30, 429))
         self.now = NOW - 1.001
         self.assertEqual([], self.breaker.degraded())
-        self.assert_permitted()
+        self.assert_allowed()
 
 
 class MetricsTest(BreakerTest):
@@ -558,11 +558,11 @@ class LinesTest(BreakerTest):
             for _ in range(2):
                 self.fails("a", "b", "c")
             self.now += 5
-            self.assert_permitted()
+            self.assert_allowed()
             self.fails("d")
             self.assert_refused(CircuitOpen, 5)
             self.now += 5
-            self.assert_permitted()
+            self.assert_allowed()
             self.refusal(other)
             for _ in range(2):
                 self.breaker.note_success(self.now)
@@ -589,7 +589,7 @@ class StateTest(BreakerTest):
         self.fails("a", "b", "c")
         self.breaker.begin_back_off(RateLimited(30, 429))
         self.now += 31
-        self.assert_permitted()
+        self.assert_allowed()
         kept = json.loads(self.store.read_state("guard") or "")
         self.assertLessEqual({"wait", "pause", "trial", "failed"}, kept.keys())
         self.assertEqual({"since": NOW, "until": NOW + 5}, kept["pause"])
@@ -613,10 +613,10 @@ class StateTest(BreakerTest):
                 self.store.change_state(STATE, lambda _, text=text: text, 3600)  # type: ignore[misc]  # mypy infers no type for it
                 self.breaker = self.new_breaker()
                 self.assertEqual([], self.breaker.degraded())
-                self.assert_permitted()
+                self.assert_allowed()
                 self.breaker.note_success(self.now)
                 self.fails("a", "b")
-                self.assert_permitted()
+                self.assert_allowed()
                 self.fails("c")
                 self.assert_refused(CircuitOpen, 5)
 
@@ -688,7 +688,7 @@ class FetchTest(BreakerTest):
 
         self.event, self.page = gone, late
         self.assertEqual(404, self.status(self.events.reply("tea")))
-        self.assert_permitted()
+        self.assert_allowed()
         answered.set()
         end = time.monotonic() + PATIENCE
         while self.refusal() is None:
@@ -703,7 +703,7 @@ class FetchTest(BreakerTest):
         self.now = NOW + 3600 - 0.001
         self.assert_refused(BackingOff, 1)
         self.now = NOW + 3600
-        self.assert_permitted()
+        self.assert_allowed()
 
     def test_no_further_page(self) -> None:
         """A fetch under way asks for no further page after another fetch has begun a back-off."""

@@ -147,7 +147,7 @@ def ask_for_all(url: str, begin: Barrier) -> tuple[list[str], Counter[str], list
         events = Events(c42, tiered, breaker, freshness=freshness, budget=4, clock=time.time, metrics=metrics)
         with closing(events):
             begin.wait(10)
-            pending = [events.join(f"event-{number}") for number in range(EVENTS)]
-            wait([each.flight for each in pending], 10)
+            pending = [events.coalesce(f"event-{number}") for number in range(EVENTS)]
+            wait([each.search for each in pending], 10)
             replies = [events.reply_for(each) for each in pending]
     return c42.asked, Counter(reply.outcome for reply in replies), log.lines

@@ -18,7 +18,7 @@ workers start first."""
 ON_ITS_WAY = 0.25
 """From a fetch's last look at what is known of C42 to the arrival of its call there."""
 JOINED = 0.25
-"""Seconds from the moment at which a flight's result is decided to the last request that may join the flight. A result
+"""Seconds from the moment at which a search's result is decided to the last request that may join the search. A result
 decided only then might be another one."""
 REPEATED = 2.0
 """How long a failure may be repeated for its event at most."""
