@@ -239,17 +239,22 @@ class Events:
         """Look again, then fetch; `waited` says whether another process had the lease first."""
         # An earlier fetch, of this process or another one, may have left an answer or a failure.
         cached = self._store.get(event_id)
-        found = cached if self._is_fresh(cached) else self._left_by_earlier_fetch(event_id, waited=waited)
-        if found is not None and waited:
-            return SearchResult(found, cached, forward, _status_elsewhere(found), elsewhere=True)
-        if found is not None:
-            return SearchResult(found, cached)
         try:
-            # May C42 be asked, by the state that all processes share?
-            allowed_at = self._breaker.allow_fetch()
-            return self._fetch(event_id, cached, allowed_at)
+            found = cached if self._is_fresh(cached) else self._left_by_earlier_fetch(event_id, waited=waited)
+            if found is None:
+                # May C42 be asked, by the state that all processes share?
+                return self._fetch(event_id, cached, self._breaker.allow_fetch())
+        except RepeatedFailure as failure:
+            if waited:
+                return SearchResult(failure, cached, forward, failure.upstream_status, elsewhere=True)
+            return SearchResult(failure, cached)
         except NotAsked as refusal:
             return SearchResult(refusal, cached)
+        if waited:
+            # Unknown for a 404: C42 answers 404 for a missing event, but 200 for a deleted one.
+            status = 200 if found.status == 200 else None
+            return SearchResult(found, cached, forward, status, elsewhere=True)
+        return SearchResult(found, cached)
 
     def _fetch(self, event_id: str, cached: Entry | None, allowed_at: float) -> SearchResult:
         """Fetch and store. Raises NotAsked if a back-off begins meanwhile, or if threads or descriptors are lacking."""
@@ -283,23 +288,15 @@ class Events:
             self._outcomes.leave_answer(event_id, entry)
         return kept.entry, fresh and (kept.in_memory or kept.shared)
 
-    def _left_by_earlier_fetch(self, event_id: str, *, waited: bool) -> Entry | RepeatedFailure | None:
-        """What an earlier fetch has left in the shared state.
+    def _left_by_earlier_fetch(self, event_id: str, *, waited: bool) -> Entry | None:
+        """The answer that an earlier fetch has left in the shared state, for a search that has waited.
 
-        It is a failure of the last second (also this process's own) or, for a search that has waited, an answer.
+        Raises RepeatedFailure if it was a failure of the last second, also this process's own.
         """
         answer = self._outcomes.answer(event_id) if waited else None
-        return answer or self._outcomes.failure(event_id)
+        if answer is None:
+            self._outcomes.check_failure(event_id)
+        return answer
 
     def _is_fresh(self, entry: Entry | None) -> TypeGuard[Entry]:
         return entry is not None and self._freshness.is_fresh(entry, self._clock())
-
-
-def _status_elsewhere(found: Entry | RepeatedFailure) -> int | None:
-    """The status with which C42 answered another process.
-
-    Unknown for an entry that is a 404: C42 answers 404 for a missing event, but 200 for a deleted one.
-    """
-    if isinstance(found, RepeatedFailure):
-        return found.upstream_status
-    return 200 if found.status == 200 else None

@@ -63,12 +63,12 @@ class FetchOutcomes:
         )
         self._leave(f"failure:{event_id}", failure)
 
-    def failure(self, event_id: str) -> RepeatedFailure | None:
-        """The failure that a fetch of this event has left, if there is one."""
+    def check_failure(self, event_id: str) -> None:
+        """Raises RepeatedFailure if a fetch of this event has left a failure."""
         failure = parsed(_Failure, self._store.read_state(f"failure:{event_id}"))
         if failure is None or not failure.span.covers(self._clock()):
-            return None
-        return RepeatedFailure(
+            return
+        raise RepeatedFailure(
             *(failure.status, failure.reason, failure.detail, failure.upstream_status),
             cause=failure.cause if Cause.is_one(failure.cause) else "it failed a moment ago",
             allows_stale=failure.allows_stale,
