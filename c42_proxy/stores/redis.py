@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from math import ceil
 from threading import Event, Lock, Thread
@@ -267,18 +267,33 @@ class RedisStore:
                 # All in one round trip for each node. An error for one does not stop the others.
                 client, milliseconds = self._client, round(1000 * LEASE_SECONDS)
                 renewals = {key: ("EVAL", RENEW, 1, key, value, milliseconds) for key, value in leases.items()}
-                for error in client.at_once(renewals):
+                results = client.at_once(renewals)
+                for error in results:
                     self._leave_if_demoted(client, error)
+                self._forget_lost(
+                    key_value for key_value, result in zip(leases.items(), results, strict=True) if result == 0
+                )
             except FAILURES:
                 pass
             except Exception:
                 # Even a bug must not end this thread: no later lease would be renewed.
                 log.exception("leases could not be renewed; trying again in %g s", RENEW_SECONDS)
 
-    def _release(self, key: str) -> None:
-        """Give a lease back, unless it was lost and another process has it now."""
+    def _forget_lost(self, lost: Iterable[tuple[str, bytes]]) -> None:
+        """Log the leases that Redis has no more. One that was given back meanwhile is not lost."""
         with self._leases_lock:
-            value = self._leases.pop(key)
+            keys = [key for key, value in lost if self._leases.get(key) == value]
+            for key in keys:
+                del self._leases[key]
+        if keys:
+            log.info("leases lost, not renewed in time: %s; other processes may fetch these events, too", len(keys))
+
+    def _release(self, key: str) -> None:
+        """Give a lease back, unless it was lost: another process may have it now."""
+        with self._leases_lock:
+            value = self._leases.pop(key, None)
+        if value is None:
+            return
         # If this fails, the lease expires.
         with suppress(StoreError), self._operation():
             self._replace(key, value, None, LEASE_SECONDS)

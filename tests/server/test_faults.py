@@ -216,7 +216,7 @@ class RedisFaultTest(FaultsTest):
 
     def time_outs(self, *hosts: Host) -> int:
         """How often they have said that Redis did not answer in time, or that too many waited for it."""
-        late = re.compile("the shared store fails.*(Timeout|has waited too long)")
+        late = re.compile("the shared store fails.*(Timeout|has waited too long)|leases lost")
         return sum(len(late.findall(host.process.output())) for host in hosts)
 
     def test_two_hosts(self) -> None:

@@ -354,6 +354,19 @@ class LeaseTest(RedisTest):
             pass
         self.assertIsNotNone(self.store.lease("a"))
 
+    def test_told(self) -> None:
+        """A lease that was lost is told once; it is not given back, because another process may have it."""
+        self.assertIsNotNone(self.store.lease("other"))
+        lease = self.store.lease("a")
+        assert lease is not None
+        with self.assertLogs("c42_proxy.stores.redis", "INFO") as logs, lease:
+            self.redis.command("SET", self.key("lease", "a"), "somebody else's")
+            until(lambda: bool(logs.output), "the loss is told")
+            time.sleep(RENEW_SECONDS + 0.1)  # the thread that renews would have told it again by now
+        self.assertEqual(1, len(logs.output), logs.output)
+        self.assertIn("leases lost, not renewed in time: 1;", logs.output[0])
+        self.assertIn(b"somebody else's", self.redis.command("GET", self.key("lease", "a")))
+
     def test_ours_no_more(self) -> None:
         """A lease that is left is not renewed: it is free at once, and stays so."""
         lease = self.store.lease("a")
