@@ -94,11 +94,13 @@ class MemoryStore:
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         with self._lock:
             text = change(self._text(name))
-            state = None if text is None else _State(text, self._clock(), lifetime)
-            if state is None or _state_size(state) > MAX_STATES_LENGTH:
-                self._states.pop(name, None)
-            else:
-                self._states[name] = state
+            self._put_text(name, text, lifetime)
+            return text
+
+    def put_state(self, name: str, text: str | None, lifetime: float) -> str | None:
+        """As `change_state`, whatever the text was before."""
+        with self._lock:
+            self._put_text(name, text, lifetime)
             return text
 
     def lease(self, event_id: str) -> Lease | None:  # noqa: ARG002  # as the contract has it
@@ -127,6 +129,13 @@ class MemoryStore:
     def _text(self, name: str) -> str | None:
         state = self._states.get(name)
         return None if state is None else state.text
+
+    def _put_text(self, name: str, text: str | None, lifetime: float) -> None:
+        state = None if text is None else _State(text, self._clock(), lifetime)
+        if state is None or _state_size(state) > MAX_STATES_LENGTH:
+            self._states.pop(name, None)
+        else:
+            self._states[name] = state
 
     def _is_state_too_old(self, name: str, now: float) -> bool:
         state = Cache.__getitem__(self._states, name)

@@ -122,7 +122,7 @@ class TieredStore:
         if unshared is not None:
             return self.change_state(name, lambda before: before, unshared[1])
         # Texts of other processes must stay for a while if the shared tier fails.
-        return self._memory.change_state(name, lambda _before: text, READ_STATE_SECONDS)
+        return self._memory.put_state(name, text, READ_STATE_SECONDS)
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         if self._shared is None:
@@ -130,10 +130,10 @@ class TieredStore:
         with suppress(StoreError), self._using("writing", "change_state") as shared:
             unshared = self._memory.read_state(UNSHARED + name)
             text = shared.change_state(name, lambda before: change(unshared if before is None else before), lifetime)
-            self._memory.change_state(UNSHARED + name, lambda _before: None, 0)
-            return self._memory.change_state(name, lambda _before: text, lifetime)
+            self._memory.put_state(UNSHARED + name, None, 0)
+            return self._memory.put_state(name, text, lifetime)
         text = self._memory.change_state(name, change, lifetime)
-        return self._memory.change_state(UNSHARED + name, lambda _before: text, lifetime)
+        return self._memory.put_state(UNSHARED + name, text, lifetime)
 
     def lease(self, event_id: str) -> Lease | None:
         if self._shared is None:
