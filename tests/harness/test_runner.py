@@ -99,6 +99,28 @@ class RunnerTest(unittest.TestCase):
             status, said = self.ran(f"def test(self):\n    {end}", "other", "--jobs", "2")
             self.assertEqual(1, status, said)
 
+    def test_flaky(self) -> None:
+        """Where all tests are required, one that failed runs once more, alone; if it passes, it is listed as flaky."""
+        fails_once = """
+            def test(self):
+                import pathlib
+                marker = pathlib.Path(__file__).with_suffix(".ran")
+                if not marker.exists():
+                    marker.touch()
+                    self.fail("the first time")
+        """
+        for options in ((), ("--jobs", "2")):
+            status, said = self.ran(fails_once, *options, **{REQUIRE_ALL: "1"})
+            self.assertEqual(0, status, said)
+            self.assertIn("AssertionError: the first time", said)
+            self.assertIn("\nflaky: small.Small.test\n", said)
+            (self.folder / "small.ran").unlink()
+        self.assertEqual(1, self.ran(fails_once)[0])
+        for broken in ("1 / 0", "done.append(socket.socket())", "__import__('os')._exit(1)"):
+            status, said = self.ran(f"def test(self):\n    {broken}", "--jobs", "2", **{REQUIRE_ALL: "1"})
+            self.assertEqual(1, status, said)
+            self.assertNotIn("flaky", said)
+
     def test_skipped(self) -> None:
         """A skipped test is reported; if all tests are required, it fails unless it is listed."""
         body = "def test(self):\n    self.skipTest('no such program')"
