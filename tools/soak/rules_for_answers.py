@@ -215,9 +215,14 @@ def _denies(fetch: Fetch, answer: Answer, ttl: float) -> bool:
 
 
 def no_stale_copy_hides_a_404(history: History, answer: Answer) -> str | None:
-    """A 404 is an answer: after it, nobody gets an older answer any more."""
+    """A 404 is an answer: after it, nobody gets an older answer any more.
+
+    A process that lacks threads or descriptors cannot learn from the store what another one has been told.
+    """
     request, fetch = answer.request, answer.fetch
     if answer.kind != "stale" or fetch is None or not history.has_store(fetch.latest, request.ended):
+        return None
+    if history.is_short(request):
         return None
     for other in history.fetches_by_event[request.event]:
         if other.result == "gone" and other.latest > fetch.latest and other.noted + JOINED < request.sent:
@@ -245,8 +250,14 @@ def no_stale_copy_hides_a_refused_token(history: History, answer: Answer) -> str
 
 
 def an_entry_never_replaces_a_later_one(history: History, answer: Answer) -> str | None:
-    """Once any client has got an answer, no client gets an older one."""
+    """Once any client has got an answer, no client gets an older one.
+
+    A process that lacks threads or descriptors cannot learn from the store what another one has fetched: the stale copy
+    in its memory is the best that it has.
+    """
     request, fetch = answer.request, answer.fetch
+    if answer.kind == "stale" and history.is_short(request):
+        return None
     newer = history.newest_told(request.event, request.sent - JOINED)
     if fetch is None or newer is None or fetch.latest >= newer.earliest:
         return None
