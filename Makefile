@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features words spec fuzz soak elections interop planted judged mutants unit reference clients bench image pins clean docs/specification.png
+.PHONY: help run test check live features words spec fuzz soak elections interop planted judged mutants unit reference clients bench image pins clean docs/specification.png docs/demo.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ docs/specification.png: spec # the picture in the README (chromium, fonts-noto-c
 
 reference: .venv/installed-dev build/clients/installed ## write the reference of the address for makers of apps
 	$(BIN)/python -m tools.clients
+
+docs/demo.png: .venv/installed-dev # the other picture in the README (chromium)
+	@$(BIN)/python -m tests.commands.demo_picture $@
 
 clients: .venv/installed-dev build/clients/installed ## clients that six generators make, the reference and docs/clients.md, tried against the proxy
 	$(BIN)/python -m harness.runner $(addprefix tools.clients.tests.check_,generated reference examples)

@@ -64,12 +64,12 @@ class Opened:
 
 
 @contextmanager
-def opened(browser: Browser, file: Path, query: str = "", **options: Any) -> Iterator[Opened]:
-    """`file` in a tab of its own. `options` are those of a Playwright context: viewport, color_scheme, and so on."""
+def opened(browser: Browser, page: Path | str, query: str = "", **options: Any) -> Iterator[Opened]:
+    """A file, or what is at an address, in a tab of its own. `options` are those of a Playwright context."""
     context = browser.new_context(**options)
     try:
         tab = Opened(context.new_page())
-        tab.page.goto(file.as_uri() + query)
+        tab.page.goto((page if isinstance(page, str) else page.as_uri()) + query)
         yield tab
     finally:
         context.close()

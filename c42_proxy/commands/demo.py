@@ -23,7 +23,11 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, `kill`, and a terminal that is closed."""
 
 TRY = """\
-The proxy answers for a stand-in C42. Try, in another terminal:
+The proxy answers for a stand-in C42. See both in a browser, break C42, and change its events:
+
+  {sandbox}/
+
+Or try, in another terminal:
 
   curl -i {url}{coffee}/   # one subscriber
   curl -i {url}{baseball}/   # 250: three pages at C42
@@ -52,6 +56,7 @@ def run_demo() -> None:
         "C42_BIND": bind,
         "C42_OPS_BIND": os.environ.get("C42_OPS_BIND", ""),
         "C42_CACHE_URL": "memory://",
+        "C42_ALLOW_ORIGINS": f"http://{sandbox_bind}",
         "C42_LOG_LEVEL": "warning",
     }
     bind = Settings.to_serve(environ).bind
@@ -65,7 +70,8 @@ def run_demo() -> None:
     command = [sys.executable, "-m", "c42_proxy"]
     children: list[subprocess.Popen[bytes]] = []
     try:
-        children.append(subprocess.Popen([*command, "sandbox", "--bind", sandbox_bind], stdout=subprocess.DEVNULL))  # noqa: S603  # our own command line
+        options = ["--bind", sandbox_bind, "--proxy", f"http://{_reached_at(bind)}"]
+        children.append(subprocess.Popen([*command, "sandbox", *options], stdout=subprocess.DEVNULL))  # noqa: S603  # our own command line
         children.append(subprocess.Popen([*command, "serve"], env=environ))  # noqa: S603  # our own command line
         for address in (sandbox_bind, bind):
             _wait_until_answers(address, children)
@@ -86,6 +92,13 @@ def run_demo() -> None:
         pass
     finally:
         _end(children)
+
+
+def _reached_at(bind: str) -> str:
+    """Where a browser on this machine finds what listens at `bind`: "all addresses" is none that it can ask."""
+    address = Address.parsed(bind)
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # these are replaced
+    return str(address._replace(host=everywhere.get(address.host, address.host)))
 
 
 def _free_port() -> int:

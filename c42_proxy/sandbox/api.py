@@ -6,6 +6,8 @@ It is called by the sandbox's server, and by tests that run C42 in their own pro
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
+from importlib.resources import files
 from urllib.parse import parse_qs, unquote
 
 from pydantic import ValidationError
@@ -20,6 +22,10 @@ MAX_LIMIT = 100
 _EVENT = re.compile(r"/api/v2/events/([^/]+)/")
 _SUBSCRIPTIONS = "/api/v2/event-subscriptions/"
 _CONTROL = "/sandbox/"
+_LIVE = "/sandbox/live"
+_OWN_NAME = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
+"""What no other site can have as its host: the name of a site may lead to this machine, but is no address."""
+PROXY = "http://127.0.0.1:4242"
 
 _ALLOWED = (
     'Allowed is an object with any of "latency" (0 to 3600 seconds), "calls" ("reset"), "fault" (null, or an '
@@ -50,7 +56,8 @@ class _RefusedError(Exception):
 class Sandbox:
     """A C42 with these events and this token; each API call takes `latency` seconds.
 
-    The API is under `/api/v2/`. `/sandbox/` shows (GET) and changes (PUT) how it behaves, without a token.
+    The API is under `/api/v2/`. `/sandbox/` shows (GET) and changes (PUT) how it behaves, without a token. `/` is a
+    page that does so in a browser, and asks `proxy` for the events.
     """
 
     def __init__(
@@ -60,21 +67,38 @@ class Sandbox:
         latency: float = 0.0,
         fault: Fault | None = None,
         events: Mapping[str, Sample] = SAMPLES,
+        proxy: str = PROXY,
     ) -> None:
         self._state = State(events=events, latency=latency, fault=fault)
         self._token = token
+        self._proxy = proxy
 
-    def receive(self, method: str, target: str, authorization: str | None = None, body: bytes = b"") -> Reply:
-        """Answer a request from any thread. `target` is the path with its query, as in the request."""
+    def receive(
+        self,
+        method: str,
+        target: str,
+        authorization: str | None = None,
+        body: bytes = b"",
+        *,
+        origin: str | None = None,
+        host: str = "",
+    ) -> Reply:
+        """Answer a request from any thread. `target` is the path with its query, `origin` and `host` headers of it."""
         path, _, query = target.partition("?")
         try:
             if path == _CONTROL:
+                _refuse_other_sites(origin, host)
                 return self._controlled(method, body)
+            if path in {"/", _LIVE}:
+                _refuse_unless(method, "GET", "HEAD")
+                return self._page() if path == "/" else Reply(shapes.encoded(self._state.live()))
             event = _EVENT.fullmatch(unquote(path))
             if event is None and path != _SUBSCRIPTIONS:
                 raise _RefusedError(404, "There is no such address.")
             _refuse_unless(method, "GET", "HEAD")
-            return self._called(event and event[1], query, authorization)
+            reply = self._called(event and event[1], query, authorization)
+            self._state.note(unquote(target).removesuffix("?"), reply.status)
+            return reply
         except _RefusedError as refused:
             return refused.reply
 
@@ -89,6 +113,16 @@ class Sandbox:
         everyone = [subscription for one in found if one for subscription in one.subscriptions]
         some = everyone[offset : offset + limit]
         return shapes.encoded(shapes.page(some, count=len(everyone), offset=offset, sync_token=self._state.sync_token))
+
+    def _page(self) -> Reply:
+        page = (
+            files("c42_proxy.sandbox").joinpath("page.html").read_text("utf-8").replace("PROXY", escape(self._proxy), 1)
+        )
+        policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+        policy += f"connect-src 'self' {self._proxy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        return Reply(
+            page.encode(), headers={"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy}
+        )
 
     def _called(self, event_id: str | None, query: str, authorization: str | None) -> Reply:
         """Every call is counted and takes its time, also one that fails or is refused."""
@@ -127,6 +161,12 @@ class Sandbox:
 def _refuse_unless(method: str, *allowed: str) -> None:
     if method not in allowed:
         raise _RefusedError(405, f"{method} is not allowed here.", {"Allow": ", ".join(allowed)})
+
+
+def _refuse_other_sites(origin: str | None, host: str) -> None:
+    """Only a browser sends an `Origin`: the page's own is this server's, by a name that no other site can have."""
+    if origin is not None and not (origin == f"http://{host}" and _OWN_NAME.fullmatch(host)):
+        raise _RefusedError(403, "Pages of other sites may not change the sandbox.")
 
 
 def _event_ids(listed: str) -> list[str]:

@@ -1,9 +1,11 @@
 """The command `sandbox`: serves the stand-in C42 until it is stopped."""
 
+import re
+
 import click
 
 from ..address import Address
-from .api import Sandbox
+from .api import PROXY, Sandbox
 from .events import BABEL, BASEBALL, COFFEE, DELETED, DINNER, UNTITLED
 from .state import Fault
 
@@ -30,7 +32,8 @@ Events to ask for:
   {DELETED}  deleted
 
 \b
-While it runs, see which calls it got, and change how it behaves:
+While it runs, see which calls it got, and change how it behaves, in a browser or with curl:
+  http://{SANDBOX_BIND}/
   curl http://{SANDBOX_BIND}/sandbox/
   curl -X PUT http://{SANDBOX_BIND}/sandbox/ -d '{{"latency": 2, "calls": "reset"}}'
   curl -X PUT http://{SANDBOX_BIND}/sandbox/ -d '{{"fault": {{"status": 500, "call": "events"}}}}'
@@ -43,6 +46,12 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> A
         return Address.parsed(value)
     except ValueError:
         raise click.BadParameter("give HOST:PORT, for example 127.0.0.1:4244; port 0 takes a free one.") from None
+
+
+def _origin(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+", value):
+        raise click.BadParameter(f"give http://HOST:PORT, for example {PROXY}.")
+    return value
 
 
 @click.command("sandbox", help=_HELP)
@@ -65,11 +74,21 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> A
 )
 @click.option("--fault", metavar="STATUS", type=click.IntRange(300, 599), help="Answer every call with this status.")
 @click.option("--retry-after", metavar="SECONDS", type=click.IntRange(0), help="Send Retry-After with the fault.")
-def sandbox(bind: Address, token: str, latency: float, fault: int | None, retry_after: int | None) -> None:
+@click.option(
+    "--proxy",
+    metavar="URL",
+    default=PROXY,
+    show_default=True,
+    callback=_origin,
+    help="The proxy that the page in the browser asks. Its C42_ALLOW_ORIGINS has to list the page's address.",
+)
+def sandbox(
+    *, bind: Address, token: str, latency: float, fault: int | None, retry_after: int | None, proxy: str
+) -> None:
     if retry_after is not None and fault is None:
         raise click.UsageError("--retry-after goes with --fault: there is no fault to send it with.")
     # Only here: --help and wrong options need no uvicorn.
     from .server import serve  # noqa: PLC0415  # see above
 
     planned = None if fault is None else Fault(status=fault, retry_after=retry_after)
-    serve(Sandbox(token=token, latency=latency, fault=planned), bind)
+    serve(Sandbox(token=token, latency=latency, fault=planned, proxy=proxy), bind)

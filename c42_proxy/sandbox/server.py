@@ -35,13 +35,18 @@ class App:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         target = f"{scope['raw_path'].decode('latin-1')}?{scope['query_string'].decode('latin-1')}"
-        authorization = next(
-            (value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"), None
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        reply = self._sandbox.receive(
+            scope["method"],
+            target,
+            headers.get(b"authorization"),
+            body,
+            origin=headers.get(b"origin"),
+            host=headers.get(b"host", ""),
         )
-        reply = self._sandbox.receive(scope["method"], target, authorization, body)
         await asyncio.sleep(reply.seconds)
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
-        lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+        sent = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
+        lines = [(name.encode(), value.encode()) for name, value in sent.items()]
         await send({"type": "http.response.start", "status": reply.status, "headers": lines})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -54,7 +59,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(sandbox: Sandbox, address: Address) -> None:
-    """Print the address (port 0 lets the system choose one), and answer until the process is ended."""
+    """Print the address of the API (port 0 lets the system choose one), and answer until the process is ended."""
     try:
         listener = address.listener(BACKLOG)
     except OSError as exc:

@@ -1,7 +1,7 @@
-"""The state that can be changed while the sandbox runs: its events, latency, fault and count of calls."""
+"""The state that can be changed while the sandbox runs: its events, latency, fault and calls."""
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -13,6 +13,7 @@ from .shapes import Person
 Call = Literal["events", "subscriptions"]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 EventId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+SHOWN_CALLS = 50
 
 
 class _Model(BaseModel):
@@ -74,6 +75,7 @@ class State:
         self._latency = latency
         self._fault = fault
         self._calls: Counter[Call] = Counter()
+        self._latest: deque[dict[str, object]] = deque(maxlen=SHOWN_CALLS)
         self._sync_token = 9187399
 
     def receive(self, call: Call, event_ids: frozenset[str]) -> tuple[float, Fault | None]:
@@ -82,6 +84,11 @@ class State:
             self._calls[call] += 1
             fault = self._fault if self._fault and self._fault.applies_to(call, event_ids) else None
             return self._latency, fault
+
+    def note(self, target: str, status: int) -> None:
+        """Keep what a call asked for and how it was answered, for `live`."""
+        with self._lock:
+            self._latest.append({"target": target, "status": status})
 
     def find(self, event_id: str) -> Sample | None:
         """The event with its subscriptions, or None if there is no such event."""
@@ -104,6 +111,7 @@ class State:
                 self._fault = change.fault
             if "calls" in given:
                 self._calls.clear()
+                self._latest.clear()
             for event_id, new in change.events.items():
                 self._new[event_id] = sample(event_id, new.title, map(Person, new.names))
                 self._sync_token += 1
@@ -116,3 +124,19 @@ class State:
                 "latency": self._latency,
                 "fault": self._fault and self._fault.model_dump(exclude_none=True),
             }
+
+    def live(self) -> dict[str, object]:
+        """The report, the events in the form of `NewEvent`, and the latest calls, the oldest first."""
+        with self._lock:
+            events = {**self._events, **self._new}
+            shown = {"events": {event_id: _short(one) for event_id, one in events.items()}, "latest": [*self._latest]}
+        return {**self.report(), **shown}
+
+
+def _short(one: Sample) -> dict[str, object]:
+    subscribers = [each["subscriber"] for each in one.subscriptions if "subscriber" in each]
+    return {
+        "title": one.event.get("title"),
+        "names": [each["first_name"] for each in subscribers if isinstance(each, Mapping)],
+        "deleted": "title" not in one.event,
+    }

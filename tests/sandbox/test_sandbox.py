@@ -199,7 +199,7 @@ class RefusalTest(SandboxTest):
 
     def test_no_such_address(self) -> None:
         """Any other address, also one without the closing slash, is a 404 in C42's format."""
-        for path in ("/", "/api/v2/", f"/api/v2/events/{COFFEE}", f"/api/v2//events/{COFFEE}/", "/sandbox"):
+        for path in ("/x", "/api/v2/", f"/api/v2/events/{COFFEE}", f"/api/v2//events/{COFFEE}/", "/sandbox"):
             with self.subTest(path):
                 self.assert_c42_error(self.send("GET", path), 404, "not_found")
 
@@ -331,6 +331,40 @@ class ControlTest(SandboxTest):
                 self.assertIn("Allowed is", response.get_json()["error"]["message"])
                 self.assertEqual(self.report(), before)
 
+    def test_other_sites(self) -> None:
+        """A page changes the sandbox from an address of the sandbox alone, never from another site; curl does, too."""
+        for origin, host, status in (
+            *((None, "sandbox:4244", 200), ("http://127.0.0.1:4244", "127.0.0.1:4244", 200)),
+            *(("http://[::1]:4244", "[::1]:4244", 200), ("http://localhost", "localhost", 200)),
+            *(("http://127.0.0.1:4242", "127.0.0.1:4244", 403), ("null", "127.0.0.1:4244", 403)),
+            # This name leads here, by the doing of whoever owns it.
+            *(("http://thief.example", "thief.example", 403), ("http://127.0.0.1.example", "127.0.0.1.example", 403)),
+        ):
+            with self.subTest(origin=origin, host=host):
+                self.start()
+                reply = self.sandbox.receive("PUT", "/sandbox/", None, b'{"latency": 2}', origin=origin, host=host)
+                self.assertEqual((reply.status, self.report()["latency"]), (status, 2 if status == 200 else 0))
+
+    def test_page(self) -> None:
+        """The page asks its own server and the proxy alone, and no site may show it in a frame."""
+        reply = Sandbox(token="t", proxy="http://127.0.0.1:1").receive("GET", "/")
+        self.assertIn(b'data-proxy="http://127.0.0.1:1"', reply.body)
+        policy = reply.headers["Content-Security-Policy"]
+        self.assertIn("connect-src 'self' http://127.0.0.1:1;", policy)
+        self.assertIn("frame-ancestors 'none'", policy)
+        self.assertEqual(self.send("PUT", "/").status_code, 405)
+
+    def test_latest_calls(self) -> None:
+        """What the page shows names the latest calls, the oldest first, with their status."""
+        self.event(COFFEE)
+        self.subscriptions(COFFEE, query="&limit=101")
+        latest = self.send("GET", "/sandbox/live").get_json()["latest"]
+        self.assertEqual([each["status"] for each in latest], [200, 400])
+        self.assertTrue(latest[1]["target"].endswith("&limit=101"), latest)
+        for _ in range(60):
+            self.event(UNKNOWN)
+        self.assertEqual(len(self.send("GET", "/sandbox/live").get_json()["latest"]), 50)
+
     def test_wrong_field_is_named(self) -> None:
         """The 400 names the field and its bound."""
         message = self.change(fault={"status": 700}).get_json()["error"]["message"]
@@ -389,6 +423,7 @@ class CommandTest(unittest.TestCase):
             (["--bind", "127.0.0.1:70000"], "give HOST:PORT"),
             (["--latency", "-1"], "range"),
             (["--fault", "200"], "range"),
+            (["--proxy", "http://x; script-src *"], "give http://HOST:PORT"),
             (["--retry-after", "5"], "--retry-after goes with --fault"),
         ):
             with self.subTest(options):
