@@ -83,8 +83,8 @@ planted: .venv/installed-dev ## plant faults in the proxy's calls and answers an
 judged: .venv/installed-judged ## judge the proxy and others by the features: on its own, as a stack, its peers, proxies with a fault (cc, nginx, redis-server)
 	$(BIN)/python -m tools.judge.check
 
-mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (cosmic-ray, redis-server; two hours)
-	$(BIN)/python -m tools.mutants $(MUTANTS)
+mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (cosmic-ray, redis-server; two hours); MUTANTS=--features asks the features alone
+	nice $(BIN)/python -m tools.mutants $(MUTANTS)
 
 bench: .venv/installed-dev ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores); BENCH='--beside FOLDER' for an earlier version
 	$(BIN)/python -m tools.bench $(BENCH)

@@ -3,14 +3,13 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import OPERATOR_PROVIDERS, get_operator
-from cosmic_ray.work_item import MutationSpec, WorkItem
 from parso.python.tree import Name, PythonNode
 
 from .plan import TUNING
@@ -115,17 +114,28 @@ OPERATOR_PROVIDERS["own"] = OWN_OPERATORS
 NAMES = (*(f"core/{name}" for name in CORE_OPERATORS), *(f"own/{name}" for name in OWN_OPERATORS))
 
 
-def work_items(path: Path) -> list[WorkItem]:
-    """All mutants of a module, in the order of their lines. The id of each is its text in survivors.toml."""
-    code = path.read_text()
+@dataclass(frozen=True)
+class Mutation:
+    """A mutant of a module: its text in survivors.toml, the code of the whole module, and where it differs.
+
+    `lines` are those of the changed statement, or none if it runs when the module is imported.
+    """
+
+    text: str
+    code: str
+    lines: frozenset[int]
+
+
+def mutations(code: str) -> list[Mutation]:
+    """All mutants of a module, in the order of their lines."""
     left_out = _left_out(code)
     scopes = _scopes(code)
-    found: list[tuple[MutationSpec, str]] = []
+    found: list[tuple[Position, str]] = []
     seen = {code}
     for name in NAMES:
         operator = get_operator(name)()
         positions = [(node, span) for node in ast_nodes(get_ast(code)) for span in operator.mutation_positions(node)]
-        for occurrence, (node, (start, end)) in enumerate(positions):
+        for occurrence, (node, (start, _end)) in enumerate(positions):
             if _is_within(start, left_out) or _is_marker(node):
                 continue
             if name == "core/AddNot" and _is_told_by_another(node):
@@ -137,14 +147,34 @@ def work_items(path: Path) -> list[WorkItem]:
             mutated = mutate_code(code, operator, occurrence)
             if mutated is not None and mutated not in seen and _compiles(mutated):
                 seen.add(mutated)
-                text = f"{_function(start, scopes)}: {_change(code, mutated)}"
-                found.append((MutationSpec(path, name, occurrence, start, end), text))
+                found.append((start, mutated))
     times: Counter[str] = Counter()
-    items = []
-    for mutation, text in sorted(found, key=lambda one: one[0].start_pos):
+    statements = list(_statements(ast.parse(code)))
+    mutants = []
+    for start, mutated in sorted(found, key=lambda one: one[0]):
+        text = f"{_function(start, scopes)}: {_change(code, mutated)}"
         times[text] += 1
-        items.append(WorkItem.single(text if times[text] == 1 else f"{text} ({times[text]})", mutation))
-    return items
+        lines = _lines(start, statements)
+        mutants.append(Mutation(text if times[text] == 1 else f"{text} ({times[text]})", mutated, lines))
+    return mutants
+
+
+def _statements(node: ast.AST, *, in_function: bool = False) -> Iterator[tuple[range, bool]]:
+    """The lines of each statement without those of its body, and whether it is in a function. The outer comes first."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler):
+            body = getattr(child, "body", None)
+            first = min([child.lineno, *(each.lineno for each in getattr(child, "decorator_list", []))])
+            last = max(child.lineno, body[0].lineno - 1) if body else child.end_lineno or child.lineno
+            yield range(first, last + 1), in_function
+        yield from _statements(
+            child, in_function=in_function or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        )
+
+
+def _lines(position: Position, statements: list[tuple[range, bool]]) -> frozenset[int]:
+    lines, in_function = [each for each in statements if position[0] in each[0]][-1]
+    return frozenset(lines if in_function else ())
 
 
 def _left_out(code: str) -> list[Span]:

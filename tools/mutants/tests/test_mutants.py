@@ -5,7 +5,7 @@ import unittest
 from pathlib import Path
 
 from harness.processes import ROOT
-from tools.mutants.mutations import work_items
+from tools.mutants.mutations import mutations
 from tools.mutants.plan import CORE
 from tools.mutants.survivors import complaints, listed, score
 
@@ -32,13 +32,11 @@ class Limit:
 """
 
 
-class WorkItems(unittest.TestCase):
-    """Which mutants cosmic-ray is to make."""
+class MutationsTest(unittest.TestCase):
+    """Which mutants there are."""
 
     def texts(self, code: str) -> list[str]:
-        path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "module.py"
-        path.write_text(code)
-        return [item.job_id for item in work_items(path)]
+        return [mutation.text for mutation in mutations(code)]
 
     def test_meaningful(self) -> None:
         """Operators of cosmic-ray and our own are used, in the order of the lines."""
@@ -64,6 +62,18 @@ class WorkItems(unittest.TestCase):
             [text for text in self.texts(CODE) if "return True -> " in text],
             ["Limit.admits: return True -> return False", "Limit.admits: return True -> return False (2)"],
         )
+
+    def test_lines(self) -> None:
+        """Each says which lines are those of the changed statement, but for what runs at import."""
+        self.assertEqual(
+            {mutation.text.partition(":")[0]: mutation.lines for mutation in mutations(CODE)},
+            {"Limit.__init__": frozenset(), "Limit.admits": frozenset({13})},
+        )
+
+    def test_code(self) -> None:
+        """Each is a module of its own, and none is the module as it is."""
+        codes = [mutation.code for mutation in mutations(CODE)]
+        self.assertEqual((len({*codes, CODE}), codes.count(CODE)), (len(codes) + 1, 0))
 
     def test_core(self) -> None:
         """Each module of the plan and each module of tests in it is there."""
