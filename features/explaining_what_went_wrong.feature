@@ -129,7 +129,7 @@ Feature: Explaining what went wrong
       And it has waited 4 s
 
     # The other proxy is the scenario's, with the same store.
-    @use.with_store=memory @use.with_driver=live
+    @use.with_store=memory @use.with_driver=live @use.with_driver=sockets
     Scenario: another proxy asks C42 for the same event, and hangs
       Given the proxies of this machine remember answers in one file
       And the event "Tea" with the subscriber Arthur

@@ -10,6 +10,7 @@ from harness.processes import ROOT
 STORES = {
     "flask": ("memory",),
     "asgi": ("memory",),
+    "sockets": ("memory",),
     "live": ("memory", "sqlite", "redis"),
     "command": ("memory",),
     "stack": ("redis",),
@@ -50,6 +51,12 @@ def _asgi(_store: str, _options: Mapping[str, str]) -> Driver:
     return asgi()
 
 
+def _sockets(_store: str, _options: Mapping[str, str]) -> Driver:
+    from features.drivers.sockets import Sockets  # noqa: PLC0415  # see above
+
+    return Sockets()
+
+
 def _live(store: str, _options: Mapping[str, str]) -> Driver:
     from features.drivers.live import Live  # noqa: PLC0415  # see above
 
@@ -73,6 +80,7 @@ def _stack(_store: str, _options: Mapping[str, str]) -> Driver:
 STARTS: dict[str, Callable[[str, Mapping[str, str]], Driver]] = {
     "flask": _flask,
     "asgi": _asgi,
+    "sockets": _sockets,
     "live": _live,
     "command": _command,
     "stack": _stack,

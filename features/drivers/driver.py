@@ -14,6 +14,12 @@ START = datetime(2016, 10, 21, 15, 0, 0, tzinfo=UTC)
 TIME_ZONE = "Europe/Amsterdam"
 """Where the proxy runs."""
 
+BUDGET_SECONDS = 2.0
+"""The budget in real seconds if C42 is silent: long enough for a busy machine, short enough to wait for."""
+USUAL_BUDGET_SECONDS = 4.0
+"""The budget if the scenario sets none. The scenario is told how long apps wait as if the budget were this one."""
+SLACK_SECONDS = 1.0
+
 
 class Driver(Protocol):
     """Runs the proxy for one scenario after the other. `store` is what the processes of the proxy share."""

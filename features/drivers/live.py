@@ -23,18 +23,13 @@ from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Receive, Scope, Send
 from features.drivers import wires
 from features.drivers.asking import asked_at
-from features.drivers.driver import START, TIME_ZONE, broken_clock
+from features.drivers.driver import BUDGET_SECONDS, SLACK_SECONDS, START, TIME_ZONE, USUAL_BUDGET_SECONDS, broken_clock
 from harness.processes import Process, clean_environ, free_port
 from harness.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-BUDGET_SECONDS = 2.0
-"""The budget in real seconds if C42 is silent: long enough for a busy machine, short enough to wait for."""
-USUAL_BUDGET_SECONDS = 4.0
-"""The budget if the scenario sets none. The scenario is told how long apps wait as if the budget were this one."""
-SLACK_SECONDS = 1.0
 WORKERS = 2
 
 

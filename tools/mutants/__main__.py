@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from py_compile import PycInvalidationMode
+from typing import Any
 
 import click
 
@@ -30,8 +33,9 @@ Fates = dict[Mutant, bool]
 @click.option("--only", multiple=True, help="The modules whose path has this in it alone; may be repeated.")
 @click.option("--again", is_flag=True, help="Do not try what was killed the last time, or is explained in the list.")
 @click.option("--on", "on", is_flag=True, help="Go on with a run that was ended: do not try what has been tried.")
+@click.option("--after-features", is_flag=True, help="Do not try what --features has just seen killed.")
 @click.option("--at-once", default=2, help="How many modules are tried at the same time.")
-def main(features: bool, only: tuple[str, ...], again: bool, on: bool, at_once: int) -> None:
+def main(*, features: bool, only: tuple[str, ...], again: bool, on: bool, after_features: bool, at_once: int) -> None:
     """Break the core in each small way that means something. Fails if too many of these mutants survive all tests,
     or others than those that survivors.toml explains.
     """
@@ -39,10 +43,14 @@ def main(features: bool, only: tuple[str, ...], again: bool, on: bool, at_once: 
     fates: Fates = {}
     wrong: list[str] = []
     folder, plan, goal = (FOLDER / "features", DECIDING, FEATURES_GOAL) if features else (FOLDER, CORE, GOAL)
+    # The shortest first: so there are results soon.
     core = [one for one in plan if not only or any(part in str(one.path) for part in only)]
+    core.sort(key=lambda one: one.path.stat().st_size)
     _copy_project(folder / "original")
     with ThreadPoolExecutor(at_once) as pool:
-        for tried in as_completed([pool.submit(_fates, one, folder, again, on) for one in core]):
+        for tried in as_completed(
+            [pool.submit(_fates, one, folder, partial(_spared, one, again, on, after_features)) for one in core]
+        ):
             try:
                 tell(tried.result())
                 fates |= tried.result()
@@ -69,24 +77,36 @@ def tell(fates: Fates, name: str | None = None) -> None:
     click.echo(f"{name or modules.pop():40} {sum(fates.values()):5} of {len(fates):4} killed {score(fates):7.1%}")
 
 
-def _fates(core: Core, folder: Path, again: bool, on: bool) -> Fates:
+def _spared(core: Core, again: bool, on: bool, after_features: bool, session: Path) -> list[dict[str, Any]]:
+    """What earlier runs have found, and this one does not try."""
+    earlier = _read(session) if again or on else []
+    if again:
+        earlier = [one for one in earlier if one["by"] or (str(core.path), one["mutant"]) in listed()]
+    if after_features:
+        known = {one["mutant"] for one in earlier}
+        by_features = _read(FOLDER / "features" / session.name)
+        earlier += [one for one in by_features if one["by"] and one["mutant"] not in known]
+    return earlier
+
+
+def _read(session: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in session.read_text().splitlines()] if session.exists() else []
+
+
+def _fates(core: Core, folder: Path, spared: Callable[[Path], list[dict[str, Any]]]) -> Fates:
     """Try the mutants of a module. Raises RuntimeError where a test fails without any."""
     copy = folder / "-".join(core.path.with_suffix("").parts[1:])
     session = copy.with_name(f"{copy.name}.jsonl")
-    earlier = [json.loads(line) for line in session.read_text().splitlines()] if session.exists() else []
-    if again:
-        earlier = [one for one in earlier if one["by"] or (str(core.path), one["mutant"]) in listed()]
+    session.write_text("".join(f"{json.dumps(one)}\n" for one in spared(session)))
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder / "original", copy)
-    session.write_text("".join(f"{json.dumps(one)}\n" for one in earlier if again or on))
     # Nothing of the project may be imported from anywhere else.
     settings = {"C42_REQUIRE_ALL": "1", "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "tools.mutants.judge", str(session), str(core.path), *core.questions]
     ended = subprocess.run(command, cwd=copy, env=os.environ | settings, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603  # the plan is our own
     if ended.returncode:
         raise RuntimeError(f"{core.path}: {ended.stderr}")
-    tried = [json.loads(line) for line in session.read_text().splitlines()]
-    return {(str(core.path), one["mutant"]): bool(one["by"]) for one in tried}
+    return {(str(core.path), one["mutant"]): bool(one["by"]) for one in _read(session)}
 
 
 def _copy_project(copy: Path) -> None:

@@ -58,6 +58,9 @@ SECONDS = 600
 IMPORT_SECONDS = 30
 """So long may it take to import a module of tests, and what it needs, on a busy machine."""
 
+SLOW = "slow"
+"""The tag of scenarios that take many seconds."""
+
 Rank = Callable[[str], tuple[Any, ...]]
 
 
@@ -71,8 +74,9 @@ class Known:
     kills: Counter[str] = field(default_factory=Counter)
 
     def runs(self, check: str, mutation: Mutation) -> bool:
-        """Whether the check runs the changed statement. What runs at import is run for all."""
-        return not mutation.lines or not self.lines or not mutation.lines.isdisjoint(self.lines.get(check, ()))
+        """Whether the check runs the changed statement, or anything of the module if that runs at import."""
+        lines = self.lines.get(check, set())
+        return not self.lines or bool(mutation.lines & lines if mutation.lines else lines)
 
     def rank(self, check: str, mutation: Mutation) -> tuple[Any, ...]:
         """Of the checks, the one with the lowest rank comes first."""
@@ -124,7 +128,8 @@ def _failed(questions: list[str], mutation: Mutation, known: Known, measure: boo
     if child == 0:
         try:
             os.setsid()
-            asked = (_notices(question, mutation, known, measure) for question in questions)
+            drivers = [question for question in questions if "." not in question]
+            asked = (_notices(question, drivers, mutation, known, measure) for question in questions)
             VERDICT.write_text(next(filter(None, asked), ""))
         finally:
             # Not `sys.exit`: a mutant's threads may never end.
@@ -139,10 +144,10 @@ def _failed(questions: list[str], mutation: Mutation, known: Known, measure: boo
     return VERDICT.read_text()
 
 
-def _notices(name: str, mutation: Mutation, known: Known, measure: bool) -> str:
+def _notices(name: str, drivers: list[str], mutation: Mutation, known: Known, measure: bool) -> str:
     # What is imported here, the processes below share. A mutant may hang as soon as it is imported.
     signal.alarm(IMPORT_SECONDS)
-    question: Question = UnitTests(name) if "." in name else Scenarios(name)
+    question: Question = UnitTests(name) if "." in name else Scenarios(name, drivers)
     signal.alarm(0)
     passes = partial(_passes, question, mutation, known, Measure(name) if measure else None)
     RUNNING.write_text(name)
@@ -245,27 +250,33 @@ def _behave() -> Any:
 
 
 class Scenarios:
-    """The scenarios of all features, told by a driver in this process."""
+    """The scenarios of all features, told by a driver in this process, but for what a driver before has told already.
 
-    def __init__(self, driver: str) -> None:
-        self._driver = driver
+    A scenario that runs the changed statement with the one driver has noticed the mutant, or does not notice it.
+    `flask @slow` stands for the scenarios with that tag, `flask` for the others.
+    """
+
+    def __init__(self, name: str, drivers: list[str]) -> None:
+        self._driver, _, self._tag = name.partition(" @")
+        self._before = set(drivers[: drivers.index(name)]) - {self._driver}
         self._runner = _behave()
 
     def passes(self, mutation: Mutation, known: Known, begin: Callable[[str], None], first: str) -> bool:
         runner = self._runner
         runner.config.update_userdata({"driver": self._driver})
         runner.run_hook("before_all")
-        scenarios = {
-            f"{self._driver} {each.location}": each for feature in _features() for each in feature.walk_scenarios()
-        }
-        asked = [check for check in scenarios if known.runs(check, mutation)]
-        for check in sorted(asked, key=lambda check: (check != first, known.rank(check, mutation))):
+        scenarios = {}
+        for scenario in (each for feature in _features() for each in feature.walk_scenarios()):
+            told = known.lines and any(known.runs(f"{driver} {scenario.location}", mutation) for driver in self._before)
+            check = f"{self._driver} {scenario.location}"
+            if known.runs(check, mutation) and not told and (SLOW in scenario.effective_tags) == (self._tag == SLOW):
+                scenarios[check] = scenario
+        for check in sorted(scenarios, key=lambda check: (check != first, known.rank(check, mutation))):
             begin(check)
             runner.feature = scenarios[check].feature
             if scenarios[check].run(runner):
-                print(
-                    check, *(step.error_message for step in scenarios[check].all_steps if step.error_message), sep="\n"
-                )
+                errors = (step.error_message for step in scenarios[check].all_steps)
+                print(check, *filter(None, errors), sep="\n")
                 return False
         runner.run_hook("after_all")
         return not runner.hook_failures

@@ -33,10 +33,15 @@ class Core:
 
 
 BOTH = ("flask", "asgi")
+
+IN_PROCESS = ("asgi", "flask", "sockets")
 """The drivers of the features that run the proxy in the process of the features."""
 
+SLOW = "flask @slow"
+"""The scenario with many requests at once, which takes long: only asked where it is about the module."""
+
 DECIDES = ("events.py", "caching", "upstream")
-"""Where the rules of the product owner are kept."""
+"""Where the product owner's rules are kept."""
 
 
 def _core(name: str, *tests: str, drivers: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> Core:
@@ -50,13 +55,13 @@ def _module(name: str) -> str:
 
 
 CORE = (
-    _core("events", "events", drivers=BOTH, others=("caching.model",)),
+    _core("events", "events", drivers=(*BOTH, SLOW), others=("caching.model",)),
     _core(
         "caching/circuit_breaker", "caching.circuit_breaker", "events", drivers=("flask",), others=("caching.model",)
     ),
     _core("caching/freshness", "events", "commands.cache", drivers=("flask",), others=("caching.model",)),
     _core("caching/lease", "caching.lease", "events", others=("stores.sqlite", "stores.redis")),
-    _core("caching/limits", "caching.limits", "events", drivers=("flask",)),
+    _core("caching/limits", "caching.limits", "events", drivers=("flask", SLOW)),
     _core("caching/reply", "events", drivers=BOTH, others=("caching.model", "web.asgi")),
     _core("caching/shared_state", "events", "caching.circuit_breaker", drivers=("flask",), others=("caching.model",)),
     _core("caching/single_flight", "caching.single_flight", "events", drivers=("flask",)),
@@ -123,5 +128,9 @@ CORE = (
     _core("stores/tiered", "stores.tiered", "events", others=("stores.contract",)),
 )
 
-DECIDING = tuple(Core(core.path, BOTH[::-1]) for core in CORE if core.path.parts[1] in DECIDES)
+DECIDING = tuple(
+    Core(core.path, (*IN_PROCESS, *([SLOW] if SLOW in core.questions else [])))
+    for core in CORE
+    if core.path.parts[1] in DECIDES
+)
 """The modules that decide, about which the features alone are asked."""
