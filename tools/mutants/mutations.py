@@ -118,7 +118,7 @@ NAMES = (*(f"core/{name}" for name in CORE_OPERATORS), *(f"own/{name}" for name 
 class Mutation:
     """A mutant of a module: its text in survivors.toml, the code of the whole module, and where it differs.
 
-    `lines` are those of the changed statement, or none if it runs when the module is imported.
+    `lines` are those of the changed statement; of a constant, those where it is used; none, if it runs at import.
     """
 
     text: str
@@ -149,12 +149,13 @@ def mutations(code: str) -> list[Mutation]:
                 seen.add(mutated)
                 found.append((start, mutated))
     times: Counter[str] = Counter()
-    statements = list(_statements(ast.parse(code)))
+    tree = ast.parse(code)
+    statements = list(_statements(tree))
     mutants = []
     for start, mutated in sorted(found, key=lambda one: one[0]):
         text = f"{_function(start, scopes)}: {_change(code, mutated)}"
         times[text] += 1
-        lines = _lines(start, statements)
+        lines = _lines(start, statements, tree)
         mutants.append(Mutation(text if times[text] == 1 else f"{text} ({times[text]})", mutated, lines))
     return mutants
 
@@ -172,9 +173,18 @@ def _statements(node: ast.AST, *, in_function: bool = False) -> Iterator[tuple[r
         )
 
 
-def _lines(position: Position, statements: list[tuple[range, bool]]) -> frozenset[int]:
+def _lines(position: Position, statements: list[tuple[range, bool]], tree: ast.Module) -> frozenset[int]:
     lines, in_function = [each for each in statements if position[0] in each[0]][-1]
-    return frozenset(lines if in_function else ())
+    if in_function:
+        return frozenset(lines)
+    constants = [
+        node.targets[0].id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.lineno in lines
+    ]
+    uses = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in constants]
+    inner = (each for each, in_function in statements if in_function and any(line in each for line in uses))
+    return frozenset(line for each in inner for line in each)
 
 
 def _left_out(code: str) -> list[Span]:

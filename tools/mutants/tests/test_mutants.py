@@ -18,10 +18,12 @@ FATES = {KILLED: True, SURVIVES: False}
 CODE = """\
 import time
 
+MOST = 2
+
 
 class Limit:
     def __init__(self, most: int = 2) -> None:
-        self.most = most
+        self.most = min(most, MOST)
 
     def admits(self, number: int) -> bool:
         if number < 0 or number >= self.most:
@@ -42,7 +44,7 @@ class MutationsTest(unittest.TestCase):
         """Operators of cosmic-ray and our own are used, in the order of the lines."""
         texts = self.texts(CODE)
         self.assertEqual(
-            texts[0],
+            texts[2],
             "Limit.__init__: def __init__(self, most: int = 2) -> None: -> def __init__(self, most: int = 3) -> None:",
         )
         self.assertIn("Limit.admits: raise ValueError -> pass", texts)
@@ -64,10 +66,10 @@ class MutationsTest(unittest.TestCase):
         )
 
     def test_lines(self) -> None:
-        """Each says which lines are those of the changed statement, but for what runs at import."""
+        """Each says which lines are those of the changed statement, or where a changed constant is used."""
         self.assertEqual(
             {mutation.text.partition(":")[0]: mutation.lines for mutation in mutations(CODE)},
-            {"Limit.__init__": frozenset(), "Limit.admits": frozenset({13})},
+            {"": frozenset({8}), "Limit.__init__": frozenset(), "Limit.admits": frozenset({15})},
         )
 
     def test_code(self) -> None:
