@@ -92,6 +92,22 @@ Feature: Sparing C42
       When "Coffee" is requested 30 s later
       Then it names Zaphod
 
+    Scenario Outline: C42 asks to wait <event> for the event, and <subscribers> for its subscribers
+      Given C42 asks to wait <event> when asked for the event
+      And C42 asks to wait <subscribers> when asked for the subscribers
+      And C42 answers neither question before it has received both
+      And "Tea" has been requested
+      And C42 is well again
+      When "Coffee" is requested 29.9 s later
+      Then the app is told that C42 asks to wait, for 1 s
+      When it is requested again 0.1 s later
+      Then it names Zaphod
+
+      Examples: the longer time counts
+        | event | subscribers |
+        | 30 s  | 7 s         |
+        | 7 s   | 30 s        |
+
     Scenario: a remembered answer needs no C42
       Given "Coffee" has been requested
       And C42 asks to wait 30 s
@@ -179,7 +195,22 @@ Feature: Sparing C42
       When "Tea" is requested
       Then it names Arthur and Ford
 
-    @use.with_driver=flask @use.with_driver=live
+    @use.with_driver=flask @use.with_driver=sockets @use.with_driver=live
+    Scenario: after 5 s one request at a time finds out whether C42 is well again
+      Given the proxy is set to give C42 30 s for an answer
+      And C42 is broken
+      And 5 other events have been requested
+      And C42 is well again
+      And another event is being requested 5 s later, and C42 does not answer yet
+      When "Tea" is requested
+      Then the app is told that C42 is down, and to try again in 1 s
+      And C42 has not been asked for it
+      When C42 fails for those who still wait
+      And "Tea" is requested
+      Then the app is told that C42 is down, and to try again in 5 s
+      And C42 has not been asked for it
+
+    @use.with_driver=flask @use.with_driver=sockets @use.with_driver=live
     Scenario: C42 is well again, and fails late for those who asked before it was down
       Given the proxy is set to give C42 30 s for an answer
       And 5 other events are being requested, and C42 does not answer yet

@@ -75,6 +75,12 @@ def request_events_that_c42_does_not_answer_yet(context: Context, number: int) -
     context.world.request_in_vain(number)
 
 
+@given("another event is being requested {wait:Duration} later, and C42 does not answer yet")
+def request_another_event_that_c42_does_not_answer_yet(context: Context, wait: timedelta) -> None:
+    context.world.pass_time(wait)
+    context.world.request_in_vain(1)
+
+
 @when("C42 fails for those who still wait")
 def let_c42_fail_those_who_wait(context: Context) -> None:
     context.world.fail_those_who_wait()

@@ -1,9 +1,9 @@
-"""Tries the mutants of a module, in a copy of the project: `python -m tools.mutants.judge SESSION MODULE QUESTION...`.
+"""Tries mutants of a module, in a copy of the project: `python -m tools.mutants.judge SESSION EVERY MODULE ASKED...`.
 
-A question is a module of tests (`tests.test_events`) or a driver of the features (`flask`). They are asked in turn, and
-the first that fails ends it. In a question, those tests and scenarios come first that run the changed statement; of
-these, first the ones that have noticed most mutants, then the quickest. A scenario that does not run the statement is
-left out: it runs in this process, so it cannot notice the mutant. (A test may start the proxy in other processes.)
+What is asked, in turn, are modules of tests (`tests.test_events`) and drivers of the features (`flask`). The first that
+fails ends it. In each, those tests and scenarios come first that run the changed statement; of these, first the ones
+that have noticed most mutants, then the quickest. A scenario that does not run the statement is left out: it runs in
+this process, so it cannot notice the mutant. (A test may start the proxy in other processes.)
 
 This process imports once what others have written, which takes most of the time, and forks a process for each mutant.
 """
@@ -92,7 +92,7 @@ class Question(Protocol):
 
 
 def main() -> None:
-    session, module, *questions = sys.argv[1:]
+    session, every, module, *questions = sys.argv[1:]
     for name in IMPORTED:
         importlib.import_module(name)
     if any("." not in question for question in questions):
@@ -109,7 +109,7 @@ def main() -> None:
     with Path(session).open("a+") as tried:
         tried.seek(0)
         earlier = {json.loads(line)["mutant"] for line in tried}
-        for mutation in mutations(code):
+        for mutation in mutations(code)[:: int(every)]:
             if mutation.text in earlier:
                 continue
             start = time.monotonic()
