@@ -8,7 +8,7 @@ SPECIFICATION := build/specification.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features words spec fuzz soak elections interop planted judged mutants unit reference clients bench image pins clean docs/specification.png docs/demo.png
+.PHONY: help run test check live features words spec fuzz soak elections interop planted judged mutants unit reference clients bench image release upgrade version pins clean docs/specification.png docs/demo.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -92,19 +92,32 @@ bench: .venv/installed-dev ## measure, and write docs/performance.md (wrk, nginx
 image: ## build the container image and try it
 	scripts/image
 
+release: .venv/installed-dev build/clients/installed build/tools/installed ## build what people install from the last commit, twice the same, and check it: build/release/
+	scripts/release
+
+upgrade: .venv/installed-dev ## earlier versions beside this one on one store, under load, forth and back (nginx, redis-server, the git history)
+	timeout 120 $(BIN)/python -m harness.runner tests.upgrades
+
+version: ## set the version in all places, and close the changelog's section: make version VERSION=1.0.0
+	sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' c42_proxy/version.py
+	sed -i 's/^  version: .*/  version: $(VERSION)/' openapi.yaml
+	sed -i 's/^ARG VERSION=.*/ARG VERSION=$(VERSION)/' Dockerfile
+	sed -i 's/^## \[Unreleased\]$$/&\n\n## [$(VERSION)] - '"$$(date -u +%F)/" CHANGELOG.md
+
 UV_PINS = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make pins' $(UPGRADE)
 
 pins: .venv/bin/python ## pin what the image installs (make pins UPGRADE=--upgrade renews the pins)
 	$(BIN)/python -m pip install --quiet uv
 	$(UV_PINS) --extra otel --output-file deploy/requirements.txt pyproject.toml
-	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
+		print(*project["build-system"]["requires"], *project["dependency-groups"]["sbom"], sep="\n")' \
 		| $(UV_PINS) --output-file deploy/requirements-build.txt -
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make pins' $(UPGRADE) --output-file tools/clients/requirements.txt tools/clients/requirements.in
 
 clean: ## remove what these targets have installed and built
-	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache *.egg-info build
+	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -126,6 +139,13 @@ clean: ## remove what these targets have installed and built
 .venv/installed-judged: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,judged]'
 	@touch $@ .venv/installed-dev .venv/installed
+
+# What builds a release, as in the image, and what checks it.
+build/tools/installed: deploy/requirements-build.txt
+	$(PYTHON) -m venv --clear build/tools
+	build/tools/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement deploy/requirements-build.txt
+	build/tools/bin/pip install --quiet --disable-pip-version-check build check-wheel-contents twine
+	@touch $@
 
 # The generators have an environment of their own: they shall not decide which versions the checks above run with.
 build/clients/installed: $(addprefix tools/clients/,requirements.txt package.json package-lock.json)

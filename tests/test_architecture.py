@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import subprocess
 import tomllib
 import unittest
 from itertools import pairwise
@@ -111,15 +110,12 @@ class Names(unittest.TestCase):
 
     def test_paths_in_the_documentation(self) -> None:
         """Each module, folder and script that a page names is there, below the root or below the package."""
-        listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=False, capture_output=True, text=True)
-        pages = listed.stdout.split() or [str(path) for path in (ROOT / "docs").rglob("*.md")]
-        for page in pages:
-            file = ROOT / page
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
             named = set(
-                re.findall(r"`((?:\w+/)*\w+\.py|(?:c42_proxy|features|tests|tools|harness)/[\w/]*)`", file.read_text())
+                re.findall(r"`((?:\w+/)*\w+\.py|(?:c42_proxy|features|tests|tools|harness)/[\w/]*)`", page.read_text())
             )
             for path in sorted(named):
-                with self.subTest(page=page, path=path):
+                with self.subTest(page=page.name, path=path):
                     places = (ROOT / path, PACKAGE / path, *PACKAGE.glob(f"*/{path}"))
                     self.assertTrue(any(Path(place).exists() for place in places))
 

@@ -1,5 +1,6 @@
 """behave's side: it collects what was run, and writes the page at the end."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -16,7 +17,9 @@ from .specification import specification
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    """Now, or the time of the commit from which `scripts/release` builds: then two pages of it are the same."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
 
 
 class PageFormatter(Formatter):  # type: ignore[misc]  # behave has no types

@@ -1,0 +1,38 @@
+"""docs/compatibility.md promises what there is, and what is promised stays; the version is the same everywhere."""
+
+import re
+import unittest
+
+from c42_proxy import __version__
+from c42_proxy.observability.metrics import Metrics
+from c42_proxy.settings import FIELDS, FILE_VARIABLES
+from harness.openapi import REASONS
+from harness.processes import ROOT
+
+PAGE = (ROOT / "docs" / "compatibility.md").read_text()
+
+
+class PromisedTest(unittest.TestCase):
+    def test_names(self) -> None:
+        """A new name is promised, too. Whoever takes one off this list breaks a promise: that needs a major version."""
+        exposed = re.findall(r"^# TYPE (c42_proxy_\S+)", Metrics().exposition().decode(), re.MULTILINE)
+        for what, there in (
+            ("Reasons", {*REASONS}),
+            ("Settings", {*FIELDS, *FILE_VARIABLES}),
+            ("Metrics", {name for name in exposed if not name.endswith("_created")}),
+        ):
+            with self.subTest(what):
+                listed = re.findall(rf"^\*\*{what}:\*\* (.*?)\.$", PAGE, re.MULTILINE | re.DOTALL)
+                self.assertEqual(sorted(there), re.findall("`(.+?)`", listed[0]))
+
+
+class VersionTest(unittest.TestCase):
+    def test_follows(self) -> None:
+        """`make version` has set it everywhere (tests/web/test_openapi.py looks at openapi.yaml)."""
+        self.assertIn(f"\nARG VERSION={__version__}\n", (ROOT / "Dockerfile").read_text())
+        newest = re.findall(r"(?m)^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text())[1:2]
+        self.assertIn(__version__, newest if "dev" not in __version__ else [__version__])
+
+
+if __name__ == "__main__":
+    unittest.main()
