@@ -4,11 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 COVERAGE := $(BIN)/coverage run
 
-SPECIFICATION := build/specification.html
+SPECIFICATION := build/site/index.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features words spec fuzz soak elections interop planted judged mutants unit reference clients bench image release upgrade version pins clean docs/specification.png docs/demo.png
+.PHONY: help run test check live features words spec site fuzz soak elections interop planted judged mutants unit reference clients bench image release upgrade version pins clean docs/specification.png docs/demo.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -46,20 +46,23 @@ features: .venv/installed-dev ## print and run the specification, scenario by sc
 words: .venv/installed-dev ## the words that the steps of the specification know
 	@$(BIN)/python -m features.support.parameters
 
-spec: .venv/installed-dev ## write the specification as a page for the product owner
-	@mkdir -p build; rm -f $(SPECIFICATION)
-	@$(BIN)/python -m behave --format page --outfile $(SPECIFICATION); status=$$?; \
+spec: .venv/installed-dev ## write the specification as a page for the product owner; SINCE=68b5a57: with what has changed since that commit
+	@rm -f $(SPECIFICATION)
+	@$(BIN)/python -m behave --format page --outfile $(SPECIFICATION) $(addprefix -D since=,$(SINCE)) $(addprefix -D reference=,$(REFERENCE)); status=$$?; \
 		test ! -f $(SPECIFICATION) || echo 'The page: file://$(CURDIR)/$(SPECIFICATION)'; exit $$status
+
+site: reference ## the specification (SINCE=...) and the reference as pages that a host can publish as they are: build/site
+	@$(MAKE) --no-print-directory spec REFERENCE=api.html
 
 docs/specification.png: spec # the picture in the README (chromium, fonts-noto-core)
 	@profile=$$(mktemp -d) && $(CHROMIUM) --user-data-dir=$$profile --window-size=1200,1000 --screenshot=$@ \
 		file://$(CURDIR)/$(SPECIFICATION); status=$$?; rm -rf $$profile; exit $$status
 
-reference: .venv/installed-dev build/clients/installed ## write the reference of the address for makers of apps
-	$(BIN)/python -m tools.clients
-
 docs/demo.png: .venv/installed-dev # the other picture in the README (chromium)
 	@$(BIN)/python -m tests.commands.demo_picture $@
+
+reference: .venv/installed-dev build/clients/installed ## write the reference of the address for makers of apps
+	$(BIN)/python -m tools.clients
 
 clients: .venv/installed-dev build/clients/installed ## clients that six generators make, the reference and docs/clients.md, tried against the proxy
 	$(BIN)/python -m harness.runner $(addprefix tools.clients.tests.check_,generated reference examples)

@@ -12,8 +12,12 @@ from pydantic import SecretStr
 
 from c42_proxy.settings import Settings
 
+from .changes import changes
+from .mentions import problems, settings
 from .render import render
+from .since import earlier
 from .specification import specification
+from .tried import tried
 
 
 def _now() -> datetime:
@@ -23,7 +27,10 @@ def _now() -> datetime:
 
 
 class PageFormatter(Formatter):  # type: ignore[misc]  # behave has no types
-    """Writes the page into the outfile when all features have been run, whatever came of them."""
+    """Writes the page into the outfile when all features have been run, whatever came of them.
+
+    `-D since=COMMIT`: with what has changed since that commit. `-D reference=FILE`: with a link to the reference.
+    """
 
     name = "page"
     description = "The specification as one HTML page"
@@ -36,12 +43,25 @@ class PageFormatter(Formatter):  # type: ignore[misc]  # behave has no types
         stream_opener.encoding = "utf-8"
         # Here, because the features stop the clock.
         self._began = clock()
+        self._options = config.userdata
+        # Before the features begin: they stop the clock, and make files of their own.
+        self._tried = tried(self._options)
+        self._earlier = earlier(self._options["since"]) if self._options.get("since") else None
         self._all = _AllFeatures(config)
         config.reporters.append(self._all)
 
     def close(self) -> None:
-        defaults = Settings(api_token=SecretStr("none"))
-        self.open().write(render(specification(self._all.features), defaults, self._began))
+        told = specification(self._all.features)
+        page = render(
+            told,
+            Settings(api_token=SecretStr("none")),
+            self._began,
+            tried=self._tried,
+            changes=changes(told, self._earlier) if self._earlier else None,
+            mentions=[("Problems", problems(told)), ("Settings", settings(told))],
+            reference=self._options.get("reference"),
+        )
+        self.open().write(page)
         self.close_stream()
 
 

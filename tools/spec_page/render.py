@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -14,14 +14,29 @@ from c42_proxy.settings import Settings
 from c42_proxy.version import __version__
 from features.support.expectations import lasting
 
+from .changes import Changes
+from .mentions import Mention
 from .specification import Specification
+from .tried import Tried
 from .verdict import Verdict, of_step
 
 HERE = Path(__file__).parent
 
 
-def render(specification: Specification, settings: Settings, began: datetime) -> str:
-    """`began` is when the run began, in UTC; the life of an answer is told as `settings` have it."""
+def render(
+    specification: Specification,
+    settings: Settings,
+    began: datetime,
+    *,
+    tried: Tried,
+    changes: Changes | None = None,
+    mentions: Sequence[tuple[str, list[Mention]]] = (),
+    reference: str | None = None,
+) -> str:
+    """`began` is when the run began, in UTC; the life of an answer is told as `settings` have it.
+
+    `mentions` come below their headings. `reference` is the address of the reference, if there is one beside the page.
+    """
     templates = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -42,6 +57,10 @@ def render(specification: Specification, settings: Settings, began: datetime) ->
         version=__version__,
         began=began,
         verdicts=Verdict,
+        tried=tried,
+        changes=changes,
+        mentions=[(heading, found) for heading, found in mentions if found],
+        reference=reference,
         # Our own two files: nothing in them comes from a feature.
         style=Markup(style),
         script=Markup(script),

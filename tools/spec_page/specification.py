@@ -24,6 +24,8 @@ STORY = re.compile(r"(In order|As (a|an|the)|I want|So that)\b")
 class Row:
     """A row of an outline's examples: a scenario of its own."""
 
+    name: str
+    anchor: str
     cells: list[str]
     verdict: Verdict
     failures: list[Failure]
@@ -52,8 +54,13 @@ class Part:
         return list(takewhile(STORY.match, self.source.description)) if isinstance(self.source, model.Feature) else []
 
     @property
+    def described(self) -> list[str]:
+        """What is said of it below its name, line by line."""
+        return list(self.source.description[len(self.story) :]) if self.source else []
+
+    @property
     def description(self) -> str:
-        return " ".join(self.source.description[len(self.story) :]) if self.source else ""
+        return " ".join(self.described)
 
     @property
     def background(self) -> list[model.Step]:
@@ -83,12 +90,14 @@ class Specification:
         return Outcome([rule.outcome.verdict for feature in self.features for rule in feature.parts if rule.name])
 
     @property
-    def broken(self) -> Iterator[Part]:
-        """Whatever broke by itself."""
+    def broken(self) -> Iterator[Part | Row]:
+        """Whatever broke by itself: of an outline the rows."""
         for feature in self.features:
             for part in (feature, *(each for rule in feature.parts for each in (rule, *rule.parts))):
                 is_broken_scenario = not part.parts and part.outcome.verdict is Verdict.BROKEN
-                if part.failures or is_broken_scenario:
+                if part.rows is not None:
+                    yield from (row for rows in part.rows for row in rows if row.verdict is Verdict.BROKEN)
+                elif part.failures or is_broken_scenario:
                     yield part
 
 
@@ -131,15 +140,22 @@ def _scenario(scenario: model.Scenario, within: str, anchors: Anchors) -> Part:
     scenarios = iter(scenario.scenarios)
     # The rows first: zip asks its second part no further when they are at an end.
     rows = [
-        [_row(row, one) for row, one in zip(examples.table.rows, scenarios, strict=False)]
+        [
+            _row(row, one, scenario.name, anchors.give(" ".join(row.cells), anchor))
+            for row, one in zip(examples.table.rows, scenarios, strict=False)
+        ]
         for examples in scenario.examples
         if examples.table is not None
     ]
     return Part(scenario.name, anchor, Outcome([row.verdict for some in rows for row in some]), [], scenario, rows=rows)
 
 
-def _row(row: model.Row, scenario: model.Scenario) -> Row:
-    return Row(list(row.cells), of_scenario(scenario), _failures(scenario), scenario.skip_reason or "")
+def _row(row: model.Row, scenario: model.Scenario, outline: str, anchor: str) -> Row:
+    """Its name is the outline's, filled in; the cells that are not in it tell the row from others."""
+    pairs = zip(row.headings, row.cells, strict=True)
+    rest = ", ".join(f"{heading}: {cell}" for heading, cell in pairs if f"<{heading}>" not in outline)
+    name = scenario.name.partition(" -- @")[0] + (f" ({rest})" if rest else "")
+    return Row(name, anchor, list(row.cells), of_scenario(scenario), _failures(scenario), scenario.skip_reason or "")
 
 
 def _failures(scenario: model.Scenario) -> list[Failure]:

@@ -1,5 +1,6 @@
 """The page for the product owner works in a real browser."""
 
+import re
 import tempfile
 import unittest
 from contextlib import ExitStack
@@ -13,6 +14,8 @@ from harness.needs import needs, one_platform_is_enough
 from tools.spec_page.tests.feature_runs import page_of
 from tools.spec_page.tests.test_page import HELD, HOLDS, MIXED, SCRIPT, real_features
 
+PAPER = (673, 1001)
+"""What an A4 page has room for, in CSS pixels."""
 NARROW = {"width": 400, "height": 800}
 
 
@@ -98,9 +101,54 @@ class TestInABrowser(unittest.TestCase):
             search.fill("no such word")
             self.assertEqual([], tab.visible("h1, h2, h3, nav a"))
             self.assertEqual("0 of 9 scenarios", tab.page.get_by_role("status").inner_text())
+            nothing = "No scenario has all of these words, in itself, its rule or its feature: no such word."
+            self.assertEqual([nothing], tab.visible("#page_nothing"))
             search.fill("")
+            self.assertEqual([], tab.visible("#page_nothing"))
             self.assertEqual(7, len(tab.visible("h3")))
             self.assertEqual(self.mixed.as_uri(), tab.page.url)
+
+    def test_found_words_are_marked_and_counted(self) -> None:
+        """Each place of each word is marked, whatever its case, and the contents count them for each feature."""
+        with opened(self.browser, self.mixed) as tab:
+            self.assertEqual(["2", "7"], tab.visible("nav .count"))
+            tab.page.locator("#page_search").fill("coffee whole")
+            self.assertEqual(["1 of 2"], tab.visible("nav .count"))
+            marked = "[...CSS.highlights.get('found')].map(range => range.toString().toLowerCase())"
+            self.assertEqual({"coffee", "whole"}, set(tab.page.evaluate(marked)))
+            tab.page.locator("#page_search").fill("(")
+            self.assertEqual({"("}, set(tab.page.evaluate(marked)))
+            tab.page.locator("#page_search").fill("")
+            self.assertIsNone(tab.page.evaluate("CSS.highlights.get('found') ?? null"))
+
+    def test_the_contents_say_where_the_reader_is(self) -> None:
+        """The entry of the rule that is being read is marked in the contents, and can be seen there."""
+        with opened(self.browser, self.real) as tab:
+            for number in (3, 40, 9):
+                link = tab.page.locator("nav a").nth(number)
+                tab.page.evaluate("anchor => { location.hash = anchor; }", link.get_attribute("href"))
+                tab.page.locator(f"nav a[aria-current][href='{link.get_attribute('href')}']").wait_for()
+                self.assertEqual(1, tab.page.locator("nav [aria-current]").count())
+                top, bottom = tab.page.evaluate(
+                    "() => { const b = document.querySelector('[aria-current]').getBoundingClientRect();"
+                    " return [b.top, innerHeight - b.bottom]; }"
+                )
+                self.assertTrue(top > 0 and bottom > 0, (top, bottom))
+
+    def test_examples_are_unfolded_where_a_word_is_in_them(self) -> None:
+        """Examples that all held are folded, and open where one has a word that is searched for, and on paper."""
+        held = "Feature: F\nRule: R\nScenario Outline: S\nGiven <a> is even\nExamples:\n| a |\n| 2 |\n| 42 |"
+        file = self.mixed.with_name("held.html")
+        file.write_text(page_of(held), "utf-8")
+        with opened(self.browser, file) as tab:
+            row, search = tab.page.locator("tr.case").last, tab.page.locator("#page_search")
+            self.assertFalse(row.is_visible())
+            search.fill("42")
+            self.assertTrue(row.is_visible())
+            search.fill("")
+            self.assertFalse(row.is_visible())
+            tab.page.emulate_media(media="print")
+            self.assertTrue(row.is_visible())
 
     def test_a_status_shows_what_it_fits(self) -> None:
         """The filter shows scenarios and rows of one status; the address says so, and restores it."""
@@ -168,6 +216,16 @@ class TestInABrowser(unittest.TestCase):
             self.assertEqual([], tab.visible("#page_filters, details, .skip"))
             self.assertEqual(2, len(tab.visible(".failure pre")))
 
+    def test_print_leaves_no_page_half_empty(self) -> None:
+        """Nothing begins a page of its own, and nothing that stays on one page is higher than a fifth of it."""
+        with opened(self.browser, self.real, viewport={"width": PAPER[0], "height": PAPER[1]}) as tab:
+            tab.page.emulate_media(media="print")
+            breaks, height, text = tab.page.evaluate(KEPT_TOGETHER)
+            self.assertEqual([], breaks)
+            self.assertLess(height, PAPER[1] / 5, text)
+            pages = re.findall(rb"/Type /Page\b", tab.page.pdf(prefer_css_page_size=True))
+            self.assertLess(len(pages), tab.page.evaluate("document.body.scrollHeight") / PAPER[1] * 1.15)
+
     def test_the_keyboard_reaches_everything(self) -> None:
         """Tab goes from the skip link to the search, the filters and the contents, each marked where it is."""
         with opened(self.browser, self.mixed) as tab:
@@ -190,6 +248,12 @@ class TestInABrowser(unittest.TestCase):
             self.assertEqual("Combining", tab.page.evaluate(FOCUS)[0])
 
 
+KEPT_TOGETHER = """() => {
+    const all = [...document.querySelectorAll('main *')], style = (one) => getComputedStyle(one);
+    const kept = all.filter((one) => one.closest('#page_content') && style(one).breakInside === 'avoid')
+        .map((one) => [one.getBoundingClientRect().height, one.textContent]).sort((a, b) => b[0] - a[0]);
+    return [all.filter((one) => style(one).breakBefore !== 'auto').map((one) => one.className), ...kept[0]];
+}"""
 FOCUS = """() => {
     const one = document.activeElement, style = getComputedStyle(one);
     return [one.id || one.name || one.innerText, style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2];

@@ -1,0 +1,234 @@
+"""What the page says of the commit that was tried, of another one, and of the problems and settings of rules."""
+
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from behave.parser import parse_feature
+from behave.runner_util import load_step_modules
+
+from c42_proxy.settings import Settings
+from features.drivers import STORES as DRIVERS
+from features.support import parameters
+from harness.needs import needs
+from harness.processes import ROOT, clean_environ
+from tools.spec_page.changes import Changes, changes
+from tools.spec_page.mentions import problems, settings
+from tools.spec_page.since import Earlier
+from tools.spec_page.specification import Specification, specification
+from tools.spec_page.tests.html_tree import Element, parsed
+from tools.spec_page.tests.test_page import STEPS, real_features
+from tools.spec_page.tried import HOW, Commit, tried
+from tools.spec_page.verdict import Verdict
+
+THEN = """
+Feature: F
+  Rule: An answer is reused for 4 minutes
+    Scenario: early
+      Given it holds
+    Scenario Outline: <when>
+      Given it holds
+      Examples: late
+        | when  |
+        | later |
+        | last  |
+  Rule: C42 is asked once, however many people open the invitation at once
+    Scenario: many people
+      Given "Tea" is requested by 100 people at once
+  Rule: Gone
+    Scenario: gone
+      Given it holds
+  Rule: The same
+    # A comment is for those who run it.
+    Scenario: the same
+      Given it holds
+"""
+NOW = """
+Feature: F
+  Rule: The same
+    @tag
+    Scenario: the same
+      Given it holds
+  Rule: New
+    Scenario: new
+      Given it is something else by far
+  Rule: An answer is reused for 4 minutes
+    Scenario: early
+      Given it holds for ever
+    Scenario Outline: <when>
+      Given it holds
+      Examples: late
+        | when  |
+        | later |
+        | last  |
+  Rule: C42 is asked once, however many people open it at once
+    Scenario: many people
+      Given "Tea" is requested by 100 people at once
+"""
+COMMIT = Commit("abc1234", "2016-10-21", "Begin")
+COMMAND = [sys.executable, "-m", "behave", "--format", "tools.spec_page:PageFormatter", "--outfile", "page.html"]
+SECONDS = 30
+
+
+def written(text: str) -> Specification:
+    return specification([parse_feature(text, filename="f.feature")])
+
+
+def compared(verdicts: dict[str, Verdict] | None) -> Changes:
+    return changes(written(NOW), Earlier(COMMIT, written(THEN), verdicts))
+
+
+class ChangesTest(unittest.TestCase):
+    def test_texts(self) -> None:
+        """Rules are added, removed or reworded, also where the name is another; not so by tags and comments."""
+        found = compared(None)
+        self.assertEqual(["New"], [rule.name for rule in found.added])
+        self.assertEqual(["Gone"], [rule.name for rule in found.removed])
+        reworded = {one.rule.name: one for one in found.reworded}
+        self.assertEqual(
+            {
+                "An answer is reused for 4 minutes": "An answer is reused for 4 minutes",
+                "C42 is asked once, however many people open it at once": "C42 is asked once, however many people "
+                "open the invitation at once",
+            },
+            {name: one.was for name, one in reworded.items()},
+        )
+        self.assertEqual(
+            [
+                ("", "Scenario: early"),
+                ("-", "Given it holds"),
+                ("+", "Given it holds for ever"),
+                ("", "Scenario Outline: <when>"),
+            ],
+            reworded["An answer is reused for 4 minutes"].lines,
+        )
+
+    def test_what_held(self) -> None:
+        """A rule of the other commit held if all its scenarios did, each row one of them."""
+        self.assertEqual((None, []), (compared(None).held, compared(None).turned))
+        lines = [number for number, line in enumerate(THEN.splitlines(), 1) if "Scenario:" in line or "| la" in line]
+        all_held = {f"f.feature:{line}": Verdict.HELD for line in lines}
+        self.assertEqual((4, 4), (compared(all_held).rules, compared(all_held).held))
+        # Here nothing has been run.
+        self.assertEqual(["held"] * 3, [one.was for one in compared(all_held).turned])
+        row = f"f.feature:{lines[2]}"
+        self.assertEqual(3, compared({**all_held, row: Verdict.BROKEN}).held)
+        self.assertEqual(3, compared({place: held for place, held in all_held.items() if place != row}).held)
+
+
+@needs("git")
+class RunTest(unittest.TestCase):
+    """A small project with two commits, and a page of its own."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        Path(self.folder, "features", "steps").mkdir(parents=True)
+        self.write("features/steps/steps.py", STEPS)
+        self.git("init", "--quiet")
+
+    def write(self, name: str, text: str) -> None:
+        Path(self.folder, name).write_text(text)
+
+    def git(self, *arguments: str) -> None:
+        who = ["-c", "user.name=Arthur", "-c", "user.email=arthur@example.org"]
+        subprocess.run(["git", *who, *arguments], cwd=self.folder, check=True, timeout=SECONDS, capture_output=True)
+
+    def commit(self, text: str, subject: str) -> None:
+        self.write("features/f.feature", text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", subject)
+
+    def run_it(self, *options: str) -> subprocess.CompletedProcess[str]:
+        environ = clean_environ(PYTHONPATH=str(ROOT))
+        return subprocess.run(
+            [*COMMAND, *options],
+            cwd=self.folder,
+            env=environ,
+            check=False,
+            timeout=SECONDS,
+            capture_output=True,
+            text=True,
+        )
+
+    def page(self, *options: str) -> Element:
+        run = self.run_it(*options)
+        self.assertTrue(Path(self.folder, "page.html").exists(), run.stdout + run.stderr)
+        return parsed(Path(self.folder, "page.html").read_text("utf-8"))
+
+    def test_since(self) -> None:
+        """The features of the other commit are run with its own code, and the page says what came of them."""
+        self.commit(feature(A="it breaks", B="it holds"), "Begin")
+        self.commit(feature(A="it holds", C="it is quite another thing"), "Go on")
+        changed = self.page("-D", "since=HEAD~1").find("section", class_="changes")
+        self.assertIn("1 of its 2 rules held.", changed.text)
+        self.assertIn("Rules of both commits with another result: 1", changed.text)
+        self.assertIn("A: broken then, held now", changed.text)
+        self.assertEqual(["A", "C"], [link.text for link in changed.all("a")][:2])
+        self.assertIn("Rules removed: 1 B", changed.text)
+
+    def test_code_that_cannot_be_run(self) -> None:
+        """Where the features of the other commit cannot be run, the page says so, and compares the texts."""
+        self.write("features/environment.py", "import no_such_library")
+        self.commit(feature(A="it holds"), "Begin")
+        self.write("features/environment.py", "")
+        self.commit(feature(B="it is quite another thing"), "Go on")
+        changed = self.page("-D", "since=HEAD~1").find("section", class_="changes")
+        self.assertIn("could not be run", changed.text)
+        self.assertIn("Rules added: 1 B Rules removed: 1 A", changed.text)
+
+    def test_the_commit(self) -> None:
+        """The page names the commit, and says where files are other than it has them."""
+        self.commit(feature(A="it holds"), "Begin")
+        when = self.page("--dry-run").find("p", class_="when").text
+        self.assertRegex(when, r", commit [0-9a-f]{7,} of \d{4}-\d\d-\d\d \(“Begin”\), tried on ")
+        self.write("features/f.feature", feature(B="it holds"))
+        self.assertIn(
+            "(“Begin”), with changes that are in no commit, tried on", self.page().find("p", class_="when").text
+        )
+
+    def test_no_such_commit(self) -> None:
+        """A commit that is not there is told at once, in a line, and nothing is run."""
+        self.commit(feature(A="it holds"), "Begin")
+        run = self.run_it("-D", "since=nowhere")
+        self.assertNotEqual(0, run.returncode)
+        said = run.stdout + run.stderr
+        self.assertIn("There is no commit nowhere in this clone.", said)
+        self.assertNotIn("Traceback", said)
+
+
+def feature(**rules: str) -> str:
+    """A feature of rules of these names, each of one scenario with one step."""
+    return "Feature: F\n" + "".join(
+        f"  Rule: {name}\n    Scenario: S\n      Given {step}\n" for name, step in rules.items()
+    )
+
+
+class TriedTest(unittest.TestCase):
+    def test_each_driver(self) -> None:
+        """The page says how the proxy, C42 and time were, whichever the driver."""
+        self.assertEqual(set(DRIVERS), set(HOW))
+        for driver, stores in DRIVERS.items():
+            self.assertEqual(stores[0], tried({"driver": driver}).store)
+        how = tried({"driver": "command", "command": f"{ROOT}/x.py --port 1", "store": "memory"}).how
+        self.assertIn("Another program was tried, as it is: x.py --port 1.", how)
+
+
+class MentionsTest(unittest.TestCase):
+    def test_of_the_projects_own_rules(self) -> None:
+        """Each problem that a rule names is listed, and each setting that a step of a rule sets, with the rules."""
+        parameters.register()
+        load_step_modules([str(ROOT / "features" / "steps")])
+        told = specification(parse_feature(text, filename="f.feature") for text in real_features())
+        reasons = {one.name: [rule.name for rule in one.rules] for one in problems(told)}
+        self.assertIn("A mistake of the proxy is reported as one, without technical detail", reasons["internal-error"])
+        self.assertEqual(11, len(reasons))
+        found = {one.name: one for one in settings(told)}
+        self.assertEqual("the proxy is set never to give an expired answer", found["C42_STALE_IF_ERROR"].words)
+        self.assertLessEqual({name.removeprefix("C42_").lower() for name in found}, Settings.model_fields.keys())
+        self.assertEqual(7, len(found))
+
+
+if __name__ == "__main__":
+    unittest.main()
