@@ -48,7 +48,7 @@ class Changes:
 
 def changes(now: Specification, then: Earlier) -> Changes:
     new, old = _rules(now), _rules(then.specification)
-    pairs = list(_pairs(new, old))
+    pairs = sorted(_pairs(new, old), key=lambda pair: new.index(pair[0]))
     outcomes = {id(rule): then.outcome(rule) for rule in old}
     held = [outcome for outcome in outcomes.values() if outcome and outcome.verdict is Verdict.HELD]
     return Changes(
@@ -94,8 +94,9 @@ def _pairs(new: list[Part], old: list[Part]) -> Iterator[tuple[Part, Part]]:
 
 
 def _alike(one: Part, other: Part) -> float:
-    first, second = (" ".join(told(rule)).split() for rule in (one, other))
-    return SequenceMatcher(a=first, b=second, autojunk=False).ratio()
+    """By their names, or by all of their text, whichever is more."""
+    texts = ((one.name.split(), other.name.split()), (" ".join(told(one)).split(), " ".join(told(other)).split()))
+    return max(SequenceMatcher(a=first, b=second, autojunk=False).ratio() for first, second in texts)
 
 
 def _difference(was: Part, now: Part) -> list[tuple[str, str]]:

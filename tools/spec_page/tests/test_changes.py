@@ -34,6 +34,9 @@ Feature: F
         | when  |
         | later |
         | last  |
+  Rule: Each event has 4.2 minutes of its own
+    Scenario: two
+      Given one thing
   Rule: C42 is asked once, however many people open the invitation at once
     Scenario: many people
       Given "Tea" is requested by 100 people at once
@@ -63,6 +66,9 @@ Feature: F
         | when  |
         | later |
         | last  |
+  Rule: Each event has 4 minutes 12 s of its own
+    Scenario: others
+      Then another one is otherwise
   Rule: C42 is asked once, however many people open it at once
     Scenario: many people
       Given "Tea" is requested by 100 people at once
@@ -90,6 +96,7 @@ class ChangesTest(unittest.TestCase):
         self.assertEqual(
             {
                 "An answer is reused for 4 minutes": "An answer is reused for 4 minutes",
+                "Each event has 4 minutes 12 s of its own": "Each event has 4.2 minutes of its own",
                 "C42 is asked once, however many people open it at once": "C42 is asked once, however many people "
                 "open the invitation at once",
             },
@@ -110,12 +117,12 @@ class ChangesTest(unittest.TestCase):
         self.assertEqual((None, []), (compared(None).held, compared(None).turned))
         lines = [number for number, line in enumerate(THEN.splitlines(), 1) if "Scenario:" in line or "| la" in line]
         all_held = {f"f.feature:{line}": Verdict.HELD for line in lines}
-        self.assertEqual((4, 4), (compared(all_held).rules, compared(all_held).held))
+        self.assertEqual((5, 5), (compared(all_held).rules, compared(all_held).held))
         # Here nothing has been run.
-        self.assertEqual(["held"] * 3, [one.was for one in compared(all_held).turned])
+        self.assertEqual(["held"] * 4, [one.was for one in compared(all_held).turned])
         row = f"f.feature:{lines[2]}"
-        self.assertEqual(3, compared({**all_held, row: Verdict.BROKEN}).held)
-        self.assertEqual(3, compared({place: held for place, held in all_held.items() if place != row}).held)
+        self.assertEqual(4, compared({**all_held, row: Verdict.BROKEN}).held)
+        self.assertEqual(4, compared({place: held for place, held in all_held.items() if place != row}).held)
 
 
 @needs("git")
