@@ -17,8 +17,8 @@ ONE_CLOCK = "All programs were shown one clock that jumped where a scenario says
 HOW = {
     "flask": IN_PROCESS.format("Flask alone"),
     "asgi": IN_PROCESS.format("its ASGI app"),
-    "sockets": f"The proxy ran inside the program that tries it, and was asked as a function. {FOR_REAL}The clock was stopped, "
-    "and jumped where a scenario says that time passes. Where C42 does not answer, time was real.",
+    "sockets": f"The proxy ran inside the program that tries it, through its ASGI app. {FOR_REAL}The clock was "
+    "stopped, and jumped where a scenario says that time passes. Where C42 does not answer, time was real.",
     "live": f"The proxy ran for real, in workers of gunicorn that were asked over HTTP. {FOR_REAL}The proxy read the "
     "time from a file; it jumped where a scenario says that time passes. Where C42 does not answer, time was real.",
     "stack": f"nginx, two hosts of the proxy and Redis ran for real. {FOR_REAL}{ONE_CLOCK}",

@@ -75,7 +75,7 @@ Feature: F
 """
 COMMIT = Commit("abc1234", "2016-10-21", "Begin")
 COMMAND = [sys.executable, "-m", "behave", "--format", "tools.spec_page:PageFormatter", "--outfile", "page.html"]
-SECONDS = 30
+SECONDS = 120
 
 
 def written(text: str) -> Specification:
