@@ -195,7 +195,6 @@ Feature: Sparing C42
       When "Tea" is requested
       Then it names Arthur and Ford
 
-    @use.with_driver=flask @use.with_driver=sockets @use.with_driver=live
     Scenario: after 5 s one request at a time finds out whether C42 is well again
       Given the proxy is set to give C42 30 s for an answer
       And C42 is broken
@@ -210,7 +209,6 @@ Feature: Sparing C42
       Then the app is told that C42 is down, and to try again in 5 s
       And C42 has not been asked for it
 
-    @use.with_driver=flask @use.with_driver=sockets @use.with_driver=live
     Scenario: C42 is well again, and fails late for those who asked before it was down
       Given the proxy is set to give C42 30 s for an answer
       And 5 other events are being requested, and C42 does not answer yet
@@ -235,8 +233,8 @@ Feature: Sparing C42
     It asks C42 for 256 events at the same time, and 1000 more may wait for their turn. Whoever comes after them is told so
     at once, unless the answer is remembered. That is no failure of C42: it is still asked.
 
-    # A proxy for this scenario alone: its limits are those of one process.
-    @slow @use.with_store=memory @use.with_driver=flask @use.with_driver=live
+    # The limits are those of one process. The stack has four, and nobody knows which of them gets a request.
+    @slow @use.with_store=memory @use.with_driver=flask @use.with_driver=live @use.with_driver=command
     Scenario: many different events are requested at once
       Given 1275 other events, each with the subscriber Trillian
       And the proxy is set to give C42 30 s for an answer

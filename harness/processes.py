@@ -70,16 +70,21 @@ class Process:
 
     def __init__(self, command: Sequence[str], environ: dict[str, str], cwd: Path = ROOT) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
-        self._popen = subprocess.Popen(
-            command,
-            env=environ,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        try:
+            self._popen = subprocess.Popen(
+                command,
+                env=environ,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError:
+            self._output.close()
+            raise
         self.command = " ".join(command)
+        self._is_strict = UNCLOSED in environ.get("PYTHONWARNINGS", "")
         self.pid = self._popen.pid
 
     def __enter__(self) -> Self:
@@ -107,25 +112,22 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         output = self.output()
         self._output.close()
-        if UNCLOSED in output:
+        if self._is_strict and UNCLOSED in output:
             raise AssertionError(f"{self.command} has left something open:\n{output}")
 
-    def output(self) -> str:
-        """What it has said up to now, on both of its streams."""
-        size = os.fstat(self._output.fileno()).st_size
-        return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
+    @property
+    def said(self) -> int:
+        """How many bytes it has said up to now."""
+        return os.fstat(self._output.fileno()).st_size
+
+    def output(self, start: int = 0) -> str:
+        """What it has said up to now on both of its streams, from this byte on."""
+        start = max(start, 0)
+        return os.pread(self._output.fileno(), self.said - start, start).decode(errors="replace")
 
     def descendants(self) -> set[tuple[int, str]]:
-        """The processes that it started, and those that they started. A process is its id and when it began."""
-        parents = {process: parent for process, parent in map(_stat, _pids()) if process is not None}
-        found: set[tuple[int, str]] = set()
-        pids = {self.pid}
-        while True:
-            more = {process for process, parent in parents.items() if parent in pids} - found
-            if not more:
-                return found
-            found |= more
-            pids |= {pid for pid, _began in more}
+        """See the function."""
+        return descendants(self.pid)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to this process alone."""
@@ -143,6 +145,12 @@ class Process:
             raise TimeoutError(f"{self.command} does not end:\n{self.output()}") from exc
 
     @property
+    def ending(self) -> str:
+        """How it ended."""
+        status = self._popen.wait(0)
+        return f"status {status}" if status >= 0 else signal.Signals(-status).name
+
+    @property
     def is_running(self) -> bool:
         return self._popen.poll() is None
 
@@ -157,6 +165,50 @@ class Process:
         until(lambda: text in self.output() or not self.is_running, f"{text!r} in:\n{self.output()}")
         if text not in self.output():
             raise RuntimeError(f"{self.command} ended with {self.wait()}:\n{self.output()}")
+
+
+def descendants(pid: int) -> set[tuple[int, str]]:
+    """The processes that this one started, and those that they started. A process is its id and when it began."""
+    parents = {process: parent for process, parent in map(_stat, _pids()) if process is not None}
+    found: set[tuple[int, str]] = set()
+    pids = {pid}
+    while True:
+        more = {process for process, parent in parents.items() if parent in pids} - found
+        if not more:
+            return found
+        found |= more
+        pids |= {pid for pid, _began in more}
+
+
+def started_with(variables: dict[str, str]) -> set[tuple[int, str]]:
+    """The processes that have these variables in their environment, whoever is their parent now: ids and programs."""
+    wanted = {f"{name}={value}".encode() for name, value in variables.items()}
+    found = set()
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if wanted <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")) and _stat(pid)[0]:
+                found.add((pid, Path(os.readlink(f"/proc/{pid}/exe")).name))
+    return found
+
+
+def listeners(process: Process) -> dict[str, int]:
+    """Where a process and what it started listen, `127.0.0.1:80` or `[::1]:80`, each with the id of one that does."""
+    sockets: dict[str, int] = {}
+    for pid, _ in {*process.descendants(), (process.pid, "")}:
+        with contextlib.suppress(OSError):
+            sockets |= {os.readlink(each): pid for each in Path(f"/proc/{pid}/fd").iterdir()}
+    found = {}
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            # proc(5): the address as words in the machine's order, its port, and 0A for a socket that listens
+            _, local, _, state, *_, inode = line.split()[:10]
+            host, _, port = local.partition(":")
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                packed = b"".join(bytes.fromhex(host[start : start + 8])[::-1] for start in range(0, len(host), 8))
+                name = socket.inet_ntop(family, packed)
+                place = name if family == socket.AF_INET else f"[{name}]"
+                found[f"{place}:{int(port, 16)}"] = sockets[f"socket:[{inode}]"]
+    return found
 
 
 def is_alive(process: tuple[int, str]) -> bool:

@@ -64,17 +64,17 @@ def _live(store: str, _options: Mapping[str, str]) -> Driver:
 
 
 def _command(_store: str, options: Mapping[str, str]) -> Driver:
-    from features.drivers.command import command  # noqa: PLC0415  # see above
+    from features.drivers.command import Command  # noqa: PLC0415  # see above
 
     if not options.get("command"):
         raise LookupError("The driver command needs a program: -D command='…'.")
-    return command(options["command"], Path(options.get("folder", ROOT)), monotonic="monotonic" in options)
+    return Command(options["command"], Path(options.get("folder", ROOT)), monotonic="monotonic" in options)
 
 
 def _stack(_store: str, _options: Mapping[str, str]) -> Driver:
-    from features.drivers.stack import stack  # noqa: PLC0415  # see above
+    from features.drivers.stack import Stack  # noqa: PLC0415  # see above
 
-    return stack()
+    return Stack()
 
 
 STARTS: dict[str, Callable[[str, Mapping[str, str]], Driver]] = {

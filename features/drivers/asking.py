@@ -25,6 +25,8 @@ def asked_at(port: int) -> "WSGIApplication":
             connection.request(environ["REQUEST_METHOD"], environ["RAW_URI"], headers=headers)
             response = connection.getresponse()
             body = response.read()
+        except TimeoutError as exc:
+            raise AssertionError(f"expected: an answer\n     got: none within {ANSWER_SECONDS:.0f} s") from exc
         except (OSError, http.client.HTTPException) as exc:
             raise AssertionError(f"expected: an answer\n     got: none ({exc!r})") from exc
         finally:

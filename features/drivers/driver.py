@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from features.drivers import wires
@@ -52,8 +53,12 @@ class Driver(Protocol):
         """The proxy as an app sees it, with these settings."""
         ...
 
+    def in_one_place(self, settings: dict[str, str], folder: Path) -> dict[str, str]:
+        """The settings of proxies that remember answers in one place: in a file, if the driver has no other place."""
+        return {**settings, "C42_CACHE_URL": f"sqlite:///{folder}/answers.sqlite3"}
+
     def output(self) -> str:
-        """What the proxy has printed so far, if it runs in other processes."""
+        """The end of what the proxy has printed since the scenario began, if it runs in other processes."""
         ...
 
     def close(self) -> None:

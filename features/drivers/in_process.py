@@ -13,14 +13,14 @@ from freezegun import freeze_time
 from c42_proxy.app import Proxy, build
 from c42_proxy.settings import Settings
 from features.drivers import wires
-from features.drivers.driver import START, TIME_ZONE, broken_clock
+from features.drivers.driver import START, TIME_ZONE, Driver, broken_clock
 from features.drivers.network import forbid_connections
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 
-class InProcess:
+class InProcess(Driver):
     """The proxy in this process, C42 mocked, the time frozen; whoever reaches for the network fails."""
 
     store = "memory"

@@ -23,7 +23,15 @@ from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Receive, Scope, Send
 from features.drivers import wires
 from features.drivers.asking import asked_at
-from features.drivers.driver import BUDGET_SECONDS, SLACK_SECONDS, START, TIME_ZONE, USUAL_BUDGET_SECONDS, broken_clock
+from features.drivers.driver import (
+    BUDGET_SECONDS,
+    SLACK_SECONDS,
+    START,
+    TIME_ZONE,
+    USUAL_BUDGET_SECONDS,
+    Driver,
+    broken_clock,
+)
 from harness.processes import Process, clean_environ, free_port
 from harness.redis_server import RedisServer
 
@@ -62,7 +70,7 @@ class _Folder:
         os.replace(new, self._path / name)
 
 
-class Live:
+class Live(Driver):
     """Starts the proxy, and ends it in `close`. With `memory`, which shares nothing, it has one worker."""
 
     def __init__(self, store: str) -> None:
@@ -88,6 +96,7 @@ class Live:
 
     def begin(self) -> None:
         self.set_clock(START)
+        self._said_before = self._process.said
 
     def set_clock(self, now: datetime) -> None:
         self._folder.now = now.timestamp()
@@ -108,7 +117,7 @@ class Live:
         yield asked_at(self._port)
 
     def output(self) -> str:
-        return self._process.output()
+        return self._process.output(self._said_before)
 
     def close(self) -> None:
         self._running.close()

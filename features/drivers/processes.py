@@ -15,7 +15,7 @@ from werkzeug.test import Client
 from features.drivers import wires
 from features.drivers.asking import asked_at
 from features.drivers.clock import Clock
-from features.drivers.driver import START, TIME_ZONE
+from features.drivers.driver import START, TIME_ZONE, Driver
 from features.support.fake_c42 import Answer, Failure
 from features.support.world import PATH
 from harness.processes import Process, clean_environ, free_port
@@ -31,8 +31,10 @@ PAUSE = timedelta(hours=2)
 """Between two scenarios: longer than an answer is kept, and longer than C42 may ask to wait."""
 BETWEEN = EVENT_ID
 """An event of no scenario. It is asked for between two, while C42 is well: failures in a row end there."""
-PLACE_OF_ITS_OWN = "C42_CACHE_URL"
-"""A setting for processes that no other scenario has."""
+PLACE = "C42_CACHE_URL"
+"""The setting of a scenario in which proxies remember answers in one place."""
+SHOWN_BYTES = 20_000
+"""How much of what a program has said is shown where a scenario fails."""
 KEPT = 2
 """So many combinations of settings keep their processes: the usual one, and the last other."""
 
@@ -40,7 +42,7 @@ Start = Callable[[dict[str, str]], AbstractContextManager[tuple[Process, int]]]
 """Starts the proxy in an environment, and ends it; gives its process, and the port at which it answers."""
 
 
-class Processes:
+class Processes(Driver):
     """Starts a proxy for each combination of settings."""
 
     slack = SLACK_SECONDS
@@ -51,6 +53,9 @@ class Processes:
         self._behaviour: Behaviour
         self._kept: dict[frozenset[tuple[str, str]], tuple[ExitStack, Process, int]] = {}
         self._latest = START - PAUSE
+        self._said_before: dict[Process, int] = {}
+        self._used: int | None = None
+        """Where the processes answer that the last scenario had, and others will have."""
         with ExitStack() as running:
             self._clock = running.enter_context(closing(Clock(monotonic=monotonic)))
             # At a port that no connection takes while the wire listens anew.
@@ -62,6 +67,16 @@ class Processes:
         return self._clock.now
 
     def begin(self) -> None:
+        if self._used is not None:
+            # C42 is well for the processes of the scenario before, at a moment when it may be asked and that none sees.
+            self._pause()
+            with suppress(AssertionError):
+                Client(asked_at(self._used)).get(f"{PATH}{BETWEEN}/")
+            self._used = None
+        self._pause()
+        self._said_before = {process: process.said for _, process, _ in self._kept.values()}
+
+    def _pause(self) -> None:
         self.set_clock(self._latest.replace(microsecond=0) + PAUSE)
 
     def set_clock(self, now: datetime) -> None:
@@ -91,26 +106,25 @@ class Processes:
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
         assert not has_bug, "no bug can be planted in other processes"
-        # The address stays the same for all scenarios: the processes that they share have it from their start on.
-        settings = {**settings, "C42_API_URL": self._wire.url}
+        settings = self.as_they_have_them(settings)
         with ExitStack() as scenario:
-            if PLACE_OF_ITS_OWN in settings:
-                _process, port = scenario.enter_context(self._start_with(settings))
+            if PLACE in settings:
+                port = self._port_in_place(settings, scenario)
             else:
-                port = self._port_of(settings)
-                scenario.callback(self._end_failures, port)
+                _process, port = self._kept_with(settings)
+                self._used = port
             self._clock.stop()
             yield asked_at(port)
             self._clock.go_on()
 
-    def _end_failures(self, port: int) -> None:
-        """Let C42 be well for these processes, at a moment when it may be asked, and which no scenario sees."""
-        self.begin()
-        with suppress(AssertionError):
-            Client(asked_at(port)).get(f"{PATH}{BETWEEN}/")
+    def as_they_have_them(self, settings: dict[str, str]) -> dict[str, str]:
+        """C42's address is the same for all scenarios: the processes that they share have it from their start on."""
+        return {**settings, "C42_API_URL": self._wire.url}
 
     def output(self) -> str:
-        return "".join(process.output() for _, process, _ in self._kept.values())
+        processes = [process for _, process, _ in self._kept.values()]
+        starts = [max(self._said_before.get(process, 0), process.said - SHOWN_BYTES) for process in processes]
+        return "".join(process.output(start) for process, start in zip(processes, starts, strict=True))
 
     def close(self) -> None:
         for running, _, _ in self._kept.values():
@@ -118,7 +132,12 @@ class Processes:
         self._kept.clear()
         self._running.close()
 
-    def _port_of(self, settings: dict[str, str]) -> int:
+    def _port_in_place(self, settings: dict[str, str], scenario: ExitStack) -> int:
+        """Of a proxy that no other scenario has."""
+        _process, port = scenario.enter_context(self._start_with(settings))
+        return port
+
+    def _kept_with(self, settings: dict[str, str]) -> tuple[Process, int]:
         key = frozenset(settings.items())
         if key not in self._kept or not self._kept[key][1].is_running:
             while len(self._kept) >= KEPT or key in self._kept:
@@ -126,7 +145,7 @@ class Processes:
             with ExitStack() as running:
                 process, port = running.enter_context(self._start_with(settings))
                 self._kept[key] = running.pop_all(), process, port
-        return self._kept[key][2]
+        return self._kept[key][1:]
 
     def _start_with(self, settings: dict[str, str]) -> AbstractContextManager[tuple[Process, int]]:
         return self._start(clean_environ(**self._clock.variables, TZ=TIME_ZONE, **settings))

@@ -15,22 +15,30 @@ from c42_proxy.app import build
 from c42_proxy.settings import Settings
 from features.drivers import wires
 from features.drivers.asgi import served
-from features.drivers.driver import BUDGET_SECONDS, SLACK_SECONDS, START, TIME_ZONE, USUAL_BUDGET_SECONDS, broken_clock
+from features.drivers.driver import (
+    BUDGET_SECONDS,
+    SLACK_SECONDS,
+    START,
+    TIME_ZONE,
+    USUAL_BUDGET_SECONDS,
+    Driver,
+    broken_clock,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 
-class Sockets:
+class Sockets(Driver):
     """The proxy in this process, with a clock of its own."""
 
     store = "memory"
     slack = SLACK_SECONDS * USUAL_BUDGET_SECONDS / BUDGET_SECONDS
+    now = START
 
     def __init__(self) -> None:
         os.environ["TZ"] = TIME_ZONE
         time.tzset()
-        self.now = START
 
     def begin(self) -> None:
         self.set_clock(START)

@@ -46,21 +46,21 @@ def proxy_allows_pages_of_every_site(context: Context) -> None:
     context.world.set_up(C42_ALLOW_ORIGINS="*")
 
 
-@given("the proxies of this machine remember answers in one file")
-def proxies_remember_in_a_file(context: Context) -> None:
-    context.world.set_up(C42_CACHE_URL=f"sqlite:///{context.world.folder()}/answers.sqlite3")
+@given("the proxies remember answers in one place")
+def proxies_remember_in_one_place(context: Context) -> None:
+    context.world.remember_in_one_place()
 
 
-@then("that file holds the name {name:Name}")
-def file_holds_the_name(context: Context, name: str) -> None:
-    found = context.world.can_be_read_in_folder(name)
-    expect(found, f"the file holds the name {name}", f"the file does not hold the name {name}")
+@then("that place holds the name {name:Name}")
+def place_holds_the_name(context: Context, name: str) -> None:
+    found = context.world.can_be_read_there(name)
+    expect(found, f"the place holds the name {name}", f"the place does not hold the name {name}")
 
 
-@then("that file holds the name {name:Name} no more")
-def name_is_erased_from_the_file(context: Context, name: str) -> None:
-    erased = context.world.is_erased_from_folder(name)
-    expect(erased, f"the file holds the name {name} no more", f"the file still holds the name {name}")
+@then("that place holds the name {name:Name} no more")
+def name_is_erased_from_the_place(context: Context, name: str) -> None:
+    erased = context.world.is_erased_there(name)
+    expect(erased, f"the place holds the name {name} no more", f"the place still holds the name {name}")
 
 
 @when("the proxy is restarted")

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from threading import Barrier, Event, Semaphore
 from typing import TYPE_CHECKING, Any, Protocol
 
+from redis import Redis
 from werkzeug.test import Client, TestResponse
 
 from c42_proxy.sandbox.shapes import Person
@@ -43,7 +44,6 @@ class World:
         self._others: deque[str] = deque()
         self._places = count(1)
         driver.begin()
-        self._said_before = len(driver.output())
         self.c42 = FakeC42(lambda: driver.now)
         host = self._running.enter_context(driver.wire(self.c42.receive))
         self._settings = {"C42_API_URL": f"{host}{self.c42.path}", "C42_API_TOKEN": TOKEN}
@@ -61,7 +61,7 @@ class World:
 
     def output(self) -> str:
         """What the proxy has said meanwhile (see `Driver.output`)."""
-        return self._driver.output()[self._said_before :]
+        return self._driver.output()
 
     def request(self, **options: Any) -> None:
         """An app asks for the event that is meant by "it"."""
@@ -111,20 +111,25 @@ class World:
         assert lease is not None, "somebody else has the lease"
         self._running.enter_context(lease)
 
-    def folder(self) -> Path:
-        """A folder of this scenario's own, for what the proxies remember."""
-        self._folder = self._folder or Path(self._running.enter_context(TemporaryDirectory()))
-        return self._folder
+    def remember_in_one_place(self) -> None:
+        """The proxies of this scenario share what they remember."""
+        self._folder = Path(self._running.enter_context(TemporaryDirectory()))
+        self._settings = self._driver.in_one_place(self._settings, self._folder)
 
-    def can_be_read_in_folder(self, name: str) -> bool:
-        """Whether the name stands anywhere in what the proxies have put there."""
-        return any(name.encode() in file.read_bytes() for file in self.folder().iterdir())
+    def can_be_read_there(self, name: str) -> bool:
+        """Whether the name stands anywhere in what the proxies have put in that place."""
+        assert self._folder is not None, "the proxies remember answers in no such place"
+        held = [file.read_bytes() for file in self._folder.iterdir()]
+        if (url := self._settings["C42_CACHE_URL"]).startswith("redis:"):
+            with closing(Redis.from_url(url)) as redis:
+                held = [redis.dump(key) or b"" for key in redis.scan_iter()]
+        return any(name.encode() in bytes_held for bytes_held in held)
 
-    def is_erased_from_folder(self, name: str) -> bool:
+    def is_erased_there(self, name: str) -> bool:
         """Whether the name no longer stands there, or soon does not."""
         pause = Event()
         for _ in range(round(PATIENCE_SECONDS / POLL_SECONDS)):
-            if not self.can_be_read_in_folder(name):
+            if not self.can_be_read_there(name):
                 return True
             pause.wait(POLL_SECONDS)
         return False
