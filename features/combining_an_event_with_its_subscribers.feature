@@ -9,9 +9,9 @@ Feature: Combining an event with its subscribers
     Scenario: an event with two subscribers
       Given the event "Tea" with the subscribers Zoë and Ford
       When it is requested
-      Then the answer is exactly this
+      Then the answer says this, and nothing else
         """
-        {"id":"ID","title":"Tea","names":["Zoë","Ford"]}
+        {"id": "ID", "title": "Tea", "names": ["Zoë", "Ford"]}
         """
 
     Scenario: an event without a title
@@ -25,6 +25,16 @@ Feature: Combining an event with its subscribers
       When it is requested
       Then the answer is titled "Καφές · قهوة · ☕"
       And it names Ελένη, さくら, ليلى and 👩🏽‍🚀
+
+  Rule: An answer is as short as it can be, and always in the same order
+
+    Scenario: an event with two subscribers
+      Given the event "Tea" with the subscribers Zoë and Ford
+      When it is requested
+      Then the answer is exactly this
+        """
+        {"id":"ID","title":"Tea","names":["Zoë","Ford"]}
+        """
 
   @exercise
   Rule: All subscribers are named, however many there are

@@ -1,5 +1,6 @@
 """Answers: what an app is told."""
 
+import json
 from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 
@@ -90,6 +91,13 @@ def answer_names_all_subscribers_whatever_their_count(context: Context, number: 
     answer_names_all_subscribers_in_order(context, number)
     given = context.world.c42.counts_given
     expect(given == {count}, f"C42 has given {count} as their count, and no other", f"{given or 'no wrong count'}")
+
+
+@then("the answer says this, and nothing else")
+def answer_says_this(context: Context) -> None:
+    answer, wanted = context.world.answer, context.text.replace("ID", context.world.event_id)
+    expect(answer.get_json(force=True, silent=True) == json.loads(wanted), wanted, told(answer))
+    expect_same("application/json", f"{answer.mimetype}")
 
 
 @then("the answer is exactly this")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from textwrap import indent
+from typing import NoReturn
 
 import click
 from behave.configuration import Configuration
@@ -16,6 +17,7 @@ from behave.model import Rule, Scenario
 from behave.runner import Runner
 
 from features import drivers
+from features.drivers.command import Command
 from harness.processes import ROOT
 from tools.spec_page.failure import failures_of_scenario
 from tools.spec_page.verdict import Verdict, of_scenario
@@ -38,23 +40,31 @@ class Judged:
 @click.command()
 @click.argument("command", nargs=-1, required=True)
 @click.option("--exercise", is_flag=True, help="By the rules of the original exercise alone.")
-@click.option("--monotonic", is_flag=True, help="Let its monotonic clock jump, too: its cache lives by it.")
+@click.option(
+    "--monotonic", is_flag=True, help="Let its monotonic clock jump, too: its cache, or a timer, lives by it."
+)
 @click.option("--page", default="build/judged.html", show_default=True, help="Where the page is written.")
 def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool) -> None:
     """Judge the program that COMMAND starts. It serves the one address, at the PORT of its environment, on 127.0.0.1.
 
-    C42 is at the C42_API_URL of its environment, and wants the C42_API_TOKEN. Exit status: 0 if no rule is broken.
+    C42 is at the C42_API_URL of its environment, which ends with /api/v2/, and wants the C42_API_TOKEN.
+    Exit status: 0 if no rule is broken, 1 if one is, 2 if the program cannot be judged, and says why in a sentence.
     """
     if lacks := drivers.lacks("command", "memory"):
-        sys.exit(f"{lacks} is not there.")
+        _give_up(f"{lacks} is not there.")
     written = Path(page).absolute()
     written.parent.mkdir(parents=True, exist_ok=True)
     options = ["--no-summary", "--no-color", "--format", "page", "--outfile", str(written)]
-    told = {"driver": "command", "command": shlex.join(command), "folder": str(Path.cwd())}
+    program = Command(shlex.join(command), Path.cwd(), monotonic=monotonic)
+    if why_not := program.why_not():
+        program.close()
+        _give_up(why_not)
     os.chdir(ROOT)
+    # What has been started is judged.
+    drivers.STARTS["command"] = lambda _store, _options: program
     configuration = Configuration(options + ["--tags=exercise"] * exercise)
     # Not among the options: behave takes quotation marks away.
-    configuration.userdata.update(told | ({"monotonic": "yes"} if monotonic else {}))
+    configuration.userdata.update({"driver": "command", "command": shlex.join(command)})
     run = Runner(configuration)
     with redirect_stdout(StringIO()):
         run.run()
@@ -67,12 +77,17 @@ def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool
     click.echo(f"The exercise: {_score([rule for rule in rules if rule.is_of_exercise])}")
     if not exercise:
         click.echo(f"All: {_score(rules)}")
+    if not monotonic and any(rule.is_of_exercise and rule.verdict == Verdict.BROKEN for rule in rules):
+        click.echo("If its cache lives by the monotonic clock, or by timers, judge it with --monotonic.")
+    for note in program.notes:
+        click.echo(note)
     click.echo(f"The page: {written.as_uri()}")
-    if not any(rule.verdict == Verdict.HELD for rule in rules):
-        click.echo(
-            "No rule is held: does the program start, and listen at its PORT? The page says what came.", err=True
-        )
     sys.exit(any(rule.verdict == Verdict.BROKEN for rule in rules))
+
+
+def _give_up(why: str) -> NoReturn:
+    click.echo(why, err=True)
+    sys.exit(2)
 
 
 def _judged(run: Runner) -> Iterator[Judged]:

@@ -18,7 +18,6 @@ from .small import FAULTS
 
 SECONDS = 900
 PYTHON = shlex.quote(sys.executable)
-ANSWER = "An answer is the event's id, its title, and the first names of its subscribers"
 PAGES = "All subscribers are named, however many there are"
 LEFT_OUT = "Whoever is not subscribed any more, or has no first name, is left out"
 REUSED = "An answer is reused for 4 minutes 12 s, counted from the moment C42 was asked"
@@ -39,11 +38,12 @@ def _small(fault: str, *broken: str) -> Program:
     return Program(fault or "small", f"{PYTHON} -m tools.judge.small {fault}", frozenset(broken))
 
 
+OURS = "C42_BIND=127.0.0.1:$PORT C42_OPS_BIND= C42_CACHE_URL=${C42_CACHE_URL:-memory://}"
 GUNICORN = f"{PYTHON} -m gunicorn --bind 127.0.0.1:$PORT --timeout 0 --threads 8 --log-level warning"
 UVICORN = f"{PYTHON} -m uvicorn --host 127.0.0.1 --port $PORT --log-level warning"
 PROGRAMS = (
-    Program("c42-proxy", f"C42_BIND=127.0.0.1:$PORT C42_OPS_BIND= {PYTHON} -m c42_proxy serve", options=()),
-    Program("textbook", f"{GUNICORN} tools.judge.peers.textbook:app", frozenset({ANSWER, LEFT_OUT, REUSED})),
+    Program("c42-proxy", f"{OURS} {PYTHON} -m c42_proxy serve", options=()),
+    Program("textbook", f"{GUNICORN} tools.judge.peers.textbook:app", frozenset({LEFT_OUT, REUSED})),
     Program(
         "FastAPI",
         f"{UVICORN} tools.judge.peers.fastapi_httpx:app",
