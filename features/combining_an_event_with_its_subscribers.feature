@@ -28,7 +28,7 @@ Feature: Combining an event with its subscribers
 
   Rule: An answer is as short as it can be, and always in the same order
 
-    Scenario: an event with two subscribers
+    Scenario: two subscribers, letter by letter
       Given the event "Tea" with the subscribers Zoë and Ford
       When it is requested
       Then the answer is exactly this
