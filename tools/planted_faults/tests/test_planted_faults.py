@@ -42,7 +42,7 @@ class TestPlantedFaults(unittest.TestCase):
         two, one = place("an event with two subscribers"), place("an event without a title")
         noticed = alone(with_fault, "names come in another order", [two])
         self.assertEqual([f"an event with two subscribers ({two})"], noticed.scenarios)
-        self.assertEqual({"answer_is_exactly_this"}, noticed.steps)
+        self.assertEqual({"answer_says_this"}, noticed.steps)
         self.assertEqual([], alone(with_fault, "names come in another order", [one]).scenarios)
 
     def test_a_step_that_does_nothing(self) -> None:
@@ -50,7 +50,7 @@ class TestPlantedFaults(unittest.TestCase):
         two = place("an event with two subscribers")
         for step in ("event_with_subscribers", "request_it"):
             self.assertEqual([f"an event with two subscribers ({two})"], alone(with_idle_step, step, [two]).scenarios)
-        self.assertEqual([], alone(with_idle_step, "answer_is_exactly_this", [two]).scenarios)
+        self.assertEqual([], alone(with_idle_step, "answer_says_this", [two]).scenarios)
 
     def test_the_whole_goes_on_behind_a_step_that_failed(self) -> None:
         """Each check that fails is reported, not only the first one of a scenario."""
