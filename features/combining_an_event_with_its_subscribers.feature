@@ -214,17 +214,19 @@ Feature: Combining an event with its subscribers
     meantime, and somebody else may have moved to a page that was read before. What the second reading gives is the answer,
     and it names nobody twice.
 
-    Scenario Outline: somebody <changes> the list between two pages
-      Given the event "Tea" with 150 subscribers
+    Scenario Outline: somebody <changes> a list of <before> between two pages
+      Given the event "Tea" with <before> subscribers
       And somebody <changes> the list at its top when C42 is first asked for the second page
       When it is requested
       Then all <number> subscribers are named, in C42's order
-      And C42 has been asked for 2 pages of subscribers, each twice
+      And C42 has been asked for <pages> of subscribers, each twice
 
       Examples: those below move down or up
-        | changes | number |
-        | joins   | 151    |
-        | leaves  | 149    |
+        | changes | before | number | pages   |
+        | joins   | 150    | 151    | 2 pages |
+        | leaves  | 150    | 149    | 2 pages |
+        | joins   | 250    | 251    | 3 pages |
+        | leaves  | 250    | 249    | 3 pages |
 
     Scenario: somebody joins the list in the second reading, too
       Given the event "Tea" with 150 subscribers

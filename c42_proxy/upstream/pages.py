@@ -46,7 +46,7 @@ class SubscriptionList:
 
     def _pages(self) -> Iterator[Page]:
         """The pages from the first to the last. Each begins where the one before has ended."""
-        end, count, at_once = 0, None, 1
+        end, count, at_once = 0, None, PAGES_AT_ONCE
         while True:
             self._ask_ahead(end, count or 0, at_once)
             page = self._next()

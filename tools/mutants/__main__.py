@@ -19,7 +19,7 @@ import click
 from harness.processes import ROOT
 
 from .plan import COPIED, CORE, DECIDING, FEATURES_GOAL, GOAL, Core
-from .survivors import Mutant, complaints, listed, score
+from .survivors import Mutant, complaints, listed, score, unwritten
 
 FOLDER = ROOT / "build" / "mutants"
 """For each module of the core the copy in which it is broken, and the session: what became of each mutant."""
@@ -40,7 +40,7 @@ def main(
     *, features: bool, only: tuple[str, ...], again: bool, on: bool, after_features: bool, every: int, at_once: int
 ) -> None:
     """Break the core in each small way that means something. Fails if too many of these mutants survive all tests,
-    or others than those that survivors.toml explains.
+    or others than those that survivors.toml explains (with --features: and those that it calls a matter of engineers).
     """
     start = time.monotonic()
     fates: Fates = {}
@@ -60,7 +60,9 @@ def main(
                 fates |= tried.result()
             except RuntimeError as exc:
                 wrong.append(str(exc))
-    if not features:
+    if features:
+        wrong += unwritten(fates)
+    else:
         explained = listed()
         wrong += complaints(fates, explained)
         click.echo(f"{sum(mutant in explained for mutant in fates)} survivors are explained; all together:")

@@ -22,6 +22,20 @@ def listed(path: Path = LIST) -> dict[Mutant, str]:
     return found
 
 
+def unwritten(fates: Mapping[Mutant, bool], path: Path = LIST) -> list[str]:
+    """The mutants that the features let live, and that are no matter of engineers: a rule may have to be written."""
+    groups = tomllib.loads(path.read_text()).get("engineers", [])
+    known = {(group["module"], start) for group in groups for start in group["starts"]}
+    equivalent = listed(path)
+    return [
+        f"the features let it live, and no engineer says why: {module} {mutant}"
+        for (module, mutant), killed in sorted(fates.items())
+        if not killed
+        and (module, mutant) not in equivalent
+        and not any(module == each and mutant.startswith(start) for each, start in known)
+    ]
+
+
 def complaints(fates: Mapping[Mutant, bool], explained: Mapping[Mutant, str]) -> list[str]:
     """The differences between the list and what happened to these mutants (whether each was killed)."""
     survived = {mutant for mutant, killed in fates.items() if not killed}

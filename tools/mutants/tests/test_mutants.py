@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.processes import ROOT
 from tools.mutants.mutations import mutations
 from tools.mutants.plan import CORE
-from tools.mutants.survivors import complaints, listed, score
+from tools.mutants.survivors import complaints, listed, score, unwritten
 
 MODULE = "c42_proxy/caching/cache.py"
 KILLED = (MODULE, "Cache.hit: now < expiry -> now <= expiry")
@@ -131,6 +131,17 @@ class Listed(unittest.TestCase):
             '[[survivors]]\nmodule = "a.py"\nwhy = "only a pause"\nmutants = ["f: 1 -> 2", "f: 1 -> 0"]'
         )
         self.assertEqual(listed(path), {("a.py", "f: 1 -> 2"): "only a pause", ("a.py", "f: 1 -> 0"): "only a pause"})
+
+    def test_engineers(self) -> None:
+        """What the features let live is named, unless it is equivalent or a matter of engineers."""
+        path = self.written(
+            '[[engineers]]\nmodule = "a.py"\nwhy = "a pause"\nstarts = ["f:"]\n'
+            '[[survivors]]\nmodule = "a.py"\nwhy = "equivalent"\nmutants = ["g: 1 -> 2"]'
+        )
+        fates = {("a.py", text): False for text in ("f: 1 -> 2", "g: 1 -> 2", "h: 1 -> 2")}
+        fates |= {("b.py", "f: 1 -> 2"): False, ("a.py", "h: 3 -> 4"): True}
+        named = [line.rpartition(" says why: ")[2] for line in unwritten(fates, path)]
+        self.assertEqual(named, ["a.py h: 1 -> 2", "b.py f: 1 -> 2"])
 
     def test_without_why(self) -> None:
         """A survivor without an explanation is refused."""
