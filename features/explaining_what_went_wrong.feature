@@ -15,6 +15,7 @@ Feature: Explaining what went wrong
       Examples: it cannot be reached
         | fails                             | problem                            |
         | is broken                         | C42 cannot be reached or is broken |
+        | is closed for repairs             | C42 cannot be reached or is broken |
         | cannot be reached                 | C42 cannot be reached or is broken |
         | stops in the middle of its answer | C42 cannot be reached or is broken |
         | does not answer                   | C42 did not answer in time         |
@@ -25,13 +26,17 @@ Feature: Explaining what went wrong
         | does not let the proxy's token read anything | C42 refuses the proxy's token |
 
       Examples: it answers, but not as it promised
-        | fails                               | problem                     |
-        | answers nonsense                    | C42's answer cannot be used |
-        | refers the proxy to another address | C42's answer cannot be used |
-        | answers with another event          | C42's answer cannot be used |
-        | answers with two events             | C42's answer cannot be used |
-        | answers with garbled text           | C42's answer cannot be used |
-        | answers with more than 4 megabytes  | C42's answer cannot be used |
+        | fails                                        | problem                     |
+        | answers nonsense                             | C42's answer cannot be used |
+        | answers with an empty list alone             | C42's answer cannot be used |
+        | refers the proxy to another address          | C42's answer cannot be used |
+        | answers with another event                   | C42's answer cannot be used |
+        | answers with two events                      | C42's answer cannot be used |
+        | answers with garbled text                    | C42's answer cannot be used |
+        | answers with more than 4 megabytes           | C42's answer cannot be used |
+        | does not say who a subscriber is             | C42's answer cannot be used |
+        | lists more subscribers than it was asked for | C42's answer cannot be used |
+        | lists the subscribers of another event       | C42's answer cannot be used |
 
   Rule: Each problem is explained to those who make the app
 

@@ -195,6 +195,16 @@ Feature: Sparing C42
       When "Tea" is requested
       Then it names Arthur and Ford
 
+    Scenario: an event that failed before the last one fails again, so C42 is still down
+      Given C42 is broken
+      And 3 other events have been requested
+      And "Coffee" has been requested
+      And "Tea" has been requested
+      And "Coffee" has been requested 5 s later
+      And C42 is well again
+      When "Tea" is requested
+      Then the app is told that C42 is down, and to try again in 5 s
+
     Scenario: after 5 s one request at a time finds out whether C42 is well again
       Given the proxy is set to give C42 30 s for an answer
       And C42 is broken

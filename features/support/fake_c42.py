@@ -290,12 +290,12 @@ def fails(failure: Failure) -> Behaviour:
     return lambda _call, _truth: failure
 
 
-def altered(change: Callable[[Any], None]) -> Behaviour:
-    """C42 answers as it should, but for a change to the JSON of an event."""
-    return lambda call, truth: changed(truth(), change) if call.name == "event" else truth()
+def altered(change: Callable[[Any], object], name: CallName = "event") -> Behaviour:
+    """C42 answers as it should, but for a change to the JSON of an event, or of its subscribers."""
+    return lambda call, truth: changed(truth(), change) if call.name == name else truth()
 
 
-def changed(answer: Answer, change: Callable[[Any], None]) -> Answer:
+def changed(answer: Answer, change: Callable[[Any], object]) -> Answer:
     """An answer but for a change to its JSON."""
     assert not isinstance(answer, Failure), answer
     status, headers, body = answer
@@ -325,7 +325,9 @@ MISBEHAVIOURS: dict[str, Behaviour] = {
     ),
     "stops in the middle of its answer": fails(Failure.CUT_SHORT),
     "does not answer": fails(Failure.SILENT),
+    "is closed for repairs": answers(503),
     "answers nonsense": answers(200, "<html>Hello</html>"),
+    "answers with an empty list alone": answers(200, "[]"),
     "refuses the proxy's token": answers(401),
     "does not let the proxy's token read anything": answers(403),
     "refers the proxy to another address": answers(302, Location="https://elsewhere.example/"),
@@ -335,6 +337,13 @@ MISBEHAVIOURS: dict[str, Behaviour] = {
     "is busy for 12 s": answers(503, Retry_After="12"),
     "answers with another event": altered(lambda answer: answer["data"][0].update(id="another")),
     "answers with two events": altered(lambda answer: answer["data"].append(answer["data"][0])),
+    "does not say who a subscriber is": altered(lambda answer: answer["data"][0].pop("subscriber"), "subscribers"),
+    "lists more subscribers than it was asked for": altered(
+        lambda answer: answer.update(data=answer["data"] * (PAGE + 1)), "subscribers"
+    ),
+    "lists the subscribers of another event": altered(
+        lambda answer: answer["data"][0].update(event_id="another"), "subscribers"
+    ),
     "answers with garbled text": altered(lambda answer: answer["data"][0].update(title="\ud83d")),
     "answers with more than 4 megabytes": lambda _call, truth: changed(
         truth(), lambda answer: answer.update(more=[{"blank": " " * 4_194_304}])
