@@ -261,7 +261,8 @@ Feature: Combining an event with its subscribers
       And C42 has been asked once
 
   Rule: An app waits for the slower of the two questions to C42, not for both
-    C42 is asked for the event and for its subscribers at the same time.
+    C42 is asked for the event and for its subscribers at the same time. When the first page says how many subscribers there
+    are, up to 8 more pages are asked for at the same time.
 
     Scenario: both questions are on their way together
       Given the event "Tea" with the subscriber Arthur
@@ -269,3 +270,10 @@ Feature: Combining an event with its subscribers
       When it is requested
       Then it names Arthur
       And C42 has received both questions before it answered
+
+    Scenario: the pages after the first are on their way together
+      Given the event "Tea" with 900 subscribers
+      And C42 answers no page after the first before it has been asked for 8 of them
+      When it is requested
+      Then all 900 subscribers are named, in C42's order
+      And C42 has been asked for 9 pages of subscribers, each once

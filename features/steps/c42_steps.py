@@ -54,6 +54,17 @@ def c42_answers_when_asked_both_questions(context: Context) -> None:
     context.world.c42.when_asked("subscribers", wait_for_the_other)
 
 
+@given("C42 answers no page after the first before it has been asked for {number:d} of them")
+def c42_answers_when_asked_for_pages(context: Context, number: int) -> None:
+    asked = Barrier(number)
+
+    def wait_for_the_others(call: Call) -> None:
+        if call.offset > 0:
+            asked.wait(PATIENCE_SECONDS)
+
+    context.world.c42.when_asked("subscribers", wait_for_the_others)
+
+
 @given("C42 gives {count:Count} as their count")
 def c42_miscounts(context: Context, count: int | None) -> None:
     def miscount(answer: Any) -> None:
