@@ -217,13 +217,17 @@ class InvalidAnswer(UpstreamError):
 
 
 class NotAsked(Problem):
-    """C42 was not asked, or the fetch was broken off. `why` is a word for `Cache-Status`."""
+    """C42 was not asked, or the fetch was broken off. `why` is a word for `Cache-Status`.
+
+    `seconds` is for how long C42 may not be asked, None if nobody knows.
+    """
 
     status = 503
     precedence: ClassVar[int] = 1
     why: ClassVar[str]
 
     def __init__(self, detail: str, seconds: float | None) -> None:
+        self.seconds = seconds
         self.retry_after = None if seconds is None else max(1, math.ceil(seconds))
         super().__init__(detail if seconds is None else f"{detail} Try again in {self.retry_after} s.")
 
@@ -262,14 +266,26 @@ class Overloaded(NotAsked):
 
 
 class RepeatedFailure(NotAsked):
-    """The failure of a moment ago, repeated: all but `why` and `retry_after` are those of that failure."""
+    """The failure of a moment ago, repeated for `seconds` more.
+
+    All but `why` and `retry_after` are those of that failure.
+    """
 
     why = "recent-failure"
 
     def __init__(
-        self, status: int, reason: str, detail: str, upstream_status: int | None, *, cause: str, allows_stale: bool
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        upstream_status: int | None,
+        *,
+        cause: str,
+        allows_stale: bool,
+        seconds: float,
     ) -> None:
         super().__init__(detail, None)
+        self.seconds = seconds
         self.status = status
         self.reason = reason
         self.upstream_status = upstream_status

@@ -1,8 +1,8 @@
 """The use case: an event with its subscribers. START HERE: the life of a request, from top to bottom.
 
 A request is answered from memory, or it waits for the one search for the event's answer in this process. `_look`
-runs in a look thread; `_with_slot`, `_with_lease` and `_fetch` run in the thread of a slot. Between the two, a search
-waits without a thread.
+and `_look_beside` run in a look thread; `_with_slot`, `_with_lease` and `_fetch` run in the thread of a slot. Between
+the two, a search waits without a thread.
 """
 
 import time
@@ -17,7 +17,8 @@ from .caching.circuit_breaker import CircuitBreaker
 from .caching.freshness import Freshness
 from .caching.lease import Attempts
 from .caching.limits import ConcurrencyLimit
-from .caching.reply import Forward, Hit, Reply, SearchResult, reply_of
+from .caching.refusals import Refusals
+from .caching.reply import Forward, Hit, Reply, SearchResult, StaleIfError, reply_of
 from .caching.shared_state import FetchOutcomes
 from .caching.single_flight import SingleFlight
 from .errors import NotAsked, Overloaded, RepeatedFailure, UpstreamError, UpstreamTimeout
@@ -78,7 +79,8 @@ Step = Callable[[_Search], SearchResult | None]
 class Events:
     """Replies with an event and its subscribers. Thread-safe.
 
-    `budget` is the number of seconds that a fetch may take; no request waits longer than twice that.
+    `budget` is the number of seconds that a fetch may take; no request waits longer than twice that. `looks` are the
+    threads that look into the shared tier; a test may pass threads that it can wait for.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Events:
         budget: float,
         clock: Callable[[], float],
         metrics: Metrics,
+        looks: Threads | None = None,
     ) -> None:
         self._upstream = upstream
         self._store = store
@@ -99,10 +102,11 @@ class Events:
         self._budget = budget
         self._clock = clock
         self._single_flight: SingleFlight[SearchResult] = SingleFlight()
-        self._threads = Threads(LOOKS_AT_ONCE, name="c42-look", queues=True)
+        self._threads = looks or Threads(LOOKS_AT_ONCE, name="c42-look", queues=True)
         self._timer = Timer(name="c42-timer")
         self._limit = ConcurrencyLimit(metrics, self._timer)
         self._outcomes = FetchOutcomes(store, clock)
+        self._refusals = Refusals()
 
     def start(self) -> None:
         """Start the first look thread, which stays: so what is fresh in the shared tier is found without a new thread.
@@ -114,9 +118,9 @@ class Events:
 
     def reply(self, event_id: str) -> Reply:
         """The event with the first names of all its subscribers, or why there is no answer. Waits for it."""
-        hit = self.hit(event_id)
-        if hit is not None:
-            return hit
+        at_once = self.hit(event_id) or self.stale(event_id)
+        if at_once is not None:
+            return at_once
         if not may_wait.get():
             return self._reply_at_once(event_id)
         pending = self.coalesce(event_id, may_block=True)
@@ -130,6 +134,24 @@ class Events:
         if entry is None or not self._freshness.is_fresh(entry, now):
             return None
         return Hit.of(entry, self._freshness, now)
+
+    def stale(self, event_id: str) -> StaleIfError | None:
+        """Is it known that C42 may not be asked, and is a stale copy in memory? That is the reply, as fast as a hit.
+
+        At most once a second, a look thread finds out beside the requests whether others have left something newer.
+        """
+        now = self._clock()
+        refusal = self._refusals.get(event_id, now)
+        if refusal is None:
+            return None
+        entry = self._store.from_memory(event_id)
+        if entry is None or not self._freshness.is_stale(entry, now):
+            return None
+        if refusal.claims_look(now):
+            # Without a thread, this answer is as good as it was a second ago.
+            with suppress(Overloaded):
+                self._threads.submit(self._look_beside, event_id)
+        return StaleIfError.of(entry, self._freshness, now, refusal.handling)
 
     def coalesce(self, event_id: str, *, may_block: bool = False) -> Pending:
         """Is a search under way? Then the request joins it. Else it leads a new one, which goes on in other threads.
@@ -204,6 +226,18 @@ class Events:
         self._wait_for_slot(search)
         return None
 
+    def _look_beside(self, event_id: str) -> None:
+        """See what others have left: an answer, which the next request finds in memory, or that C42 may be asked."""
+        since = self._clock()
+        self._store.get(event_id)
+        try:
+            self._outcomes.check_failure(event_id)
+            self._breaker.check()
+        except NotAsked as refusal:
+            self._refusals.note(event_id, refusal, since)
+        else:
+            self._refusals.forget(event_id)
+
     def _wait_for_slot(self, search: _Search) -> None:
         """The slot comes before the lease: while this event waits for a slot, another process may fetch it."""
         self._limit.begin(
@@ -238,6 +272,7 @@ class Events:
     def _with_lease(self, event_id: str, forward: Forward, *, waited: bool) -> SearchResult:
         """Look again, then fetch; `waited` says whether another process had the lease first."""
         # An earlier fetch, of this process or another one, may have left an answer or a failure.
+        since = self._clock()
         cached = self._store.get(event_id)
         try:
             found = cached if self._is_fresh(cached) else self._left_by_earlier_fetch(event_id, waited=waited)
@@ -245,10 +280,12 @@ class Events:
                 # May C42 be asked, by the state that all processes share?
                 return self._fetch(event_id, cached, self._breaker.allow_fetch())
         except RepeatedFailure as failure:
+            self._refusals.note(event_id, failure, since)
             if waited:
                 return SearchResult(failure, cached, forward, failure.upstream_status, elsewhere=True)
             return SearchResult(failure, cached)
         except NotAsked as refusal:
+            self._refusals.note(event_id, refusal, since)
             return SearchResult(refusal, cached)
         if waited:
             # Unknown for a 404: C42 answers 404 for a missing event, but 200 for a deleted one.
@@ -272,6 +309,7 @@ class Events:
             raise
         seconds = time.perf_counter() - start
         self._breaker.note_success(allowed_at)
+        self._refusals.clear()
         entry, stored = self._keep(event_id, combined.entry, cached)
         return SearchResult(entry, cached, forward, combined.upstream_status, stored, upstream_seconds=seconds)
 

@@ -1,6 +1,7 @@
 """The rules of reuse at their boundaries: what is fresh, what a failure leads to, and which request waits for which."""
 
 import json
+import math
 import threading
 import time
 import unittest
@@ -13,8 +14,9 @@ from typing import NoReturn
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.caching.freshness import Freshness
 from c42_proxy.caching.limits import FETCHES_AT_ONCE, MAX_WAITING
-from c42_proxy.caching.reply import Failed, Reply, SearchResult
-from c42_proxy.caching.shared_state import Span
+from c42_proxy.caching.refusals import MAX_EVENTS, Refusals
+from c42_proxy.caching.reply import Failed, Reply, SearchResult, StaleIfError
+from c42_proxy.caching.shared_state import FetchOutcomes, Span
 from c42_proxy.errors import (
     BackingOff,
     Cause,
@@ -32,7 +34,7 @@ from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.tiered import TieredStore
-from c42_proxy.threads import IDLE_SECONDS, in_thread, may_wait
+from c42_proxy.threads import IDLE_SECONDS, Threads, in_thread, may_wait
 from c42_proxy.upstream.combine import Combined
 from c42_proxy.web.responses import cache_status, expiry_of
 from harness.processes import until
@@ -93,8 +95,20 @@ class LeasingStore(MemoryStore):
         super().__init__(max_bytes)
         self.refused = threading.Event()
         self.times_asked = 0
+        self.uses: list[str] = []
+        self.hangs: threading.Event | None = None
         self._leases: set[str] = set()
         self._leasing = threading.Lock()
+
+    def get(self, event_id: str) -> Entry | None:
+        self.uses.append("get")
+        if self.hangs is not None:
+            self.hangs.wait(PATIENCE)
+        return super().get(event_id)
+
+    def read_state(self, name: str) -> str | None:
+        self.uses.append("read_state")
+        return super().read_state(name)
 
     def lease(self, event_id: str) -> Lease | None:
         with self._leasing:
@@ -112,6 +126,13 @@ class LeasingStore(MemoryStore):
         finally:
             with self._leasing:
                 self._leases.discard(event_id)
+
+
+class NoThreads(Threads):
+    """The system gives none but to those that may block, which look themselves."""
+
+    def __init__(self) -> None:
+        super().__init__(0, name="c42-look")
 
 
 class UntouchableStore:
@@ -149,6 +170,7 @@ class EventsTest(unittest.TestCase):
         ttl: float = TTL,
         stale_if_error: float = STALE,
         budget: float = BUDGET,
+        looks: Threads | None = None,
     ) -> Process:
         """One process; with a memory of its own, it is another one."""
         self.metrics = metrics = Metrics()
@@ -161,6 +183,7 @@ class EventsTest(unittest.TestCase):
             budget=budget,
             clock=self.clock,
             metrics=metrics,
+            looks=looks,
         )
         # Cleanups run from the last to the first: `close` waits for what waits for the gate.
         self.addCleanup(events.close)
@@ -824,6 +847,131 @@ class StaleTest(EventsTest):
         self.ask(self.says(status=404, seconds=252))
         self.now += 2
         self.assert_told(self.ask(self.fails()), UpstreamUnavailable, "fwd=stale; fwd-status=500")
+
+
+class KnownRefusalTest(EventsTest):
+    """The process knows that C42 may not be asked for the tea, and has a stale copy of it in memory."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.hold(NOW - 300)
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        self.assert_stale()
+
+    def assert_stale(self, seconds: int = 48) -> None:
+        self.assert_told(self.ask(), b"held", f"hit; ttl=-{seconds}; detail=stale-if-error")
+
+    def assert_soon(self, body: bytes | type[Problem], expected: str) -> None:
+        """Within a second the reply is another one: a request has the process look beside, and a later one is told."""
+        self.now = NOW + 1 - 1e-6
+        self.assert_stale(49)
+        self.now = NOW + 1
+        self.assert_stale(49)
+
+        def has_changed() -> bool:
+            return not isinstance(self.ask(), StaleIfError)
+
+        until(has_changed, "what others know is told", PATIENCE)
+        self.assert_told(self.ask(), body, expected)
+        self.assert_asked(0)
+
+    def test_no_store(self) -> None:
+        """For a second, no request uses the shared tier; then one request in a second has the process look beside."""
+        self.shared.uses.clear()
+        for _ in range(100):
+            self.assert_stale()
+        self.assertEqual([], self.shared.uses)
+        self.now += 1
+        for _ in range(100):
+            self.assert_stale(49)
+        until(lambda: len(self.shared.uses) == 3, "the process has looked", PATIENCE)
+        self.assertEqual(["get", "read_state", "read_state"], self.shared.uses)
+
+    def test_hanging_store(self) -> None:
+        """A look that takes long delays no request."""
+        self.shared.hangs = self.gate
+        for self.now in (NOW + 1, NOW + 2, NOW + 20):
+            self.assert_stale(math.floor(self.now - NOW) + 48)
+
+    def test_no_thread(self) -> None:
+        """If there is no thread for a look, the stale copy is served nevertheless."""
+        process = self.new_process(looks=NoThreads())
+        self.ask(process=process)
+        self.now += 1
+        self.assert_told(self.ask(process=process), b"held", "hit; ttl=-49; detail=stale-if-error")
+
+    def test_new_answer(self) -> None:
+        """A fresh entry that another process has left wins."""
+        self.shared.put("tea", Entry(200, b"new", NOW - 1), NOW)
+        self.assert_soon(b"new", "hit; ttl=250")
+
+    def test_not_found(self) -> None:
+        """So does a 404, and it hides the stale copy for good."""
+        self.shared.put("tea", Entry(404, b"", NOW - 1), NOW)
+        self.assert_soon(b"", "hit; ttl=250")
+
+    def test_expired_not_found(self) -> None:
+        """So does a 404 that has expired meanwhile: there is no answer then."""
+        self.shared.put("tea", Entry(404, b"", NOW - 290), NOW)
+        self.assert_soon(BackingOff, "detail=told-to-wait")
+
+    def test_refused_token(self) -> None:
+        """So does a refused token, which is never hidden."""
+        self.now = NOW + 1
+        FetchOutcomes(self.shared, self.clock).leave_failure("tea", TokenRefused(401))
+        self.now = NOW
+        self.assert_soon(RepeatedFailure, "detail=recent-failure")
+
+    def test_end(self) -> None:
+        """C42 is asked from the end of the back-off on, to the microsecond."""
+        self.now = NOW + 30 - 1e-6
+        self.assert_stale(78)
+        self.now = NOW + 30
+        self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
+
+    def test_window(self) -> None:
+        """A stale copy is served to the end of its window, and no longer."""
+        self.process = self.new_process(memory=MemoryStore(1 << 24), stale_if_error=50)
+        self.assert_stale()
+        self.now = NOW + 2 - 1e-3
+        self.assert_stale(50)
+        self.now = NOW + 2
+        self.assert_told(self.ask(), BackingOff, "detail=told-to-wait")
+
+    def test_clock_set_back(self) -> None:
+        """What was known is void if the clock is set back: C42 is asked."""
+        self.now = NOW - 2
+        self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
+
+    def test_closed_by_own_success(self) -> None:
+        """If a fetch that began earlier shows that C42 answers, the breaker is closed, and C42 is asked at once."""
+        self.now += 30
+        early = self.process.ask("early", self.after_gate(self.says()))
+        self.assertTrue(self.begun.acquire(timeout=PATIENCE))
+        for number in range(5):
+            self.ask(self.fails(), event_id=f"event {number}")
+        self.assert_stale(78)
+        self.gate.set()
+        self.end(early)
+        self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
+
+    def test_overload(self) -> None:
+        """An overload is not remembered: it says nothing of C42."""
+        self.now += 30
+
+        def overloaded() -> Combined:
+            raise Overloaded
+
+        self.assert_told(self.ask(overloaded), b"held", "hit; ttl=-78; detail=stale-if-error")
+        self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
+
+    def test_bound(self) -> None:
+        """However many events are refused, the process knows it of so many and no more, and then forgets them."""
+        refusals = Refusals()
+        for number in range(MAX_EVENTS + 1):
+            refusals.note(f"event {number}", BackingOff(30), NOW)
+        known = [number for number in range(MAX_EVENTS + 1) if refusals.get(f"event {number}", NOW)]
+        self.assertEqual([MAX_EVENTS], known)
 
 
 class AccountTest(EventsTest):

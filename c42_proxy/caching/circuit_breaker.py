@@ -105,16 +105,14 @@ class CircuitBreaker:
 
         While the breaker is half-open, a fetch that it allows is the probe.
         """
-        state = self._read()
-        self._learn(state.back_off)
-        self.check_back_off()
-        now = self._clock()
-        was_open = state.believed_open(now)
-        if self._threshold == 0 or was_open is None:
-            return now
-        if was_open.covers(now):
-            raise CircuitOpen(was_open.until - now)
-        return self._begin_probe()
+        now, is_half_open, _state = self._checked()
+        return self._begin_probe() if is_half_open else now
+
+    def check(self) -> None:
+        """Raises BackingOff or CircuitOpen if no fetch may begin now. Unlike `allow_fetch`, it begins no probe."""
+        now, is_half_open, state = self._checked()
+        if is_half_open and state.probe is not None and state.probe.covers(now):
+            raise CircuitOpen(PROBE_RETRY_SECONDS)
 
     def refresh_back_off(self) -> None:
         """Read from the store whether another process has begun a back-off."""
@@ -209,6 +207,20 @@ class CircuitBreaker:
         state = self._read()
         if counts or state.probe or (refused and state.refused_at is None):
             self._change(count)
+
+    def _checked(self) -> tuple[float, bool, _State]:
+        """The present instant, whether the breaker is half-open, and the state in the store.
+
+        Raises BackingOff or CircuitOpen.
+        """
+        state = self._read()
+        self._learn(state.back_off)
+        self.check_back_off()
+        now = self._clock()
+        was_open = state.believed_open(now) if self._threshold > 0 else None
+        if was_open is not None and was_open.covers(now):
+            raise CircuitOpen(was_open.until - now)
+        return now, was_open is not None, state
 
     def _learn(self, back_off: Span | None) -> None:
         """Keep the longest back-off that this process knows, so that it holds even if the store loses it."""

@@ -88,17 +88,22 @@ class Fetched:
         return "collapsed" if self.handling.collapsed else "miss"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StaleIfError:
     """An entry served because C42 cannot be asked, or fails (RFC 5861).
 
     It expired `-ttl` seconds ago. If `ttl` is positive, it is still fresh: it was stored while this request failed.
+    Not frozen, as a hit.
     """
 
     entry: Entry
     ttl: int
     handling: Handling
     outcome: ClassVar[Literal["stale"]] = "stale"
+
+    @classmethod
+    def of(cls, entry: Entry, freshness: Freshness, now: float, handling: Handling) -> "StaleIfError":
+        return cls(entry, math.floor(freshness.expiry(entry.fetched_at) - now), handling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ def reply_of(found: SearchResult, *, leads: bool, freshness: Freshness, now: flo
     handling = Handling(found.forward, collapsed, found.upstream_status, seconds, cause)
     if isinstance(result, Problem):
         if cached is not None and result.allows_stale and freshness.may_replace_failure(cached, now):
-            return StaleIfError(cached, math.floor(freshness.expiry(cached.fetched_at) - now), handling)
+            return StaleIfError.of(cached, freshness, now, handling)
         return Failed(result, handling)
     if not freshness.is_fresh(result, now):
         return Fetched(result, None, stored=False, handling=handling)

@@ -66,12 +66,14 @@ class FetchOutcomes:
     def check_failure(self, event_id: str) -> None:
         """Raises RepeatedFailure if a fetch of this event has left a failure."""
         failure = parsed(_Failure, self._store.read_state(f"failure:{event_id}"))
-        if failure is None or not failure.span.covers(self._clock()):
+        now = self._clock()
+        if failure is None or not failure.span.covers(now):
             return
         raise RepeatedFailure(
             *(failure.status, failure.reason, failure.detail, failure.upstream_status),
             cause=failure.cause if Cause.is_one(failure.cause) else "it failed a moment ago",
             allows_stale=failure.allows_stale,
+            seconds=failure.span.until - now,
         )
 
     def leave_answer(self, event_id: str, entry: Entry) -> None:

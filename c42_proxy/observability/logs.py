@@ -71,14 +71,15 @@ def log_request(
 
     `upstream_seconds` is how long C42 took, `cause` why it gave no new answer.
     """
+    level = logging.DEBUG if outcome == "hit" else logging.INFO
+    if not _requests.isEnabledFor(level):
+        return
     line = {"method": method, "path": path, "status": status, "outcome": outcome, "ms": round(seconds * 1000, 1)}
     if upstream_seconds is not None:
         line["c42_ms"] = round(upstream_seconds * 1000, 1)
     if cause is not None:
         line["cause"] = cause
-    _requests.log(
-        logging.DEBUG if outcome == "hit" else logging.INFO, "request", extra=line | {"request_id": request_id}
-    )
+    _requests.log(level, "request", extra=line | {"request_id": request_id})
 
 
 def hits_are_logged() -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from flask import Flask
 
-from ..caching.reply import Fetched, Hit, Reply
+from ..caching.reply import Fetched, Hit, Reply, StaleIfError
 from ..errors import Overloaded
 from ..events import Events
 from ..observability import correlation
@@ -25,7 +25,7 @@ from ..observability.metrics import Metrics
 from ..threads import Threads
 from .a2wsgi_threads import middleware
 from .cors import Cors, Header
-from .responses import cache_status, date, failure_response, header_lines, response_to
+from .responses import cache_status, date, failure_response, header_lines, response_to, stale_head
 from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host, known_hosts
 
 FLASK_THREADS = 16
@@ -127,8 +127,12 @@ class AsgiApp:
             return
         event_id = event[1]
         request_id, if_none_match, traceparent = sent
+        is_stale = False  # and served at once
         try:
             reply: Reply | None = self._events.hit(event_id)
+            if reply is None:
+                reply = self._events.stale(event_id)
+                is_stale = reply is not None
             if reply is None:
                 correlation.begin(request_id, traceparent)
                 self._before_miss()
@@ -152,7 +156,10 @@ class AsgiApp:
             await send({"type": "http.response.body", "body": body})
         if outcome != "hit" or self._logs_hits:
             seconds = time.perf_counter() - began
-            self._metrics.took(outcome, seconds)
+            if not is_stale:
+                self._metrics.took(outcome, seconds)
+            elif traceparent is not None:
+                correlation.begin(request_id, traceparent)
             log_request(
                 method=scope["method"],
                 path=scope["path"],
@@ -200,13 +207,18 @@ def _note(
 def _status_head_body(
     event_id: str, reply: Reply, if_none_match: str | None, request_id: str
 ) -> tuple[int, bytes, bytes]:
-    """A whole response. For a fresh entry, nearly all of it is already prepared."""
+    """A whole response. For a fresh entry, nearly all of it is already prepared; for a stale one, its head is known."""
+    prepared = None
     if if_none_match is None and isinstance(reply, (Hit, Fetched)) and reply.expiry is not None:
         entry = reply.entry
-        if entry.prepared is not None:
-            head, body = entry.prepared
-            own = f"cache-status: {cache_status(reply)}\r\ndate: {date()}\r\nx-request-id: {request_id}\r\n"
-            return entry.status, head + own.encode(), body
+        prepared = entry.prepared
+    elif isinstance(reply, StaleIfError):
+        entry = reply.entry
+        prepared = stale_head(len(entry.body)), entry.body
+    if prepared is not None:
+        head, body = prepared
+        own = f"cache-status: {cache_status(reply)}\r\ndate: {date()}\r\nx-request-id: {request_id}\r\n"
+        return entry.status, head + own.encode(), body
     response = response_to(event_id, reply).unless_known(if_none_match)
     response = response.having(("X-Request-ID", request_id), ("Date", date()))
     return response.status.value, *response.as_bytes()

@@ -72,6 +72,13 @@ def prepared(freshness: Freshness, event_id: str, entry: Entry) -> tuple[bytes, 
     return _entry_response(event_id, entry, freshness.expiry(entry.fetched_at)).as_bytes()
 
 
+@lru_cache(4096)
+def stale_head(length: int) -> bytes:
+    """The head of the response for a stale entry with a body of that length, without `Cache-Status`."""
+    head, _body = _response(HTTPStatus.OK, JSON, bytes(length), *NO_STORE).as_bytes()
+    return head
+
+
 def cache_status(reply: Reply) -> str:
     """The value of `Cache-Status` (RFC 9211): where the reply comes from."""
     match reply:
@@ -81,7 +88,7 @@ def cache_status(reply: Reply) -> str:
             late = None if reply.expiry is not None else "detail=past-expiry"
             return _joined(*_forward_parameters(reply.handling, stored=reply.stored), late)
         case StaleIfError() if reply.handling.forward is None:
-            return _joined("hit", f"ttl={reply.ttl}", "detail=stale-if-error")
+            return f"c42-proxy; hit; ttl={reply.ttl}; detail=stale-if-error"
         case StaleIfError():
             return _joined("fwd=stale", _forward_status(reply.handling), "detail=stale-if-error")
         case Failed():

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from c42_proxy.caching import reply as replies
-from c42_proxy.caching.reply import Fetched, Hit, Reply
+from c42_proxy.caching.reply import Fetched, Hit, Reply, StaleIfError
 from c42_proxy.errors import (
     BackingOff,
     CircuitOpen,
@@ -30,6 +30,7 @@ HOUR = 3600.0
 OPEN_SECONDS = 5.0
 REPEATED = 1.0
 PROBE_SECONDS = 8.0
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,24 @@ class Failed:
     error: UpstreamError
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A process knows since `since` that C42 may not be asked for an event, for no longer than `until`.
+
+    From `look_at` on, the next request has it look beside at what others know.
+    """
+
+    since: float
+    until: float
+    look_at: float
+
+
 @dataclass
 class Process:
     """What one process surely knows, and may know. `doubt`: the store has failed it, and it has not written since."""
 
     own: dict[str, Entry] = field(default_factory=dict)
+    refused: dict[str, Refused] = field(default_factory=dict)
     perhaps: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     back_off: Span | None = None
     doubt: bool = False
@@ -71,6 +85,7 @@ class View:
     """How things are for one process and one event, just before it is requested.
 
     `sure`: the store works for it. `alone`: the store gives it nothing. `known`: the newest answer that it surely has.
+    `at_once`: it may give an expired answer of its own, `own`, whatever others know; `looks`: if so, it looks beside.
     """
 
     sure: bool
@@ -78,6 +93,9 @@ class View:
     known: Entry | None
     forbidden: str
     demanded: bool
+    own: Entry | None
+    at_once: bool
+    looks: bool
 
 
 class Rules:
@@ -161,7 +179,11 @@ class Rules:
         own = process.own.get(event)
         # A hit in this process looks no further.
         hit = own is not None and self.fresh(own)
-        known = self.newest(own, self.shared.get(event) if sure and not hit else None)
+        refused = process.refused.get(event)
+        useful = [entry for entry in (own, *process.perhaps[event]) if entry and self.useful(entry) and not hit]
+        at_once = bool(useful) and refused is not None and refused.since <= self.now < refused.until
+        looks = refused is None or self.now >= refused.look_at
+        known = self.newest(own, self.shared.get(event) if sure and not hit and (looks or not at_once) else None)
         fresh = known is not None and self.fresh(known)
         forbidden = self._forbidden(process, event, sure)
         possible = process.perhaps[event] if alone else self.said[event]
@@ -176,7 +198,10 @@ class Rules:
             alone,
             known,
             "a fresh answer is known" if fresh else forbidden,
-            demanded=not (fresh or forbidden or maybe),
+            demanded=not (fresh or forbidden or maybe or at_once),
+            own=own,
+            at_once=at_once,
+            looks=looks,
         )
 
     def _forbidden(self, process: Process, event: str, sure: bool) -> str:
@@ -296,8 +321,24 @@ class Rules:
             assert parameters == self.check_hit(process, event, view.known, reply)
         else:
             self._check_stale(event, view, reply.entry, outcome, parameters)
-        if not isinstance(reply, replies.Failed) and outcome is None:
+        looks_beside = view.at_once and view.looks and isinstance(reply, StaleIfError)
+        if not isinstance(reply, replies.Failed) and outcome is None and not looks_beside:
             process.has(event, reply.entry)
+        if isinstance(outcome, Entry):
+            process.refused.clear()
+        elif outcome is None and (view.looks or not view.at_once):
+            self._learn_refusal(process, event, view)
+
+    def _learn_refusal(self, process: Process, event: str, view: View) -> None:
+        """The process has found out whether C42 may be asked; nothing that it knows now may hold for longer."""
+        back_offs = self.back_offs if not view.sure else [process.back_off, self.back_off]
+        openings = [self.open] if self._breaker_known(view.sure) else self.openings
+        failures = [self.failure.get(event)] if view.sure else self.failures[event]
+        spans = [*back_offs, *openings, *(failed.span for failed in failures if failed)]
+        ends = [span.until for span in spans if span and span.covers(self.now)]
+        process.refused.pop(event, None)
+        if ends:
+            process.refused[event] = Refused(self.now, max(ends), self.now + LOOK_SECONDS)
 
     def check_hit(self, process: Process, event: str, known: Entry | None, reply: Reply) -> list[str]:
         """A fresh answer is one of C42's, and no older than what is known; gives what `Cache-Status` must say of it."""
@@ -335,8 +376,9 @@ class Rules:
         assert entry in self.said[event], "C42 never said that"
         assert self.useful(entry), "it is no copy to be told"
         assert not isinstance(outcome, TokenRefused), "a refused token is hidden"
-        assert view.known is None or view.known.fetched_at <= entry.fetched_at, "something newer is known"
-        if view.sure and view.forbidden == "it failed a moment ago":
+        known = view.own if view.at_once else view.known
+        assert known is None or known.fetched_at <= entry.fetched_at, "something newer is known"
+        if view.sure and not view.at_once and view.forbidden == "it failed a moment ago":
             assert self.failure[event].error.allows_stale, "a refused token is hidden"
         ttl = math.floor(self.expiry(entry) - self.now)
         if isinstance(outcome, UpstreamError):

@@ -35,6 +35,7 @@ from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.sqlite import SqliteStore
 from c42_proxy.stores.tiered import TieredStore
+from c42_proxy.threads import Threads
 from c42_proxy.upstream.combine import Combined
 from c42_proxy.web.responses import cache_status
 
@@ -66,6 +67,17 @@ FAILURES: dict[str, Callable[[], UpstreamError]] = {
     "wait 300": lambda: RateLimited(300, 503),
     "wait 3600": lambda: RateLimited(3600, 429),
 }
+
+
+class Looks(Threads):
+    """Threads that look into the shared store; a test can wait until they have."""
+
+    def __init__(self) -> None:
+        super().__init__(1, name="c42-look", queues=True)
+
+    def settle(self) -> None:
+        """One thread does all, in turn."""
+        self.submit(lambda: None).result(PATIENCE)
 
 
 class FaultyStore:
@@ -125,6 +137,7 @@ class Running:
     upstream: "Upstream"
     breaker: CircuitBreaker
     store: FaultyStore
+    looks: Looks
     knows: Process
 
     def close(self) -> None:
@@ -179,15 +192,16 @@ class CacheMachine(RuleBasedStateMachine):
         breaker = CircuitBreaker(
             tiered, clock=clock, threshold=self.model.threshold, probe_seconds=PROBE_SECONDS, metrics=metrics
         )
-        upstream = Upstream()
+        upstream, looks = Upstream(), Looks()
         events = Events(
             *(upstream, tiered, breaker),
             freshness=Freshness(TTL, self.model.window),
             budget=PATIENCE,
             clock=clock,
             metrics=metrics,
+            looks=looks,
         )
-        return Running(events, upstream, breaker, faulty, Process())
+        return Running(events, upstream, breaker, faulty, looks, Process())
 
     def move(self, step: float) -> None:
         self.now += step
@@ -288,6 +302,7 @@ class CacheMachine(RuleBasedStateMachine):
 
         running.upstream.fetch = fetch
         reply = running.events.reply(event)
+        running.looks.settle()
         outcome = outcomes[0] if outcomes else None
         assert outcome is not None or not view.demanded, f"C42 was not asked: {cache_status(reply)}"
         kept = self.model.learn(running.knows, event, view, began, outcome)

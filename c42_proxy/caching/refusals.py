@@ -1,0 +1,61 @@
+"""What this process knows of events for which C42 may not be asked: it does not find that out for each request."""
+
+from dataclasses import dataclass
+
+from ..errors import NotAsked, Overloaded
+from .reply import Handling
+
+LOOK_SECONDS = 1.0
+"""How often another look into the shared tier finds out, beside the requests, what others have left meanwhile."""
+
+MAX_EVENTS = 10_000
+"""If more are known, all are forgotten: each costs one search, which learns it again."""
+
+
+@dataclass(slots=True)
+class Refusal:
+    """C42 may not be asked from `since` until `until`, by the wall clock; `look_at` is when another look is due."""
+
+    handling: Handling
+    since: float
+    until: float
+    look_at: float
+
+    def claims_look(self, now: float) -> bool:
+        """Whether a look is due; if so, the caller begins it."""
+        if now < self.look_at:
+            return False
+        self.look_at = now + LOOK_SECONDS
+        return True
+
+
+class Refusals:
+    """The refusals that this process knows, one for each event. Thread-safe: each method changes the dict once.
+
+    An event has a refusal only after a look into the shared tier under the same back-off, opening or failure.
+    """
+
+    def __init__(self) -> None:
+        self._refusals: dict[str, Refusal] = {}
+
+    def get(self, event_id: str, now: float) -> Refusal | None:
+        """The refusal that holds now. It does not if the clock was set back since, however little."""
+        refusal = self._refusals.get(event_id)
+        return refusal if refusal is not None and refusal.since <= now < refusal.until else None
+
+    def note(self, event_id: str, refused: NotAsked, since: float) -> None:
+        """Keep a refusal that was found out at `since` or a little later, if a stale copy may be served instead."""
+        if isinstance(refused, Overloaded) or refused.seconds is None or not refused.allows_stale:
+            self.forget(event_id)
+            return
+        if len(self._refusals) >= MAX_EVENTS:
+            self.clear()
+        handling = Handling(None, False, None, None, refused.cause)  # C42 was not asked
+        self._refusals[event_id] = Refusal(handling, since, since + refused.seconds, since + LOOK_SECONDS)
+
+    def forget(self, event_id: str) -> None:
+        self._refusals.pop(event_id, None)
+
+    def clear(self) -> None:
+        """C42 has just answered, so it may be asked again."""
+        self._refusals.clear()
