@@ -99,7 +99,7 @@ release: .venv/installed-dev build/clients/installed build/tools/installed ## bu
 	scripts/release
 
 upgrade: .venv/installed-dev ## earlier versions beside this one on one store, under load, forth and back (nginx, redis-server, the git history)
-	timeout 120 $(BIN)/python -m harness.runner tests.upgrades
+	timeout 300 $(BIN)/python -m harness.runner tests.upgrades
 
 version: ## set the version in all places, and close the changelog's section: make version VERSION=1.0.0
 	sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' c42_proxy/version.py

@@ -29,7 +29,8 @@ class PromisedTest(unittest.TestCase):
 class VersionTest(unittest.TestCase):
     def test_follows(self) -> None:
         """`make version` has set it everywhere (tests/web/test_openapi.py looks at openapi.yaml)."""
-        self.assertIn(f"\nARG VERSION={__version__}\n", (ROOT / "Dockerfile").read_text())
+        label = re.findall(r"(?m)^ARG VERSION=(.+)$", (ROOT / "Dockerfile").read_text())
+        self.assertEqual([__version__], label)
         newest = re.findall(r"(?m)^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text())[1:2]
         self.assertIn(__version__, newest if "dev" not in __version__ else [__version__])
 

@@ -57,6 +57,8 @@ def installed(version: str) -> tuple[str, ...]:
     return (str(folder / "venv/bin/c42-proxy"),)
 
 
+@needs("git")
+@needs("nginx")
 class UpgradeTest(unittest.TestCase):
     def setUp(self) -> None:
         self.visits: list[Visit] = []
@@ -141,7 +143,6 @@ class UpgradeTest(unittest.TestCase):
         expected = f'{{"id":"{event_id}","title":"Tea {number}","names":["Arthur"]}}'
         return (answer.status, answer.body.decode()) == (200, expected)
 
-    @needs("nginx")
     def test_sqlite(self) -> None:
         """On one SQLite file."""
         folder = self.enterContext(tempfile.TemporaryDirectory())
@@ -149,7 +150,6 @@ class UpgradeTest(unittest.TestCase):
             with self.subTest(version):
                 self.assert_upgrades(version, f"sqlite:///{Path(folder, version)}")
 
-    @needs("nginx")
     @needs("redis-server")
     def test_redis(self) -> None:
         """On one Redis."""
