@@ -394,6 +394,12 @@ class TestTexts(unittest.TestCase):
             later.replace("2017-01-02T03:04:05Z", "").replace("2 January 2017 at 03:04", ""),
         )
 
+    def test_the_reference_beside_it(self) -> None:
+        """Where the reference of the address stands beside the page, the page leads to it."""
+        self.assertNotIn("The reference", self.page.text)
+        page = tree(MIXED, options=("-D", "reference=api.html"))
+        self.assertEqual(["The reference of the address"], texts(page, "a", href="api.html"))
+
     def test_nothing_is_fetched(self) -> None:
         """The page asks for nothing, and its policy forbids it."""
         self.assertEqual(["data:,"], [link.attributes["href"] for link in self.page.all("link")])
