@@ -65,7 +65,14 @@ Feature: Settling what happens in rare cases
         | 100    | the number 250 |
         | 30     | the number 250 |
 
-      Examples: too low
+    Scenario Outline: <number> subscribers, and C42 gives <count>, which is too low
+      Given the event "Tea" with <number> subscribers
+      And C42 gives <count> as their count
+      When it is requested
+      Then all <number> subscribers are named, in C42's order, although it has given <count>
+      And C42 has been asked for 3 pages of subscribers, each once
+
+      Examples: a list ends with a page that is not full
         | number | count          |
         | 250    | the number 120 |
         | 250    | the number 0   |

@@ -97,7 +97,7 @@ def main() -> None:
         importlib.import_module(name)
     if any("." not in question for question in questions):
         _features()
-    path, known = Path(module), Known()
+    path, known, parent = Path(module), Known(), os.getppid()
     code = path.read_text()
     unknown = [question for question in questions if not measured(question).exists()]
     if _failed(unknown, Mutation("", code, frozenset()), known, measure=True):
@@ -112,6 +112,8 @@ def main() -> None:
         for mutation in mutations(code)[:: int(every)]:
             if mutation.text in earlier:
                 continue
+            if os.getppid() != parent:
+                break  # the run was ended
             start = time.monotonic()
             path.write_text(mutation.code)
             failed = _failed(questions, mutation, known)
