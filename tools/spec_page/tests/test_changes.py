@@ -12,7 +12,7 @@ from behave.runner_util import load_step_modules
 from c42_proxy.settings import Settings
 from features.drivers import STORES as DRIVERS
 from features.support import parameters
-from harness.needs import needs
+from harness.needs import needs, one_platform_is_enough
 from harness.processes import ROOT, clean_environ
 from tools.spec_page.changes import Changes, changes
 from tools.spec_page.mentions import problems, settings
@@ -125,6 +125,7 @@ class ChangesTest(unittest.TestCase):
         self.assertEqual(4, compared({place: held for place, held in all_held.items() if place != row}).held)
 
 
+@one_platform_is_enough
 @needs("git")
 class RunTest(unittest.TestCase):
     """A small project with two commits, and a page of its own."""
