@@ -48,6 +48,7 @@ def proxy_allows_pages_of_every_site(context: Context) -> None:
 
 @given("the proxies remember answers in one place")
 def proxies_remember_in_one_place(context: Context) -> None:
+    # C42_CACHE_URL=…: the driver decides which place that is. The page lists the setting by this line.
     context.world.remember_in_one_place()
 
 

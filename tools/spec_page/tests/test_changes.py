@@ -1,5 +1,6 @@
 """What the page says of the commit that was tried, of another one, and of the problems and settings of rules."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from behave.runner_util import load_step_modules
 from c42_proxy.settings import Settings
 from features.drivers import STORES as DRIVERS
 from features.support import parameters
+from features.support.answers import PROBLEMS
 from harness.needs import needs, one_platform_is_enough
 from harness.processes import ROOT, clean_environ
 from tools.spec_page.changes import Changes, changes
@@ -231,11 +233,12 @@ class MentionsTest(unittest.TestCase):
         told = specification(parse_feature(text, filename="f.feature") for text in real_features())
         reasons = {one.name: [rule.name for rule in one.rules] for one in problems(told)}
         self.assertIn("A mistake of the proxy is reported as one, without technical detail", reasons["internal-error"])
-        self.assertEqual(11, len(reasons))
+        self.assertEqual({one.reason for one in PROBLEMS.values()}, set(reasons))
         found = {one.name: one for one in settings(told)}
         self.assertEqual("the proxy is set never to give an expired answer", found["C42_STALE_IF_ERROR"].words)
         self.assertLessEqual({name.removeprefix("C42_").lower() for name in found}, Settings.model_fields.keys())
-        self.assertEqual(7, len(found))
+        steps = (ROOT / "features" / "steps" / "proxy_steps.py").read_text("utf-8")
+        self.assertEqual(set(re.findall(r"\bC42_[A-Z_]+(?==)", steps)), set(found))
 
 
 if __name__ == "__main__":
