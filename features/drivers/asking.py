@@ -28,7 +28,7 @@ def asked_at(port: int) -> "WSGIApplication":
         except TimeoutError as exc:
             raise AssertionError(f"expected: an answer\n     got: none within {ANSWER_SECONDS:.0f} s") from exc
         except (OSError, http.client.HTTPException) as exc:
-            raise AssertionError(f"expected: an answer\n     got: none ({exc!r})") from exc
+            raise AssertionError(f"expected: an answer\n     got: none ({exc})") from exc
         finally:
             connection.close()
         start_response(f"{response.status} {response.reason}", response.getheaders())

@@ -33,10 +33,7 @@ GO = b"\xff Go buildinf:"
 
 
 class Command(Processes):
-    """`notes` says what is worth knowing of the program besides the rules that it keeps.
-
-    It has `seconds` until it answers, or `elsewhere_seconds` if it listens somewhere, and not at its port.
-    """
+    """The program has `seconds` until it answers; `elsewhere_seconds` if it listens, and not at its port."""
 
     def __init__(
         self,
@@ -48,7 +45,6 @@ class Command(Processes):
         elsewhere_seconds: float = 10.0,
     ) -> None:
         super().__init__("memory", self._started, monotonic=monotonic)
-        self.notes: dict[str, None] = {}
         self._words = words
         self._folder = folder
         self._seconds, self._elsewhere_seconds = seconds, elsewhere_seconds
@@ -143,7 +139,7 @@ class Command(Processes):
 
 
 def _said(process: Process) -> str:
-    """The last line of what it has said."""
-    lines = process.output(process.said - 10_000).split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    """The last line of what it has said, or the last one about an error: some say more behind it."""
+    lines = [line.strip() for line in process.output(process.said - 10_000).split("\n") if line.strip()]
+    last = next((line for line in reversed(lines) if "error" in line.casefold()), lines[-1] if lines else "")
     return f" The last that it said: {last}" if last else " It has said nothing."

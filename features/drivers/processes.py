@@ -54,6 +54,8 @@ class Processes(Driver):
         self._kept: dict[frozenset[tuple[str, str]], tuple[ExitStack, Process, int]] = {}
         self._latest = START - PAUSE
         self._said_before: dict[Process, int] = {}
+        self.notes: dict[str, None] = {}
+        """What is worth knowing of the processes besides the rules that they keep."""
         self._used: int | None = None
         """Where the processes answer that the last scenario had, and others will have."""
         with ExitStack() as running:
@@ -139,6 +141,8 @@ class Processes(Driver):
 
     def _kept_with(self, settings: dict[str, str]) -> tuple[Process, int]:
         key = frozenset(settings.items())
+        if key in self._kept and not self._kept[key][1].is_running:
+            self.notes[f"It ended by itself ({self._kept[key][1].ending}), and was started again."] = None
         if key not in self._kept or not self._kept[key][1].is_running:
             while len(self._kept) >= KEPT or key in self._kept:
                 self._kept.pop(key if key in self._kept else next(reversed(self._kept)))[0].close()

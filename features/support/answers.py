@@ -1,5 +1,6 @@
 """What an app was told, in the words of the scenarios, and how each of the problems looks to it."""
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -69,7 +70,7 @@ def told(answer: TestResponse) -> str:
     body = _body(answer)
     if answer.status_code == 200 and {"title", "names"} <= body.keys():
         title = "without a title" if body["title"] is None else f'"{body["title"]}"'
-        return f"the app is given the event {title} with {listed(body['names'])}"
+        return f"the app is given the event {title} with {listed(shown(body['names']))}"
     if problem := problem_of(answer):
         wait = answer.headers.get("Retry-After")
         return f"the app is told that {problem.name}" + (
@@ -79,7 +80,8 @@ def told(answer: TestResponse) -> str:
         return "the app is told that its answer is still valid"
     if answer.status_code == 308:
         return f"the app is sent to {answer.headers['Location']}"
-    text = answer.text if len(answer.text) <= SHOWN_CHARACTERS else f"{answer.text[:SHOWN_CHARACTERS]}…"
+    text = " ".join(answer.text.split())
+    text = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
     return f"the app is given status {answer.status_code} with {text or 'nothing'}"
 
 
@@ -116,9 +118,16 @@ def expect_names(answer: TestResponse, names: list[str]) -> None:
     got = _body(answer).get("names") if answer.status_code == 200 else None
     expect(got is not None, f"the app is given an event with {listed(names)}", told(answer))
     if got is not None and got != names:
-        expect_same(f"it names {listed(names)}", f"it names {listed(got)}")
-        place = next(place for place, name in enumerate(names) if name != got[place])
-        expect_same(f"{names[place]} in place {place + 1}", f"{got[place]} in place {place + 1}")
+        words = shown(got)
+        expect_same(f"it names {listed(names)}", f"it names {listed(words)}")
+        place = next(place for place, name in enumerate(names) if name != words[place])
+        expect_same(f"{names[place]} in place {place + 1}", f"{words[place]} in place {place + 1}")
+
+
+def shown(names: Any) -> list[str]:
+    """Names as an answer has them. What is no name is shown as it stands in the JSON: `null`, `""`."""
+    names = names if isinstance(names, list) else [names]
+    return [name if isinstance(name, str) and name.strip() else json.dumps(name) for name in names]
 
 
 def explanation(answer: TestResponse) -> str:

@@ -77,7 +77,8 @@ def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool
     click.echo(f"The exercise: {_score([rule for rule in rules if rule.is_of_exercise])}")
     if not exercise:
         click.echo(f"All: {_score(rules)}")
-    if not monotonic and any(rule.is_of_exercise and rule.verdict == Verdict.BROKEN for rule in rules):
+    broken = [rule for rule in rules if rule.is_of_exercise and rule.verdict == Verdict.BROKEN]
+    if not monotonic and any("4 minutes 12 s" in rule.name for rule in broken):
         click.echo("If its cache lives by the monotonic clock, or by timers, judge it with --monotonic.")
     for note in program.notes:
         click.echo(note)

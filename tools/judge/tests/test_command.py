@@ -16,7 +16,7 @@ SERVER = f"{PYTHON} -m http.server"
 OWN = "".join(os.environ.get(name, "") for name in ("PYTHONPATH", "PYTHONWARNINGS"))
 """What our own programs are told is not for those of others."""
 PROGRAMS = {
-    "echo no token; exit 3": r"program ended \(status 3\) before it answered .* The last that it said: no token",
+    "echo an Error; echo 1; exit 3": r"program ended \(status 3\) before it answered .* that it said: an Error$",
     "kill -9 $$": r"program ended \(SIGKILL\) before it answered at its PORT\. It has said nothing\.",
     "exec sleep 61": r"has not answered at 127\.0\.0\.1:(\d+), where \1 is its PORT, .* it listens at no port\.",
     f"exec {SERVER} --bind 127.0.0.2 $PORT": r"it listens at 127\.0\.0\.2:\d+\.",
