@@ -29,7 +29,7 @@ MEMORY = {"C42_CACHE_URL": "memory://", "C42_CACHE_TTL": "7200", "C42_LOG_LEVEL"
 class Plan:
     """`runs` are interleaved (A B C A B C ...), so that a slow moment of the machine meets everybody.
 
-    `seconds` is the length of one run of wrk; the other fields are counts.
+    `seconds` is the length of one run of wrk, `steady` that of the one with steady misses; the other fields are counts.
     """
 
     runs: int
@@ -37,10 +37,11 @@ class Plan:
     misses: int
     cached: tuple[int, ...]
     shared_hits: int
+    steady: float
 
 
-FULL = Plan(runs=7, seconds=2, misses=30, cached=(10, 10_000, 1_000_000), shared_hits=500)
-QUICK = Plan(runs=1, seconds=1, misses=10, cached=(10, 1000, 20_000), shared_hits=300)
+FULL = Plan(runs=7, seconds=2, misses=30, cached=(10, 10_000, 1_000_000), shared_hits=500, steady=60)
+QUICK = Plan(runs=1, seconds=1, misses=10, cached=(10, 1000, 20_000), shared_hits=300, steady=2)
 
 
 @dataclass

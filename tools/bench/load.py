@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Self
 
 CONNECTIONS = 32
@@ -56,10 +57,11 @@ class Answer:
     seconds: float
 
 
-def together(port: int, paths: Sequence[str], timeout: float) -> list[Answer]:
-    """Clients that all ask at once, each on a connection of its own."""
+def together(port: int, paths: Sequence[str], timeout: float, every: float = 0) -> list[Answer]:
+    """Clients that all ask at once, or one each `every` seconds, each on a connection of its own."""
 
-    async def ask(path: str) -> Answer:
+    async def ask(number: int, path: str) -> Answer:
+        await asyncio.sleep(number * every)
         began = time.perf_counter()
         try:
             async with asyncio.timeout(timeout):
@@ -72,7 +74,7 @@ def together(port: int, paths: Sequence[str], timeout: float) -> list[Answer]:
         return Answer(_status(answer), time.perf_counter() - began)
 
     async def ask_all() -> list[Answer]:
-        return await asyncio.gather(*map(ask, paths))
+        return await asyncio.gather(*starmap(ask, enumerate(paths)))
 
     return asyncio.run(ask_all())
 

@@ -13,6 +13,7 @@ from tools.bench.results import Goal, Section, Table, interleaved, middle, numbe
 
 WAITING = 200
 SLOW = 3.0
+STEADY = 20
 CROWD = 2000
 CROWD_WAITS = 1.0
 STALE = 100
@@ -25,10 +26,13 @@ def measure(bench: Bench) -> Section:
     section = Section(
         "Beside a slow C42",
         f"{WAITING} clients ask for {WAITING} events that are not cached, and C42 takes {SLOW:.0f} s for each call. "
-        f"Meanwhile wrk asks for an event that is cached. Then {CROWD:,} clients ask at once for one event that is not "
-        f"cached. At last, C42 asks the proxy to back off, and wrk asks for any of {STALE} events that have expired.",
+        f"Meanwhile wrk asks for an event that is cached. Then it does so while {STEADY} clients a second, for "
+        f"{bench.plan.steady:.0f} s, ask for events that are not cached. Then {CROWD:,} clients ask at once for one "
+        f"event that is not cached. At last, C42 asks the proxy to back off, and wrk asks for any of {STALE} events "
+        "that have expired.",
     )
     _beside_waiting(bench, section)
+    _beside_steady(bench, section)
     _crowd(bench, section)
     bench.c42.takes(0)
     _stale(bench, section)
@@ -86,6 +90,21 @@ def _beside_waiting(bench: Bench, section: Section) -> None:
     if EARLIER in p99s:
         what = f"p99 of hits while {WAITING} come, wait and are answered, of the earlier version's"
         section.goals.append(Goal(what, p99s[OURS] / p99s[EARLIER], 0.25, at_least=False))
+
+
+def _beside_steady(bench: Bench, section: Section) -> None:
+    """Full load of hits, and misses that come all the time."""
+    seconds = bench.plan.steady
+    paths = [f"{PREFIX}1-steady-{next(_fresh)}/" for _ in range(round(STEADY * seconds))]
+    bench.c42.takes(CROWD_WAITS)
+    with bench.ours() as server, ThreadPoolExecutor(1) as thread:
+        warm_up(server.port, HOT)
+        load = thread.submit(wrk, server.url(HOT), seconds, core=bench.cores.load)
+        answered = _answered(together(server.port, paths, timeout=15, every=1 / STEADY))
+        p99 = load.result().p99
+    what = f"beside {STEADY} misses a second for {seconds:.0f} s"
+    section.goals.append(Goal(f"p99 of hits {what}", p99, 5, at_least=False, unit=" ms"))
+    section.goals.append(Goal(f"misses answered, {what}", answered, len(paths)))
 
 
 def _wait(server: Server) -> list[Answer]:
