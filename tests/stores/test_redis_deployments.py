@@ -183,6 +183,12 @@ class SentinelTest(DeploymentTest):
 
 
 @needs("redis-server")
+def renewals(node: RedisServer) -> int:
+    """How many leases have been renewed at a node."""
+    found = re.search(rb"cmdstat_eval:calls=([0-9]+)", node.command("INFO", "commandstats"))
+    return int(found[1]) if found else 0
+
+
 class ClusterTest(DeploymentTest):
     """Its nodes do not notice in time if one of them hangs, so that nothing else happens then."""
 
@@ -212,6 +218,17 @@ class ClusterTest(DeploymentTest):
         self.assertEqual(60, sum(sizes))
         self.assertGreater(min(sizes), 5)
         self.assertEqual(names, {listed.event_id for listed in self.store.listed()})
+
+    def test_renewed(self) -> None:
+        """The leases of all nodes are renewed in one round, and the round has no failure."""
+        for node in self.redis.nodes:
+            node.command("CONFIG", "RESETSTAT")
+        with self.assertNoLogs("c42_proxy", "WARNING"):
+            for number in range(6):
+                lease = self.store.lease(f"event-{number}")
+                assert lease is not None
+                self.enterContext(lease)
+            until(lambda: sum(renewals(node) for node in self.redis.nodes) > 12, "a third round")
 
     def test_one_node_of_the_address_is_enough(self) -> None:
         """The others are found through it, also where the first of the address is not there."""
