@@ -6,7 +6,7 @@ request is recorded before it leaves and an answer after it has come, a call whe
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,11 +52,12 @@ def fetches_of(
     kills: list[Fault],
     sizes: Mapping[str, int],
     told: Mapping[int, float],
+    is_short: Callable[[Request], bool],
 ) -> list[Fetch]:
     """All fetches, in the order in which they began.
 
     `sizes` maps an event to the number of its subscribers; `told` maps a call's number to the `fetched_at` that the
-    answers made from that call tell, rounded down.
+    answers made from that call tell, rounded down. `is_short` says whether a host lacked threads or descriptors.
     """
     found = [
         _fetch(
@@ -66,6 +67,7 @@ def fetches_of(
             kills,
             size=sizes.get(some[0].event, 0),
             told=max((told[call.number] for call in some if call.number in told), default=0.0),
+            is_short=is_short,
         )
         for some in _by_fetch(calls)
     ]
@@ -103,7 +105,14 @@ def is_overloaded(request: Request) -> bool:
 
 
 def _fetch(
-    run: Run, calls: list[Call], request: Request | None, kills: list[Fault], *, size: int, told: float
+    run: Run,
+    calls: list[Call],
+    request: Request | None,
+    kills: list[Fault],
+    *,
+    size: int,
+    told: float,
+    is_short: Callable[[Request], bool],
 ) -> Fetch:
     latest = calls[0].received
     # It was begun for this request, and not before that was sent.
@@ -117,6 +126,9 @@ def _fetch(
     if request is not None and is_overloaded(request):
         # What some of its calls came to is of no account: the others were not made.
         result = "overloaded"
+    elif request is not None and not {None, 0} <= set(last) and is_short(request):
+        # The host lacked what the other call takes. A stale copy may have been given, which does not say so.
+        result = "unknown"
     elif waited and not killed:
         result = "answered" if told else _result(last, earliest, run.budget, size)
     # Where there is no such event, nobody waits for the other call.

@@ -82,7 +82,15 @@ class History:
                 earliest.update(dict.fromkeys(marks.calls, expires - self.run.ttl))
         sizes = {event: versions[0].size for event, versions in self.versions.items()}
         kills = [fault for fault in self.faults if fault.kind == "worker killed"]
-        return fetches_of(self.run, self.calls.values(), requests=self.by_id, kills=kills, sizes=sizes, told=earliest)
+        return fetches_of(
+            self.run,
+            self.calls.values(),
+            requests=self.by_id,
+            kills=kills,
+            sizes=sizes,
+            told=earliest,
+            is_short=self.is_short,
+        )
 
     @cached_property
     def fetches_by_event(self) -> dict[str, list[Fetch]]:
