@@ -244,7 +244,7 @@ Feature: Sparing C42
     at once, unless the answer is remembered. That is no failure of C42: it is still asked.
 
     # The limits are those of one process. The stack has four, and nobody knows which of them gets a request.
-    @slow @use.with_store=memory @use.with_driver=flask @use.with_driver=live @use.with_driver=command
+    @slow @use.with_store=memory @use.with_driver=flask @use.with_driver=live
     Scenario: many different events are requested at once
       Given 1275 other events, each with the subscriber Trillian
       And the proxy is set to give C42 30 s for an answer

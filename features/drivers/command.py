@@ -132,7 +132,9 @@ class Command(Processes):
             process.send(signal.SIGTERM)
             with suppress(TimeoutError):
                 process.wait(END_SECONDS)
-        if left := sorted({name for _pid, name in started_with(mark)}):
+        if process.is_running:
+            self.notes[f"Told to end (SIGTERM), it did not within {END_SECONDS:.0f} s, and was killed."] = None
+        elif left := sorted({name for _pid, name in started_with(mark)}):
             self.notes[f"Told to end (SIGTERM), it left processes behind, which were killed: {', '.join(left)}."] = None
         if process.said >= FILE_BYTES:
             self.notes["It has said a gigabyte, and was let say no more."] = None

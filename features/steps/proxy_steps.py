@@ -54,13 +54,13 @@ def proxies_remember_in_one_place(context: Context) -> None:
 
 @then("that place holds the name {name:Name}")
 def place_holds_the_name(context: Context, name: str) -> None:
-    found = context.world.can_be_read_there(name)
+    found = context.world.is_soon_there(name)
     expect(found, f"the place holds the name {name}", f"the place does not hold the name {name}")
 
 
 @then("that place holds the name {name:Name} no more")
 def name_is_erased_from_the_place(context: Context, name: str) -> None:
-    erased = context.world.is_erased_there(name)
+    erased = context.world.is_soon_there(name, wanted=False)
     expect(erased, f"the place holds the name {name} no more", f"the place still holds the name {name}")
 
 

@@ -125,11 +125,11 @@ class World:
                 held = [redis.dump(key) or b"" for key in redis.scan_iter()]
         return any(name.encode() in bytes_held for bytes_held in held)
 
-    def is_erased_there(self, name: str) -> bool:
-        """Whether the name no longer stands there, or soon does not."""
+    def is_soon_there(self, name: str, *, wanted: bool = True) -> bool:
+        """Whether the name stands there (or no longer does), now or soon: an answer may come before it is written."""
         pause = Event()
         for _ in range(round(PATIENCE_SECONDS / POLL_SECONDS)):
-            if not self.can_be_read_there(name):
+            if self.can_be_read_there(name) == wanted:
                 return True
             pause.wait(POLL_SECONDS)
         return False
