@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -66,8 +67,12 @@ def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool
     # Not among the options: behave takes quotation marks away.
     configuration.userdata.update({"driver": "command", "command": shlex.join(command)})
     run = Runner(configuration)
+    # As on Ctrl-C, which behave knows: it ends the program.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with redirect_stdout(StringIO()):
         run.run()
+    if run.aborted:
+        _give_up("The judgement was broken off.")
     rules = [judged for judged in _judged(run) if judged.is_of_exercise or not exercise]
     for rule in rules:
         click.echo(f"{rule.verdict:8}{'exercise  ' if rule.is_of_exercise else '          '}{rule.name}")
