@@ -148,9 +148,11 @@ class Events:
         if entry is None or not self._freshness.is_stale(entry, now):
             return None
         if refusal.claims_look(now):
-            # Without a thread, this answer is as good as it was a second ago.
-            with suppress(Overloaded):
+            try:
                 self._threads.submit(self._look_beside, event_id)
+            except Overloaded:
+                # Without a thread, this answer is as good as it was a second ago. The next request searches.
+                self._refusals.forget(event_id)
         return StaleIfError.of(entry, self._freshness, now, refusal.handling)
 
     def coalesce(self, event_id: str, *, may_block: bool = False) -> Pending:
@@ -229,12 +231,16 @@ class Events:
     def _look_beside(self, event_id: str) -> None:
         """See what others have left: an answer, which the next request finds in memory, or that C42 may be asked."""
         since = self._clock()
-        self._store.get(event_id)
         try:
+            self._store.get(event_id)
             self._outcomes.check_failure(event_id)
             self._breaker.check()
         except NotAsked as refusal:
             self._refusals.note(event_id, refusal, since)
+        except BaseException:
+            # A bug: the next request searches, and reports it.
+            self._refusals.forget(event_id)
+            raise
         else:
             self._refusals.forget(event_id)
 

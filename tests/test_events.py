@@ -887,6 +887,13 @@ class KnownRefusalTest(EventsTest):
         until(lambda: len(self.shared.uses) == 3, "the process has looked", PATIENCE)
         self.assertEqual(["get", "read_state", "read_state"], self.shared.uses)
 
+    def test_rarely_asked(self) -> None:
+        """If no request has had the process look for a second, the next one finds out itself what others know."""
+        self.shared.put("tea", Entry(200, b"new", NOW - 1), NOW)
+        self.now = NOW + 2
+        self.assert_told(self.ask(), b"new", "hit; ttl=249")
+        self.assert_asked(0)
+
     def test_hanging_store(self) -> None:
         """A look that takes long delays no request."""
         self.shared.hangs = self.gate

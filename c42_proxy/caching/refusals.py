@@ -1,5 +1,6 @@
 """What this process knows of events for which C42 may not be asked: it does not find that out for each request."""
 
+import math
 from dataclasses import dataclass
 
 from ..errors import NotAsked, Overloaded
@@ -14,7 +15,10 @@ MAX_EVENTS = 10_000
 
 @dataclass(slots=True)
 class Refusal:
-    """C42 may not be asked from `since` until `until`, by the wall clock; `look_at` is when another look is due."""
+    """C42 may not be asked from `since` until `until`, by the wall clock.
+
+    `look_at` is when another look is due, infinite while one is under way.
+    """
 
     handling: Handling
     since: float
@@ -22,11 +26,15 @@ class Refusal:
     look_at: float
 
     def claims_look(self, now: float) -> bool:
-        """Whether a look is due; if so, the caller begins it."""
+        """Whether a look is due; if so, the caller begins it, and notes or forgets the refusal at its end."""
         if now < self.look_at:
             return False
-        self.look_at = now + LOOK_SECONDS
+        self.look_at = math.inf
         return True
+
+    def holds(self, now: float) -> bool:
+        """False if the clock was set back since, however little, and if no look has been begun for too long."""
+        return self.since <= now < min(self.until, self.look_at + LOOK_SECONDS)
 
 
 class Refusals:
@@ -39,9 +47,9 @@ class Refusals:
         self._refusals: dict[str, Refusal] = {}
 
     def get(self, event_id: str, now: float) -> Refusal | None:
-        """The refusal that holds now. It does not if the clock was set back since, however little."""
+        """The refusal that holds now. Without one, a request searches, and so learns what others know."""
         refusal = self._refusals.get(event_id)
-        return refusal if refusal is not None and refusal.since <= now < refusal.until else None
+        return refusal if refusal is not None and refusal.holds(now) else None
 
     def note(self, event_id: str, refused: NotAsked, since: float) -> None:
         """Keep a refusal that was found out at `since` or a little later, if a stale copy may be served instead."""

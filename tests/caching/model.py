@@ -56,12 +56,15 @@ class Failed:
 class Refused:
     """A process knows since `since` that C42 may not be asked for an event, for no longer than `until`.
 
-    From `look_at` on, the next request has it look beside at what others know.
+    From `look_at` on, the next request has it look beside at what others know; a second later, it searches.
     """
 
     since: float
     until: float
     look_at: float
+
+    def holds(self, now: float) -> bool:
+        return self.since <= now < min(self.until, self.look_at + LOOK_SECONDS)
 
 
 @dataclass
@@ -181,7 +184,7 @@ class Rules:
         hit = own is not None and self.fresh(own)
         refused = process.refused.get(event)
         useful = [entry for entry in (own, *process.perhaps[event]) if entry and self.useful(entry) and not hit]
-        at_once = bool(useful) and refused is not None and refused.since <= self.now < refused.until
+        at_once = bool(useful) and refused is not None and refused.holds(self.now)
         looks = refused is None or self.now >= refused.look_at
         known = self.newest(own, self.shared.get(event) if sure and not hit and (looks or not at_once) else None)
         fresh = known is not None and self.fresh(known)

@@ -20,6 +20,8 @@ ON_ITS_WAY = 0.25
 JOINED = 0.25
 """Seconds from the moment at which a search's result is decided to the last request that may join the search. A result
 decided only then might be another one."""
+LOOKED = 2.0
+"""How long a process that knows that C42 may not be asked serves a stale copy without a look at what others know."""
 REPEATED = 2.0
 """How long a failure may be repeated for its event at most."""
 REPEATED_AT_LEAST = 1.0

@@ -6,7 +6,7 @@ If the record leaves a doubt, the proxy has the benefit of it; each time of grac
 import math
 from functools import lru_cache
 
-from .bounds import CLOSING, JOINED, REPEATED_AT_LEAST, SCHEDULING
+from .bounds import CLOSING, JOINED, LOOKED, REPEATED_AT_LEAST, SCHEDULING
 from .fetches import PAGE, Fetch
 from .history import Answer, History
 from .marks import Mark
@@ -214,6 +214,14 @@ def _denies(fetch: Fetch, answer: Answer, ttl: float) -> bool:
     )
 
 
+def _learnt_after(answer: Answer) -> float:
+    """Seconds after which every process has learnt what another one was told, as far as this answer shows.
+
+    A process that knows that C42 may not be asked looks at that beside the requests, and not for each.
+    """
+    return LOOKED + JOINED if answer.kind == "stale" and answer.own.startswith("c42-proxy; hit; ") else JOINED
+
+
 def no_stale_copy_hides_a_404(history: History, answer: Answer) -> str | None:
     """A 404 is an answer: after it, nobody gets an older answer any more.
 
@@ -225,7 +233,8 @@ def no_stale_copy_hides_a_404(history: History, answer: Answer) -> str | None:
     if history.is_short(request):
         return None
     for other in history.fetches_by_event[request.event]:
-        if other.result == "gone" and other.latest > fetch.latest and other.noted + JOINED < request.sent:
+        known = other.noted + _learnt_after(answer)
+        if other.result == "gone" and other.latest > fetch.latest and known < request.sent:
             return f"C42 had said at {other.ended:.3f} that there is none"
     return None
 
@@ -242,7 +251,9 @@ def no_stale_copy_hides_a_refused_token(history: History, answer: Answer) -> str
         return answer.own
     for fetch in history.fetches_by_event[request.event]:
         is_own = fetch.request == request.id
-        is_repeated = fetch.noted + JOINED < request.sent and request.ended < fetch.ended + REPEATED_AT_LEAST
+        is_repeated = (
+            fetch.noted + _learnt_after(answer) < request.sent and request.ended < fetch.ended + REPEATED_AT_LEAST
+        )
         is_known = is_own or (is_repeated and not history.is_short(request))
         if fetch.result == "token refused" and is_known and history.has_store(fetch.latest, request.ended):
             return f"our token was refused at {fetch.ended:.3f}"
@@ -258,7 +269,7 @@ def an_entry_never_replaces_a_later_one(history: History, answer: Answer) -> str
     request, fetch = answer.request, answer.fetch
     if answer.kind == "stale" and history.is_short(request):
         return None
-    newer = history.newest_told(request.event, request.sent - JOINED)
+    newer = history.newest_told(request.event, request.sent - _learnt_after(answer))
     if fetch is None or newer is None or fetch.latest >= newer.earliest:
         return None
     if not history.has_store(fetch.latest, request.ended):
