@@ -59,7 +59,7 @@ ENTRYPOINT ["c42-proxy"]
 CMD ["serve"]
 
 # At the end, because they differ from build to build. `make version` sets the first one.
-ARG VERSION=0.2.0.dev0
+ARG VERSION=1.0.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="c42-proxy" \
       org.opencontainers.image.description="One Calendar42 event with its subscribers in one request, cached for 4.2 minutes." \
