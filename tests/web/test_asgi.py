@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import unittest
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -21,7 +21,7 @@ from werkzeug.test import Client, TestResponse
 from c42_proxy.app import Proxy, build
 from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
-from c42_proxy.web.asgi import SEND_WHOLE, ServersRefusals
+from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, ServersRefusals
 from harness.as_wsgi import AsWsgi
 from harness.wire import asked
 from tests.test_threads import no_new_thread
@@ -184,10 +184,10 @@ class SameAnswersTest(AsgiTest):
     def test_in_one_piece(self) -> None:
         """Every answer for an event leaves in one write: whoever dies before or after it leaves no half of one."""
         asgi = self.proxy(Clock()).asgi
-        pieces: list[bytes] = []
+        pieces: list[tuple[int, bool]] = []
 
-        def send_whole(_scope: Any, head: bytes, _body: bytes) -> bool:
-            pieces.append(head.partition(b"\r\n")[0])
+        def send_whole(_scope: Any, head: bytes, body: bytes) -> bool:
+            pieces.append((int(head.split()[1]), bool(body)))
             return True
 
         async def not_sent(*_: Any) -> Any:
@@ -205,7 +205,8 @@ class SameAnswersTest(AsgiTest):
 
         with fake_c42():
             asyncio.run(ask_all())
-        self.assertEqual([int(line.split()[1]) for line in pieces], [200, 200, 404, 502, 200, 304])
+        with_body = [(200, True), (200, True), (404, True), (502, True)]
+        self.assertEqual(pieces, [*with_body, (200, False), (304, False)])
 
     def test_head_of_a_304(self) -> None:
         """A 304 says nothing of a body: it has none."""
@@ -284,6 +285,39 @@ class SameAnswersTest(AsgiTest):
             self.fail("neither read nor answered")
 
         asyncio.run(self.proxy(Clock()).asgi({"type": "websocket", "path": f"{PREFIX}tea/"}, nothing, nothing))
+
+
+class FlaskThreadsTest(AsgiTest):
+    def test_more_than_threads(self) -> None:
+        """Of what Flask answers, more requests than there are threads wait for one: none is refused."""
+        proxy = self.proxy(Clock())
+        begun, go_on = threading.Semaphore(0), threading.Event()
+        self.addCleanup(go_on.set)
+
+        def wait() -> None:
+            begun.release()
+            go_on.wait(10)
+
+        proxy.flask.before_request(wait)
+        statuses: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        async def ask_all() -> None:
+            scope = {**scope_of("tea"), "path": "/", "query_string": b""}
+            asked = [asyncio.ensure_future(proxy.asgi(dict(scope), receive, send)) for _ in range(FLASK_THREADS + 1)]
+            for _ in range(FLASK_THREADS):
+                await asyncio.to_thread(begun.acquire, timeout=10)
+            go_on.set()
+            await asyncio.gather(*asked)
+
+        asyncio.run(ask_all())
+        self.assertEqual([404] * (FLASK_THREADS + 1), statuses)
 
 
 class WaitingTest(AsgiTest):
