@@ -276,4 +276,5 @@ Feature: Combining an event with its subscribers
       And C42 answers no page after the first before it has been asked for 8 of them
       When it is requested
       Then all 900 subscribers are named, in C42's order
+      And C42 has received the questions for all later pages before it answered one
       And C42 has been asked for 9 pages of subscribers, each once
