@@ -25,6 +25,9 @@ from .pages import PageCall, SubscriptionList
 
 R = TypeVar("R")
 
+EVENT = -1
+"""In the place of an offset: before all pages."""
+
 
 class BackOff(Protocol):
     """The back-off as a fetch under way uses it (see `caching.circuit_breaker.CircuitBreaker`)."""
@@ -54,6 +57,8 @@ class _Fetch:
     deadline: Deadline
     lines: FailureLines
     failures: list[Problem] = field(default_factory=list)
+    failed_offsets: list[int] = field(default_factory=list)
+    """Where each page begins that has failed; EVENT for the event's call."""
 
     def result(self, call: "Future[R]") -> R:
         """The result of a call. Raises Problem.
@@ -150,8 +155,12 @@ class Combiner:
             return partial(self._later_page, fetch, offset)
 
     def _later_page(self, fetch: _Fetch, offset: int) -> Page:
-        """A page after the first. It is not asked for if another call of the fetch has failed. Raises Problem."""
-        if fetch.failures:
+        """A page after the first. Raises Problem.
+
+        It is not asked for if the event's call or a page before it has failed. It is if a page behind it has: the
+        list may end with this page, and then that failure does not count.
+        """
+        if any(failed < offset for failed in fetch.failed_offsets):
             raise fetch.failures[0]
         return self._call(fetch, self._allowed_page, offset)
 
@@ -164,14 +173,18 @@ class Combiner:
         self._back_off.check_back_off()
         return self._client.subscriptions(event_id, offset, deadline)
 
-    def _call(self, fetch: _Fetch, call: Callable[..., R], *args: object) -> R:
-        """Make one call to C42, unless the fetch has ended already. Raises Problem."""
+    def _call(self, fetch: _Fetch, call: Callable[..., R], *args: int) -> R:
+        """Make one call to C42, for the event or for the page at an offset, unless the fetch has ended already.
+
+        Raises Problem.
+        """
         if fetch.deadline.fetch_ended:
             raise UpstreamTimeout
         try:
             return call(fetch.event_id, *args, fetch.deadline)
         except (UpstreamError, NotAsked) as failure:
             fetch.failed(failure)
+            fetch.failed_offsets.extend(args or [EVENT])
             if isinstance(failure, RateLimited):
                 # Whatever the other call says: the back-off is for all fetches.
                 self._back_off.begin_back_off(failure)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from unittest.mock import patch
 
 from pydantic import SecretStr
@@ -58,6 +58,7 @@ from harness.wire import (
 )
 from tests.upstream.test_client import BUDGET, PLENTY, SLACK, TOKEN, Fault, budget_for, event_faults, page_faults
 
+P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 
@@ -83,7 +84,11 @@ class CombinerTest(unittest.TestCase):
         self.threads_before = set(threading.enumerate())
 
     def combiner(
-        self, budget: float = PLENTY, states: SharedStates | None = None, threads: type[Threads] = Threads
+        self,
+        budget: float = PLENTY,
+        states: SharedStates | None = None,
+        threads: type[Threads] = Threads,
+        page_threads: type[Threads] = Threads,
     ) -> Combiner:
         """Without a connection yet."""
         self.session = self.enterContext(new_session(CALLS_AT_ONCE + LATER_PAGES_AT_ONCE))
@@ -92,7 +97,7 @@ class CombinerTest(unittest.TestCase):
             states or MemoryStore(100_000), clock=clock, threshold=0, probe_seconds=2 * budget, metrics=Metrics()
         )
         calls = self.enterContext(closing(threads(CALLS_AT_ONCE, name="c42-call")))
-        pages = self.enterContext(closing(Threads(LATER_PAGES_AT_ONCE, name="c42-page")))
+        pages = self.enterContext(closing(page_threads(LATER_PAGES_AT_ONCE, name="c42-page")))
         return Combiner(client, breaker, calls=calls, pages=pages, budget=budget, clock=clock)
 
     def fetch(self, behaviour: Behaviour, budget: float = PLENTY) -> Entry:
@@ -588,6 +593,23 @@ class DisagreementTest(CombinerTest):
         """A failure beyond the first empty page is no failure: the list has ended."""
         few = c42(people=people(100), count=300)
         self.assertEqual(named(range(100)), self.names(but(few, {"page 200": closes})))
+
+    def test_beyond_the_end_and_earlier(self) -> None:
+        """Nor is it one if that page fails before the empty one is asked for."""
+
+        class InReverse(Threads):
+            def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+                def late() -> R:
+                    fetch, offset = cast("tuple[Any, int]", args)
+                    if offset == 100:
+                        until(lambda: bool(fetch.failures), "the failure of the page behind it", PLENTY)
+                    return work(*args, **kwargs)
+
+                return super().submit(late)
+
+        self.wire.behaviour = but(c42(people=people(100), count=300), {"page 200": closes})
+        entry = self.combiner(page_threads=InReverse).combined(EVENT_ID).entry
+        self.assertEqual(named(range(100)), json.loads(entry.body)["names"])
 
 
 class NothingLeftTest(CombinerTest):
