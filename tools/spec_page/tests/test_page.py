@@ -315,11 +315,17 @@ class TestWhatCameOfIt(unittest.TestCase):
         rows = [[cell.text for cell in (*row.all("th"), *row.all("td"))] for row in summary.find("tbody").all("tr")]
         self.assertEqual([["rules", "1", "2", "1"], ["scenarios", "6", "2", "1"]], rows)
         self.assertEqual(["it breaks in the middle", "3 is even"], [link.text for link in summary.all("a")])
+        left_out = "@left_out\nFeature: Left out\nScenario: L\nGiven it holds"
+        without = tree(HELD, left_out, options=("--tags", "not @left_out"))
         for page, sentence in (
             (tree(MIXED, HELD), "Something is broken."),
             (tree(HELD), "Every rule held."),
             (tree(HELD, options=("--dry-run",)), "Not everything was run."),
             (tree(), "Not everything was run."),
+            (
+                tree(HELD, left_out, options=("--tags", "not @left_out")),
+                "What was run held. 1 of 4 scenarios were not run.",
+            ),
         ):
             self.assertEqual(sentence, page.find("p", class_="verdict").text)
 
