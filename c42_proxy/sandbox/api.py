@@ -166,7 +166,9 @@ def _refuse_unless(method: str, *allowed: str) -> None:
 def _refuse_other_sites(origin: str | None, host: str) -> None:
     """Only a browser sends an `Origin`: the page's own is this server's, by a name that no other site can have."""
     if origin is not None and not (origin == f"http://{host}" and _OWN_NAME.fullmatch(host)):
-        raise _RefusedError(403, "Pages of other sites may not change the sandbox.")
+        raise _RefusedError(
+            403, "Pages of other sites may not change the sandbox. Open its own page by localhost or an IP address."
+        )
 
 
 def _event_ids(listed: str) -> list[str]:

@@ -2,13 +2,14 @@
 
 import json
 import re
+import time
 import unittest
 import urllib.request
 from typing import Any, ClassVar
 
 from playwright.sync_api import Browser, Locator
 
-from c42_proxy.sandbox.events import BASEBALL, COFFEE, DELETED, DINNER, SAMPLES, UNTITLED
+from c42_proxy.sandbox.events import BABEL, BASEBALL, COFFEE, DELETED, DINNER, SAMPLES, UNTITLED
 from harness.browser import Opened, chromium, opened
 from harness.needs import needs, one_platform_is_enough
 from harness.processes import C42_PROXY, Process, ProcessTestCase, clean_environ, free_port, until
@@ -114,6 +115,15 @@ class DemoPageTest(ProcessTestCase):
         ):
             self.tab.page.get_by_role("button", name=button).click()
             state.get_by_text(text, exact=True).wait_for()
+        for fault, calls in (
+            ({"call": "events"}, "calls for events"),
+            ({"call": "subscriptions"}, "calls for subscriptions"),
+            ({"event_id": "a-1"}, "every call about a-1"),
+            ({"call": "events", "event_id": "a-1"}, "calls for events about a-1"),
+        ):
+            self.told({"fault": {"status": 500, **fault}})
+            state.get_by_text(f"C42 answers {calls} with status 500.", exact=True).wait_for()
+        self.told({"fault": {"status": 500}})
         answer = self.new("new-1")
         self.assertIn("c42-unavailable", answer)
         self.assertIn("An app may not reuse it.", answer)
@@ -138,12 +148,28 @@ class DemoPageTest(ProcessTestCase):
             with tab.page.expect_response(re.compile("/sandbox/$")) as answer:
                 tab.page.get_by_role("button", name="Break C42").click()
             self.assertEqual(answer.value.status, 403)
+            tab.page.get_by_text("Nothing was changed. Pages of other sites may not change the sandbox.").wait_for()
+            tab.page.get_by_text("Open its own page by localhost or an IP address.").wait_for()
         self.assertIsNone(self.told()["fault"])
 
     def test_the_sandbox_ends(self) -> None:
-        """Where nothing answers any more, the page says so."""
-        self.tab.page.route("**/sandbox/live", lambda route: route.abort())
+        """Where nothing answers any more, the page says so, also when a button is pressed."""
+        self.tab.page.route("**/sandbox/**", lambda route: route.abort())
         self.tab.page.get_by_text("The stand-in for C42 has ended.").wait_for()
+        self.tab.page.get_by_role("button", name="Break C42").click()
+        self.tab.page.get_by_text("Nothing was changed.", exact=True).wait_for()
+        self.assertEqual([said for said in self.tab.said if "ERR_FAILED" not in said], [])
+        self.tab.page.unroute_all()
+        self.tab.page.get_by_role("button", name="Repair C42").click()
+        self.tab.page.locator("#refused", has_not_text="Nothing").wait_for(state="attached")
+
+    def test_an_answer_expires(self) -> None:
+        """The page counts to the moment that the answer names; what the proxy does afterwards, it cannot know."""
+        asked(self.tab, BABEL, "c42-proxy; ")
+        life = event(self.tab, BABEL).locator(".life")
+        life.get_by_text("An app may reuse it for another").wait_for()
+        self.tab.page.clock.set_fixed_time(time.time() + 252)
+        life.get_by_text("An app may not reuse it any more.", exact=True).wait_for()
 
     def test_there_are_no_barriers(self) -> None:
         """axe finds nothing to say, light and dark; a narrow screen needs no sideways scrolling."""
