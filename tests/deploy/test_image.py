@@ -215,6 +215,27 @@ class Recipe(unittest.TestCase):
         self.assertEqual(copied, {rule[1:] for rule in rules if rule.startswith("!")} - {"deploy"})
 
 
+@one_platform_is_enough
+@needs("git")
+class Revision(unittest.TestCase):
+    def test_a_project_around_it(self) -> None:
+        """The image names no commit of a project in whose folders the files happen to lie."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        script, docker = folder / "unpacked" / "scripts" / "image", folder / "docker"
+        script.parent.mkdir(parents=True)
+        shutil.copy(ROOT / "scripts" / "image", script)
+        docker.write_text('#!/bin/sh\necho "$@"\n')
+        docker.chmod(0o700)
+        who = ["-c", "user.name=Arthur", "-c", "user.email=arthur@example.org"]
+        environ = clean_environ(PATH=f"{folder}:{os.environ['PATH']}")
+        for around, revision in ((folder, "unknown"), (script.parent.parent, "[0-9a-f]{40}-dirty")):
+            for words in (["init", "--quiet"], ["add", str(script)], ["commit", "--quiet", "--message", "Begin"]):
+                self.assertEqual(0, run("git", "-C", str(around), *who, *words, environ=environ).returncode)
+            script.write_text(script.read_text() + "\n")
+            built = run(sys.executable, str(script), "build", "--engine", "docker", environ=environ)
+            self.assertRegex(built.stderr, f"--build-arg REVISION={revision} ")
+
+
 class Pins(unittest.TestCase):
     """deploy/requirements*.txt, made by `make pins`, in step with pyproject.toml."""
 

@@ -1,5 +1,6 @@
 """What has changed since another commit: rules added, reworded and removed, and rules of which other things held."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher, unified_diff
@@ -101,8 +102,9 @@ def _alike(one: Part, other: Part) -> float:
 
 def _difference(was: Part, now: Part) -> list[tuple[str, str]]:
     marked = list(unified_diff(told(was), told(now), n=1, lineterm=""))[2:]
-    lines = [("…", "") if line.startswith("@@") else (line[0].strip(), line[1:]) for line in marked]
-    return lines[1:] if lines[:1] == [("…", "")] else lines
+    # The first line is the name, which stands above the difference: it does not count as left out.
+    begin = 1 if re.match("@@ -[12][, ]", marked[0]) else 0
+    return [("…", "") if line.startswith("@@") else (line[0].strip(), line[1:]) for line in marked[begin:]]
 
 
 def told(rule: Part) -> list[str]:

@@ -10,7 +10,6 @@ from behave.step_registry import StepRegistry, registry
 
 from features.support.answers import PROBLEMS
 
-from .changes import told
 from .specification import Part, Specification
 
 
@@ -24,8 +23,11 @@ class Mention:
 
 
 def problems(specification: Specification) -> list[Mention]:
-    """Those that a rule names, in the words for apps or by the word for programs."""
-    texts = [(rule, "\n".join(told(rule))) for rule in _rules(specification)]
+    """Those that a rule tells of, or its scenarios expect, in the words for apps or by the word for programs.
+
+    What is only given in a scenario counts for nothing: "C42 asks to wait" does not mean that an app is told so.
+    """
+    texts = [(rule, "\n".join([*rule.described, *_expected(rule)])) for rule in _rules(specification)]
     found = [
         Mention(one.reason, one.name, [rule for rule, text in texts if one.name in text or one.reason in text])
         for one in PROBLEMS.values()
@@ -39,7 +41,7 @@ def settings(specification: Specification, known: StepRegistry = registry) -> li
     for rule in _rules(specification):
         for step in _steps(rule):
             match = known.find_match(step)
-            for name in re.findall(r"\bC42_[A-Z_]+(?==)", inspect.getsource(match.func)) if match else ():
+            for name in re.findall(r"\bC42_[A-Z_]+\b", inspect.getsource(match.func)) if match else ():
                 mention = found.setdefault(name, Mention(name, step.name, []))
                 if rule not in mention.rules:
                     mention.rules.append(rule)
@@ -48,6 +50,10 @@ def settings(specification: Specification, known: StepRegistry = registry) -> li
 
 def _rules(specification: Specification) -> list[Part]:
     return [rule for feature in specification.features for rule in feature.parts if rule.name]
+
+
+def _expected(rule: Part) -> list[str]:
+    return [f"{step.name}\n{step.text or ''}" for step in _steps(rule) if step.step_type == "then"]
 
 
 def _steps(rule: Part) -> list[model.Step]:

@@ -1,8 +1,10 @@
 """What was tried: which commit, and with which driver and store."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from features import drivers
 
@@ -60,9 +62,20 @@ def commit(name: str) -> Commit | None:
 
 
 def git(*arguments: str) -> str:
-    """What Git prints; nothing where it fails, or is not there."""
+    """What Git prints; nothing where it fails or is not there, or where this folder is not the clone's own.
+
+    By itself, Git looks in the folders around this one, too: an unpacked archive may lie in another project's clone.
+    """
+    environ = {**os.environ, "GIT_CEILING_DIRECTORIES": str(Path.cwd().parent)}
     try:
-        run = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603, S607  # our own arguments, and the Git of whoever runs this
+        run = subprocess.run(  # noqa: S603  # our own arguments
+            ["git", *arguments],  # noqa: S607  # the Git of whoever runs this
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
     except OSError:
         return ""
     return run.stdout if run.returncode == 0 else ""

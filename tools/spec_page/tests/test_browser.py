@@ -1,6 +1,7 @@
 """The page for the product owner works in a real browser."""
 
 import re
+import subprocess
 import tempfile
 import unittest
 from contextlib import ExitStack
@@ -225,6 +226,17 @@ class TestInABrowser(unittest.TestCase):
             self.assertLess(height, PAPER[1] * 0.4, text)
             pages = re.findall(rb"/Type /Page\b", tab.page.pdf(prefer_css_page_size=True))
             self.assertLess(len(pages), tab.page.evaluate("document.body.scrollHeight") / PAPER[1] / 0.8)
+
+    @needs("pdftotext")
+    def test_print_numbers_the_pages(self) -> None:
+        """Each printed page says which one it is, of how many."""
+        with opened(self.browser, self.real) as tab:
+            pdf = tab.page.pdf(prefer_css_page_size=True)
+        text = subprocess.run(["pdftotext", "-", "-"], input=pdf, capture_output=True, check=True, timeout=30).stdout
+        pages = text.decode().split("\f")[:-1]
+        self.assertGreater(len(pages), 1)
+        for number, page in enumerate(pages, 1):
+            self.assertIn(f"{number} / {len(pages)}", page.splitlines())
 
     def test_the_keyboard_reaches_everything(self) -> None:
         """Tab goes from the skip link to the search, the filters and the contents, each marked where it is."""

@@ -1,6 +1,7 @@
 """What the page says of the commit that was tried, of another one, and of the problems and settings of rules."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from behave.parser import parse_feature
 from behave.runner_util import load_step_modules
+from behave.step_registry import StepRegistry
 
 from c42_proxy.settings import Settings
 from features.drivers import STORES as DRIVERS
@@ -114,6 +116,16 @@ class ChangesTest(unittest.TestCase):
             reworded["An answer is reused for 4 minutes"].lines,
         )
 
+    def test_lines_left_out(self) -> None:
+        """A mark stands for lines that are left out, before the first change as well; the name is beside it."""
+        scenario = "    Scenario: first\n      Given it holds\n      And it holds\n      And it holds\n"
+        then, now = feature(A="it holds"), feature(A="it breaks")
+        for before, first in (("", ("", "Scenario: S")), (scenario, ("…", ""))):
+            with self.subTest(before=before):
+                old, new = (text.replace("    Scenario: S", f"{before}    Scenario: S") for text in (then, now))
+                (one,) = changes(written(new), Earlier(COMMIT, written(old), None)).reworded
+                self.assertEqual(first, one.lines[0])
+
     def test_what_held(self) -> None:
         """A rule of the other commit held if all its scenarios did, each row one of them."""
         self.assertEqual((None, []), (compared(None).held, compared(None).turned))
@@ -198,6 +210,14 @@ class RunTest(unittest.TestCase):
             "(“Begin”), with changes that are in no commit, tried on", self.page().find("p", class_="when").text
         )
 
+    def test_a_project_around_it(self) -> None:
+        """The commit of a project in whose folders the files happen to lie is not named."""
+        self.commit(feature(A="it holds"), "Begin")
+        self.folder /= "unpacked"
+        shutil.copytree(self.folder.parent / "features", self.folder / "features")
+        when = self.page("--dry-run").find("p", class_="when").text
+        self.assertIn(", of an unknown commit, tried on ", when)
+
     def test_no_such_commit(self) -> None:
         """A commit that is not there is told at once, in a line, and nothing is run."""
         self.commit(feature(A="it holds"), "Begin")
@@ -206,6 +226,10 @@ class RunTest(unittest.TestCase):
         said = run.stdout + run.stderr
         self.assertIn("There is no commit nowhere in this clone.", said)
         self.assertNotIn("Traceback", said)
+
+
+def in_a_dictionary(_context: object) -> dict[str, str]:
+    return {"C42_TIMEOUT": "1"}
 
 
 def feature(**rules: str) -> str:
@@ -234,11 +258,19 @@ class MentionsTest(unittest.TestCase):
         reasons = {one.name: [rule.name for rule in one.rules] for one in problems(told)}
         self.assertIn("A mistake of the proxy is reported as one, without technical detail", reasons["internal-error"])
         self.assertEqual({one.reason for one in PROBLEMS.values()}, set(reasons))
+        # Where C42 has asked to wait, but no app is told so.
+        self.assertNotIn("While C42 may not be asked, an expired answer is given at once", reasons["c42-asks-to-wait"])
         found = {one.name: one for one in settings(told)}
         self.assertEqual("the proxy is set never to give an expired answer", found["C42_STALE_IF_ERROR"].words)
         self.assertLessEqual({name.removeprefix("C42_").lower() for name in found}, Settings.model_fields.keys())
-        steps = (ROOT / "features" / "steps" / "proxy_steps.py").read_text("utf-8")
-        self.assertEqual(set(re.findall(r"\bC42_[A-Z_]+(?==)", steps)), set(found))
+        steps = "".join(file.read_text("utf-8") for file in (ROOT / "features" / "steps").glob("*.py"))
+        self.assertEqual(set(re.findall(r"\bC42_[A-Z_]+\b", steps)), set(found))
+
+    def test_a_setting_in_a_dictionary(self) -> None:
+        """It makes no difference how a step writes the name of a setting."""
+        known = StepRegistry()
+        known.add_step_definition("given", "it holds", in_a_dictionary)
+        self.assertEqual(["C42_TIMEOUT"], [one.name for one in settings(written(feature(A="it holds")), known)])
 
 
 if __name__ == "__main__":
