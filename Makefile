@@ -102,6 +102,7 @@ upgrade: .venv/installed-dev ## earlier versions beside this one on one store, u
 	timeout 300 $(BIN)/python -m harness.runner tests.upgrades
 
 version: ## set the version in all places, and close the changelog's section: make version VERSION=1.0.0
+	@test -n "$(VERSION)" || { echo 'Which version? make version VERSION=1.0.0' >&2; exit 2; }
 	sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' c42_proxy/version.py
 	sed -i 's/^  version: .*/  version: $(VERSION)/' openapi.yaml
 	sed -i 's/^ARG VERSION=.*/ARG VERSION=$(VERSION)/' Dockerfile
