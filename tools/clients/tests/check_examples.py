@@ -1,4 +1,4 @@
-"""The programs in docs/clients.md, run as they stand but for the port: each with a 200, a 304, a 503, a 504 and a 404.
+"""The programs in docs/clients.md, run as they stand but for the port: with 200, 304, 404, 429, 502, 503 and 504 each.
 
 The one in JavaScript runs in Node, and in Chromium in a page of another site.
 """
@@ -6,6 +6,7 @@ The one in JavaScript runs in Node, and in Chromium in a page of another site.
 import json
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -21,6 +22,7 @@ from harness.cluster import Cluster, Host
 from harness.needs import needs
 from harness.openapi import FILE
 from harness.processes import ROOT, run
+from harness.wire import Behaviour, Connection, Wire, answer
 from tools.clients import FOLDER, environ
 
 SECTIONS = re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", (ROOT / "docs" / "clients.md").read_text(), re.MULTILINE)
@@ -32,7 +34,7 @@ PROGRAMS: dict[str, list[tuple[str, str]]] = {
 """The blocks of each section, with their languages: the last one is the program, and the others come before it."""
 
 SECONDS = 60
-LINES = 10
+LINES = 11
 """A program has no more than this, without empty ones: nobody copies a long one."""
 
 Ask = Callable[[str], object]
@@ -126,6 +128,31 @@ def in_a_browser(program: str, host: Host) -> Iterator[Ask]:
         )
 
 
+def refuses_one(port: int) -> Behaviour:
+    """As nginx in front of the proxy: one request is too many, and the others are passed on."""
+    too_many = answer(
+        {"type": "about:blank", "title": "", "status": 429, "reason": "too-many-requests", "detail": ""},
+        "429 Too Many Requests",
+        "Retry-After: 1",
+        "Access-Control-Allow-Origin: *",
+        "Access-Control-Expose-Headers: Retry-After",
+    )
+    refused = threading.Event()
+
+    def behave(_path: str, connection: Connection) -> None:
+        if not refused.is_set():
+            refused.set()
+            connection.send(too_many)
+            return
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as host:
+            host.sendall(connection.request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            while data := host.recv(65536):
+                connection.sock.sendall(data)
+        connection.close()
+
+    return behave
+
+
 @needs("chromium")
 @needs("curl")
 class Examples(unittest.TestCase):
@@ -157,7 +184,8 @@ class Examples(unittest.TestCase):
                     done = run("sh", "-euc", command, environ=environ(), cwd=self.folder, seconds=SECONDS)
                     self.assertEqual(done.returncode, 0, done.stderr)
                 host = self.host()
-                program = text.replace("127.0.0.1:4242", f"127.0.0.1:{host.port}")
+                front = self.enterContext(Wire(refuses_one(host.port)))
+                program = text.replace("127.0.0.1:4242", f"127.0.0.1:{front.port}")
                 with (
                     in_a_shell(program, self.folder)
                     if language == "sh"
@@ -169,7 +197,8 @@ class Examples(unittest.TestCase):
         """The program in JavaScript does so in a page of another site, too."""
         host = self.host()
         ((_, text),) = PROGRAMS["fetch"]
-        with in_a_browser(text.replace("127.0.0.1:4242", f"127.0.0.1:{host.port}"), host) as ask:
+        front = self.enterContext(Wire(refuses_one(host.port)))
+        with in_a_browser(text.replace("127.0.0.1:4242", f"127.0.0.1:{front.port}"), host) as ask:
             self.does_as_the_page_says(ask, host)
 
     def does_as_the_page_says(self, ask: Ask, host: Host) -> None:
@@ -191,10 +220,14 @@ class Examples(unittest.TestCase):
         mending.join()
         host.process.wait_until_says("status=503")
 
-        # COFFEE has expired meanwhile.
+        # Both have expired meanwhile.
         with sandbox.with_latency(2):
             self.assertEqual(ask(COFFEE), ["Michel"])
         host.process.wait_until_says("status=504")
+        with sandbox.with_fault(status=500):
+            self.assertEqual(ask(new), ["Ann"])
+            self.assertIsNone(ask(sandbox.new_event()))
+        host.process.wait_until_says("status=502")
         self.assertEqual(ask("nobody"), "event-not-found")
 
 
