@@ -17,6 +17,10 @@ from harness.processes import ROOT
 from .small import FAULTS
 
 SECONDS = 900
+OF_EXERCISE = 8
+"""So many rules are those of the exercise."""
+UNTOLD = 2
+"""So many of all rules cannot be told of a program as it is: the one of a bug, and the one of too much to do."""
 PYTHON = shlex.quote(sys.executable)
 PAGES = "All subscribers are named, however many there are"
 LEFT_OUT = "Whoever is not subscribed any more, or has no first name, is left out"
@@ -55,8 +59,8 @@ PROGRAMS = (
 )
 
 
-def judged(program: Program) -> tuple[frozenset[str], str]:
-    """The rules that a program breaks, and all that was said of it."""
+def judged(program: Program) -> tuple[str, str]:
+    """What is wrong with the judgement of a program, nothing if it is right; and all that was said."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         command = [f"{ROOT}/scripts/judge", *program.options, "--page", f"{folder}/page.html"]
@@ -65,11 +69,24 @@ def judged(program: Program) -> tuple[frozenset[str], str]:
         run = subprocess.run(  # noqa: S603  # the programs of this module alone
             words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=SECONDS
         )
-    said = run.stdout + run.stderr
-    if "The exercise: " not in said:
-        raise RuntimeError(f"{program.name} was not judged:\n{said}")
-    said += f"It took {time.monotonic() - began:.0f} s."
-    return frozenset(re.findall(r"^broken  (?:exercise)? +(.+)$", said, re.MULTILINE)), said
+    said = f"{run.stdout}{run.stderr}It took {time.monotonic() - began:.0f} s."
+    return wrong(program, run.returncode, said), said
+
+
+def wrong(program: Program, status: int, said: str) -> str:
+    """What is wrong with a judgement that ended with `status`. Each rule has to have a line, and to count."""
+    broken = frozenset(re.findall(r"^broken  (?:exercise)? +(.+)$", said, re.MULTILINE))
+    held = OF_EXERCISE - len(program.broken)
+    if broken != program.broken:
+        return f"these rules are to be broken, and no other: {sorted(program.broken)}"
+    if len(re.findall(r"^held    exercise  ", said, re.MULTILINE)) != held:
+        return f"{held} rules of the exercise are to be held"
+    if f"\nThe exercise: {held} of {OF_EXERCISE} rules held.\n" not in said:
+        return f"the score of the exercise is to be {held} of {OF_EXERCISE}"
+    all_told = rf"^All: (\d\d+) of \1 rules held, and {UNTOLD} cannot be told\.$"
+    if "--exercise" not in program.options and not re.search(all_told, said, re.MULTILINE):
+        return f"all rules are to be held but {UNTOLD}"
+    return "" if status == bool(broken) else f"the exit status is {status}"
 
 
 def stack() -> subprocess.CompletedProcess[str]:
@@ -82,13 +99,13 @@ def main() -> None:
     wrong = 0
     with ThreadPoolExecutor(2) as pool:
         stacked = pool.submit(stack)
-        for program, (broken, said) in zip(PROGRAMS, pool.map(judged, PROGRAMS), strict=True):
-            if broken == program.broken:
+        for program, (why, said) in zip(PROGRAMS, pool.map(judged, PROGRAMS), strict=True):
+            if not why:
                 scores = re.findall(r"^(?:The exercise|All|It took)\b.+$", said, re.MULTILINE)
                 print(f"{program.name}: {' '.join(scores)}", flush=True)
             else:
                 wrong += 1
-                print(f"{program.name}: these rules are to be broken, and no other: {sorted(program.broken)}\n{said}")
+                print(f"{program.name}: {why}.\n{said}")
         of_stack = stacked.result()
     print(f"The stack:\n{of_stack.stdout}{of_stack.stderr if of_stack.returncode else ''}")
     sys.exit(bool(wrong or of_stack.returncode))
