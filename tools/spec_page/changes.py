@@ -28,7 +28,7 @@ class Reworded:
 
 @dataclass(frozen=True)
 class Turned:
-    """A rule that is in both, with another verdict."""
+    """A rule of both, with another verdict of what was run: then as now, a driver or the tags may leave out others."""
 
     rule: Part
     was: str
@@ -68,7 +68,8 @@ def _rules(specification: Specification) -> list[Part]:
 
 
 def _turned(rule: Part, was: Outcome | None) -> str:
-    return was.word if was and was.verdict is not rule.outcome.verdict else ""
+    verdicts = {was.of_what_ran, rule.outcome.of_what_ran} if was else set()
+    return was.word if was and len(verdicts - {Verdict.NOT_RUN}) > 1 else ""
 
 
 def _pairs(new: list[Part], old: list[Part]) -> Iterator[tuple[Part, Part]]:

@@ -29,9 +29,17 @@ class Outcome:
         return Verdict.HELD if set(self.verdicts) == {Verdict.HELD} else Verdict.NOT_RUN
 
     @property
+    def of_what_ran(self) -> Verdict:
+        """The verdict if what was not run is left out of account."""
+        return Verdict.HELD if self.verdict is Verdict.NOT_RUN and Verdict.HELD in self.verdicts else self.verdict
+
+    @property
     def word(self) -> str:
         """The verdict in words, which tells a part that was not run from the whole."""
-        return "not all run" if self.verdict is Verdict.NOT_RUN and Verdict.HELD in self.verdicts else self.verdict
+        if self.of_what_ran is self.verdict:
+            return self.verdict
+        missing = self.verdicts.count(Verdict.NOT_RUN)
+        return f"{self.of_what_ran} ({missing} scenario{'s' if missing > 1 else ''} not run)"
 
     @classmethod
     def together(cls, outcomes: Iterable[Self], *, failed: bool = False) -> Self:

@@ -8,6 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from behave.model_type import Status
 from behave.parser import parse_feature
 from behave.runner_util import load_step_modules
 from behave.step_registry import StepRegistry
@@ -77,13 +78,27 @@ Feature: F
     Scenario: many people
       Given "Tea" is requested by 100 people at once
 """
+TWO = """
+Feature: F
+  Rule: R
+    Scenario: one
+      Given it holds
+    Scenario: two
+      Given it holds
+"""
+STATUS = {Verdict.HELD: Status.passed, Verdict.BROKEN: Status.failed, Verdict.NOT_RUN: Status.untested}
 COMMIT = Commit("abc1234", "2016-10-21", "Begin")
 COMMAND = [sys.executable, "-m", "behave", "--format", "tools.spec_page:PageFormatter", "--outfile", "page.html"]
 SECONDS = 120
 
 
-def written(text: str) -> Specification:
-    return specification([parse_feature(text, filename="f.feature")])
+def written(text: str, *verdicts: Verdict) -> Specification:
+    """The specification in `text`, whose scenarios came out so in their order."""
+    feature = parse_feature(text, filename="f.feature")
+    for scenario, verdict in zip(feature.walk_scenarios(), verdicts, strict=False):
+        for step in scenario.steps:
+            step.status = STATUS[verdict]
+    return specification([feature])
 
 
 def compared(verdicts: dict[str, Verdict] | None) -> Changes:
@@ -132,11 +147,27 @@ class ChangesTest(unittest.TestCase):
         lines = [number for number, line in enumerate(THEN.splitlines(), 1) if "Scenario:" in line or "| la" in line]
         all_held = {f"f.feature:{line}": Verdict.HELD for line in lines}
         self.assertEqual((5, 5), (compared(all_held).rules, compared(all_held).held))
-        # Here nothing has been run.
-        self.assertEqual(["held"] * 4, [one.was for one in compared(all_held).turned])
         row = f"f.feature:{lines[2]}"
         self.assertEqual(4, compared({**all_held, row: Verdict.BROKEN}).held)
         self.assertEqual(4, compared({place: held for place, held in all_held.items() if place != row}).held)
+
+    def test_what_turned(self) -> None:
+        """A rule is compared by what was run of it, then as now; one that was not run at all is not compared."""
+        held, broken, untried = Verdict.HELD, Verdict.BROKEN, Verdict.NOT_RUN
+        for then, now, turned in (
+            ([held, broken], [held, held], ["broken"]),
+            ([held, untried], [broken, held], ["held (1 scenario not run)"]),
+            ([broken, untried], [held, untried], ["broken"]),
+            ([held, held], [held, untried], []),
+            ([held, held], [untried, untried], []),
+            ([untried, untried], [broken, held], []),
+            ([held, held], [held, held], []),
+        ):
+            with self.subTest(then=then, now=now):
+                told = written(TWO, *now)
+                old = dict(zip(("f.feature:4", "f.feature:6"), then, strict=True))
+                found = changes(told, Earlier(COMMIT, written(TWO), old))
+                self.assertEqual(turned, [one.was for one in found.turned])
 
 
 @one_platform_is_enough
@@ -185,7 +216,7 @@ class RunTest(unittest.TestCase):
         self.commit(feature(A="it holds", C="it is quite another thing"), "Go on")
         changed = self.page("-D", "since=HEAD~1").find("section", class_="changes")
         self.assertIn("1 of its 2 rules held.", changed.text)
-        self.assertIn("Rules of both commits with another result: 1", changed.text)
+        self.assertIn("Rules that were run in both commits, with another result: 1", changed.text)
         self.assertIn("A: broken then, held now", changed.text)
         self.assertEqual(["A", "C"], [link.text for link in changed.all("a")][:2])
         self.assertIn("Rules removed: 1 B", changed.text)

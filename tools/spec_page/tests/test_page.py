@@ -234,7 +234,8 @@ class TestWhatCameOfIt(unittest.TestCase):
         held, skipped, broken = (["Scenario: S", f"Given it {what}"] for what in ("holds", "is skipped", "breaks"))
         for lines, expected in (
             ([*held, *held], ["held"] * 2),
-            ([*held, *skipped], ["not all run", "not all run", "held", "not run"]),
+            ([*held, *skipped], [*["held (1 scenario not run)"] * 2, "held", "not run"]),
+            ([*held, *skipped, *skipped], [*["held (2 scenarios not run)"] * 2, "held", "not run", "not run"]),
             (skipped, ["not run"] * 3),
             ([*held, *skipped, *broken], ["broken", "broken", "held", "not run", "broken"]),
             ([], ["not run"] * 2),
@@ -396,6 +397,17 @@ class TestTexts(unittest.TestCase):
             self.html.replace("2016-10-21T15:00:00Z", "").replace("21 October 2016 at 15:00", ""),
             later.replace("2017-01-02T03:04:05Z", "").replace("2 January 2017 at 03:04", ""),
         )
+
+    def test_another_program_is_not_called_the_proxy(self) -> None:
+        """The version and the commit are those of the specification then."""
+        lead, when = "whether it held when it was tried on {}.", "{} {}, "
+        for options, program, version in (
+            ((), "the proxy itself", "Version"),
+            (("-D", "driver=command", "-D", "command=x"), "another program", "By the specification of version"),
+        ):
+            page = tree(MIXED, options=options)
+            self.assertTrue(page.find("p", class_="lead").text.endswith(lead.format(program)))
+            self.assertTrue(page.find("p", class_="when").text.startswith(when.format(version, __version__)))
 
     def test_the_reference_beside_it(self) -> None:
         """Where the reference of the address stands beside the page, the page leads to it."""
