@@ -120,11 +120,8 @@ class Command(Processes):
                 )
             time.sleep(POLL_SECONDS)
         for address, pid in listeners(process).items():
-            maps, program = Path(f"/proc/{pid}/maps").read_text(), Path(f"/proc/{pid}/exe").read_bytes()
-            assert not address.endswith(f":{port}") or (str(library()) in maps and GO not in program), (
-                "The program does not ask the C library for the time (it is linked statically, or was made with Go):"
-                " time cannot jump for it."
-            )
+            if address.endswith(f":{port}"):
+                see_that_time_can_jump(pid)
 
     def _end(self, process: Process, mark: dict[str, str]) -> None:
         """Ask it to end, as the machine does when it shuts down, and note what stays behind."""
@@ -138,6 +135,22 @@ class Command(Processes):
             self.notes[f"Told to end (SIGTERM), it left processes behind, which were killed: {', '.join(left)}."] = None
         if process.said >= FILE_BYTES:
             self.notes["It has said a gigabyte, and was let say no more."] = None
+
+
+def see_that_time_can_jump(pid: int) -> None:
+    """Raises AssertionError with the reason if a process does not show the preloaded clock's time, or may not."""
+    try:
+        maps, program = Path(f"/proc/{pid}/maps").read_text(), Path(f"/proc/{pid}/exe").read_bytes()
+    except OSError as exc:
+        raise AssertionError(
+            "Whether time can jump for the program cannot be told: its process at the PORT has ended, or may not be"
+            f" looked into ({exc.strerror})."
+        ) from exc
+    if str(library()) not in maps or GO in program:
+        raise AssertionError(
+            "The program does not ask the C library for the time (it is linked statically, or was made with Go):"
+            " time cannot jump for it."
+        )
 
 
 def _said(process: Process) -> str:

@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -21,7 +21,7 @@ from features import drivers
 from features.drivers.command import Command
 from harness.processes import ROOT
 from tools.spec_page.failure import failures_of_scenario
-from tools.spec_page.verdict import Verdict, of_scenario
+from tools.spec_page.verdict import Outcome, Verdict, of_scenario
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,12 @@ class Judged:
     scenarios: list[Scenario]
 
     @property
+    def outcome(self) -> Outcome:
+        return Outcome([of_scenario(scenario) for scenario in self.scenarios])
+
+    @property
     def verdict(self) -> Verdict:
-        verdicts = {of_scenario(scenario) for scenario in self.scenarios}
-        return next((verdict for verdict in (Verdict.BROKEN, Verdict.HELD) if verdict in verdicts), Verdict.NOT_RUN)
+        return self.outcome.of_what_ran
 
 
 @click.command()
@@ -55,27 +58,34 @@ def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool
         _give_up(f"{lacks} is not there.")
     written = Path(page).absolute()
     written.parent.mkdir(parents=True, exist_ok=True)
-    options = ["--no-summary", "--no-color", "--format", "page", "--outfile", str(written)]
-    program = Command(shlex.join(command), Path.cwd(), monotonic=monotonic)
+    # Whatever is under way then, the program is ended. In the background of a shell, SIGINT would be ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with closing(Command(shlex.join(command), Path.cwd(), monotonic=monotonic)) as program:
+            _judge(program, shlex.join(command), written, exercise=exercise, monotonic=monotonic)
+    except KeyboardInterrupt:
+        _give_up("The judgement was broken off.")
+
+
+def _judge(program: Command, command: str, written: Path, *, exercise: bool, monotonic: bool) -> NoReturn:
     if why_not := program.why_not():
-        program.close()
         _give_up(why_not)
+    options = ["--no-summary", "--no-color", "--format", "page", "--outfile", str(written)]
     os.chdir(ROOT)
     # What has been started is judged.
     drivers.STARTS["command"] = lambda _store, _options: program
     configuration = Configuration(options + ["--tags=exercise"] * exercise)
     # Not among the options: behave takes quotation marks away.
-    configuration.userdata.update({"driver": "command", "command": shlex.join(command)})
+    configuration.userdata.update({"driver": "command", "command": command})
     run = Runner(configuration)
-    # As on Ctrl-C, which behave knows: it ends the program.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with redirect_stdout(StringIO()):
         run.run()
     if run.aborted:
-        _give_up("The judgement was broken off.")
+        raise KeyboardInterrupt
     rules = [judged for judged in _judged(run) if judged.is_of_exercise or not exercise]
     for rule in rules:
-        click.echo(f"{rule.verdict:8}{'exercise  ' if rule.is_of_exercise else '          '}{rule.name}")
+        click.echo(f"{rule.outcome.word:7} {'exercise  ' if rule.is_of_exercise else '          '}{rule.name}")
         for scenario in rule.scenarios:
             for failure in failures_of_scenario(scenario)[:1]:
                 click.echo(f"  - {scenario.name.partition(' -- @')[0]}\n{indent(failure.message, '    ')}")

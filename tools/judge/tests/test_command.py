@@ -3,13 +3,17 @@
 import os
 import re
 import shlex
+import signal
+import subprocess
 import sys
 import unittest
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from features.drivers.command import Command
+from features.drivers.command import Command, see_that_time_can_jump
 from harness.needs import needs, one_platform_is_enough
-from harness.processes import ROOT, started_with, until
+from harness.processes import ROOT, Process, started_with, until
 
 PYTHON = shlex.quote(sys.executable)
 SERVER = f"{PYTHON} -m http.server"
@@ -43,6 +47,25 @@ class CommandTest(unittest.TestCase):
             wanted = "The program cannot be started: No such file or directory (no-such-program --port)."
             self.assertEqual([wanted] * 2, [command.why_not(), command.why_not()])
 
+    def test_a_program_that_has_ended_meanwhile(self) -> None:
+        """What listened at the port a moment ago may be gone when it is looked into."""
+        with subprocess.Popen("true") as ended:
+            ended.wait()
+        with self.assertRaisesRegex(AssertionError, r"has ended, or may not be looked into \(No such file"):
+            see_that_time_can_jump(ended.pid)
+
+    def test_a_judgement_that_is_broken_off_while_the_program_starts(self) -> None:
+        """It ends the program, says so in a sentence, and does not say by its status that a rule is broken."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number), TemporaryDirectory() as folder:
+                mark = {"MARK": folder}
+                words = [f"{ROOT}/scripts/judge", "--", "sleep", "61"]
+                with Process(words, {**os.environ, **mark}, Path(folder)) as judge:
+                    until(lambda: "sleep" in {name for _pid, name in started_with(mark)}, "the program")  # noqa: B023  # called at once
+                    judge.send(number)
+                    self.assertEqual((2, "The judgement was broken off.\n"), (judge.wait(), judge.output()))
+                    until(lambda: not started_with(mark), "the end of the program")  # noqa: B023  # called at once
+
     def test_what_a_program_leaves_behind_is_ended(self) -> None:
         """Also what has left its group, and has another parent."""
         mark = {"MARK": self.id()}
@@ -52,7 +75,8 @@ class CommandTest(unittest.TestCase):
         with closing(_command(words)) as command:
             self.assertEqual("", command.why_not())
             until(lambda: {name for _pid, name in started_with(mark)} >= {"sleep"}, "the child")
-        self.assertEqual(set(), started_with(mark))
+        # A process that is killed is there for another moment.
+        until(lambda: not started_with(mark), "the end of the child")
         self.assertEqual(
             ["Told to end (SIGTERM), it left processes behind, which were killed: sleep."], [*command.notes]
         )
