@@ -1,32 +1,78 @@
 """docs/compatibility.md promises what there is, and what is promised stays; the version is the same everywhere."""
 
+import logging
 import re
 import shutil
 import tempfile
 import unittest
+from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 from c42_proxy import __version__
+from c42_proxy.commands.cache import Row
+from c42_proxy.observability import correlation
+from c42_proxy.observability.logs import log_request
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.settings import FIELDS, FILE_VARIABLES
+from c42_proxy.web.ops import Part, Status
 from harness.openapi import REASONS
-from harness.processes import ROOT, clean_environ, run
+from harness.processes import ROOT, clean_environ, free_port, run
+from tests.commands.command_line import c42_proxy
+from tests.observability.test_logs import LogsTest
 
 PAGE = (ROOT / "docs" / "compatibility.md").read_text()
 
 
-class PromisedTest(unittest.TestCase):
+class PromisedTest(LogsTest):
+    """A new name is promised, too. Whoever takes one off these lists breaks a promise: that needs a major version."""
+
+    def assert_listed(self, what: str, there: Collection[str]) -> None:
+        listed = re.findall(rf"^\*\*{what}:\*\* (.*?)\.$", PAGE, re.MULTILINE | re.DOTALL)
+        self.assertEqual(sorted(there), re.findall("`(.+?)`", listed[0]), what)
+
     def test_names(self) -> None:
-        """A new name is promised, too. Whoever takes one off this list breaks a promise: that needs a major version."""
+        """Reasons, settings, metrics, the words of the ops port, and the members of `cache --json`."""
         exposed = re.findall(r"^# TYPE (c42_proxy_\S+)", Metrics().exposition().decode(), re.MULTILINE)
-        for what, there in (
-            ("Reasons", {*REASONS}),
-            ("Settings", {*FIELDS, *FILE_VARIABLES}),
-            ("Metrics", {name for name in exposed if not name.endswith("_created")}),
-        ):
-            with self.subTest(what):
-                listed = re.findall(rf"^\*\*{what}:\*\* (.*?)\.$", PAGE, re.MULTILINE | re.DOTALL)
-                self.assertEqual(sorted(there), re.findall("`(.+?)`", listed[0]))
+        self.assert_listed("Reasons", REASONS)
+        self.assert_listed("Settings", {*FIELDS, *FILE_VARIABLES})
+        self.assert_listed("Metrics", {name for name in exposed if not name.endswith("_created")})
+        self.assert_listed("Words of the ops port", {*get_args(Status), *get_args(Part)})
+        self.assert_listed("Members of `cache --json`", [field.name for field in fields(Row)])
+
+    def test_log(self) -> None:
+        """The members of a log line, and of that of a request."""
+        self.configure("json")
+        correlation.begin("mine", f"00-{1:032x}-{1:016x}-01")
+        self.addCleanup(correlation.end)
+        log_request(
+            method="GET",
+            path="/",
+            status=502,
+            outcome="error",
+            seconds=1,
+            request_id="mine",
+            upstream_seconds=1,
+            cause="timed out",
+        )
+        correlation.end()
+        logging.getLogger("c42_proxy").info("another line")
+        of_request, another = (set(line) for line in self.objects)
+        self.assert_listed("Members of each log line", another)
+        self.assert_listed("In the line of a request also", of_request - another)
+
+    def test_exit_statuses(self) -> None:
+        """Success, a failure and a mistake (tests/test_starts.py and tests/server/ have many more, of real servers)."""
+        bind = f"127.0.0.1:{free_port()}"
+        ends = (
+            c42_proxy("--version"),
+            c42_proxy("healthcheck", C42_BIND=bind),
+            c42_proxy("check"),
+            c42_proxy("swerve"),
+        )
+        self.assertEqual([0, 1, 2, 2], [end.exit_code for end in ends])
+        self.assert_listed("Exit statuses", {f"{end.exit_code}" for end in ends})
 
 
 class VersionTest(unittest.TestCase):

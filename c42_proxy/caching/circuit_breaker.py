@@ -36,6 +36,7 @@ OPEN_SECONDS = 5.0
 PROBE_RETRY_SECONDS = 1.0
 
 Phase = Literal["closed", "open", "half-open"]
+Degraded = Literal["told-to-wait", "c42-down", "token-refused"]
 
 LINES: dict[Phase, tuple[int, str]] = {
     "open": (logging.WARNING, f"the circuit breaker has opened: C42 is not asked for {OPEN_SECONDS:g} s"),
@@ -124,12 +125,12 @@ class CircuitBreaker:
         if self._back_off is not None and self._back_off.covers(now):
             raise BackingOff(self._back_off.until - now)
 
-    def degraded(self) -> list[str]:
+    def degraded(self) -> list[Degraded]:
         """What is wrong with C42 at the moment, one word each for `/readyz`: back-off, open breaker, refused token."""
         state = self._read()
         self._learn(state.back_off)
         now = self._clock()
-        reasons = {
+        reasons: dict[Degraded, bool] = {
             "told-to-wait": self._back_off is not None and self._back_off.covers(now),
             "c42-down": self._threshold > 0 and state.open is not None and state.open.covers(now),
             "token-refused": state.refused_at is not None,

@@ -141,6 +141,7 @@ class RunsMaster(BaseApplication):  # type: ignore[misc]  # gunicorn ships no ty
 
     def run(self) -> None:
         """Called by `Application.run`."""
+        own_pid = os.getpid()
         try:
             if controls_master():
                 Master(self).run()
@@ -150,6 +151,12 @@ class RunsMaster(BaseApplication):  # type: ignore[misc]  # gunicorn ships no ty
                 super().run()
         except (OSError, RuntimeError) as exc:  # a pid file that cannot be written, or that of another process
             raise ClickException(f"gunicorn: {exc}") from exc
+        except SystemExit as end:
+            # gunicorn's own statuses (3: a worker failed to boot) are not documented, and here, 1 means a failure.
+            # Workers are forked in here, too: gunicorn's master must see their statuses as they are.
+            if end.code and os.getpid() == own_pid:
+                raise SystemExit(1) from end
+            raise
 
     def _report(self) -> None:
         while True:

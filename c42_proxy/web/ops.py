@@ -2,14 +2,18 @@
 
 import json
 from http import HTTPStatus
+from typing import Literal
 
 from flask import Flask, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from ..caching.circuit_breaker import CircuitBreaker
+from ..caching.circuit_breaker import CircuitBreaker, Degraded
 from ..observability.metrics import Metrics
 from ..stores.tiered import TieredStore
 from .responses import NO_STORE
+
+Status = Literal["alive", "ready", "degraded"]
+Part = Literal["store", Degraded]
 
 
 def create_ops(metrics: Metrics, store: TieredStore, breaker: CircuitBreaker) -> Flask:
@@ -23,18 +27,20 @@ def create_ops(metrics: Metrics, store: TieredStore, breaker: CircuitBreaker) ->
     @ops.get("/healthz")
     def alive() -> Response:
         """Any answer means that a worker runs. It asks neither the store nor C42."""
-        return _json({"status": "alive"})
+        return _json("alive")
 
     @ops.get("/readyz")
     def ready() -> Response:
         """A worker takes requests. Degraded parts are named; the worker is ready all the same, because it answers."""
-        degraded = [*(["store"] if store.failed else []), *breaker.degraded()]
-        return _json({"status": "degraded" if degraded else "ready", "degraded": degraded})
+        degraded: list[Part] = [*breaker.degraded()]
+        if store.failed:
+            degraded.insert(0, "store")
+        return _json("degraded" if degraded else "ready", degraded=degraded)
 
     return ops
 
 
-def _json(answer: dict[str, object]) -> Response:
-    response = Response(json.dumps(answer), HTTPStatus.OK, content_type="application/json")
+def _json(status: Status, **others: list[Part]) -> Response:
+    response = Response(json.dumps({"status": status, **others}), HTTPStatus.OK, content_type="application/json")
     response.headers.extend(NO_STORE)
     return response

@@ -131,6 +131,17 @@ class StartTest(OpsTestCase):
             self.assertEqual(self.errors_counted(), 8)
             until(lambda: process.output().count("a hook") == 5, "the lines of the hooks")
 
+    def test_broken_hook(self) -> None:
+        """If no worker can start, because of a hook of the operator, the exit status is 1, as for any other failure."""
+        with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+            file.write("def post_fork(server, worker):\n    raise ValueError('broken')\n")
+            file.flush()
+            for workers in ("1", "2"):
+                arguments = f"--config {file.name} --workers {workers}"
+                process = self.begin(GUNICORN_CMD_ARGS=arguments, **LEAVES_SOCKETS)
+                self.assertEqual(1, process.wait(TIMEOUT), process.output())
+                self.assertIn("Worker failed to boot.", process.output())
+
     def test_reload(self) -> None:
         """At a SIGHUP, a configuration that could start no proxy is an error in the log, and nothing changes."""
         file = Path(self.enterContext(tempfile.TemporaryDirectory())) / "gunicorn.py"
