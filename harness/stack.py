@@ -157,8 +157,9 @@ class StackTest(ProcessTestCase):
         super().setUpClass()
         if StackTest.shared is None:
             c42 = unittest.enterModuleContext(Sandbox())
-            StackTest.shared = c42, unittest.enterModuleContext(Stack(c42.port))
-            StackTest.shared[1].wait_until_ready()
+            stack = unittest.enterModuleContext(Stack(c42.port))
+            stack.wait_until_ready()
+            StackTest.shared = c42, stack
             unittest.addModuleCleanup(setattr, StackTest, "shared", None)
         cls.c42, cls.stack = StackTest.shared
         cls.processes = [cls.c42, cls.stack]

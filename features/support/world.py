@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Barrier, Event, Semaphore
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from redis import Redis
 from werkzeug.test import Client, TestResponse
@@ -122,7 +122,7 @@ class World:
         held = [file.read_bytes() for file in self._folder.iterdir()]
         if (url := self._settings["C42_CACHE_URL"]).startswith("redis:"):
             with closing(Redis.from_url(url)) as redis:
-                held = [redis.dump(key) or b"" for key in redis.scan_iter()]
+                held = [cast("bytes", redis.dump(key)) or b"" for key in redis.scan_iter()]  # redis-py's types differ
         return any(name.encode() in bytes_held for bytes_held in held)
 
     def is_soon_there(self, name: str, *, wanted: bool = True) -> bool:
