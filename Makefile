@@ -98,7 +98,7 @@ image: ## build the container image and try it
 release: .venv/installed-dev build/clients/installed build/tools/installed ## build what people install from the last commit, twice the same, and check it: build/release/
 	scripts/release
 
-upgrade: .venv/installed-dev ## earlier versions beside this one on one store, under load, forth and back (nginx, redis-server, the git history)
+upgrade: .venv/installed-dev ## earlier versions beside this one on one store, while clients request, forth and back (nginx, redis-server, the git history)
 	timeout 300 $(BIN)/python -m harness.runner tests.upgrades
 
 version: ## set the version in all places, and close the changelog's section: make version VERSION=1.0.0
