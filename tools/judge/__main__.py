@@ -41,7 +41,7 @@ class Judged:
         return self.outcome.of_what_ran
 
 
-@click.command()
+@click.command(options_metavar="[OPTIONS] --")
 @click.argument("command", nargs=-1, required=True)
 @click.option("--exercise", is_flag=True, help="By the rules of the original exercise alone.")
 @click.option(
@@ -49,9 +49,10 @@ class Judged:
 )
 @click.option("--page", default="build/judged.html", show_default=True, help="Where the page is written.")
 def main(command: tuple[str, ...], page: str, *, exercise: bool, monotonic: bool) -> None:
-    """Judge the program that COMMAND starts. It serves the one address, at the PORT of its environment, on 127.0.0.1.
+    """Judge the program that COMMAND starts, for example: scripts/judge --exercise -- python3 my_proxy.py
 
-    C42 is at the C42_API_URL of its environment, which ends with /api/v2/, and wants the C42_API_TOKEN.
+    It must serve the one address on 127.0.0.1, at the port in the variable PORT. C42 is at the address in C42_API_URL,
+    which ends with /api/v2/, and wants the token in C42_API_TOKEN. A C compiler (cc) is needed once, for the clock.
     Exit status: 0 if no rule is broken, 1 if one is, 2 if the program cannot be judged, and says why in a sentence.
     """
     if lacks := drivers.lacks("command", "memory"):
