@@ -134,8 +134,9 @@ def run(modules: Iterable[Module], watch: Watch) -> Outcome:
     resource_tracker.ensure_running()
     suite = Modules(modules, watch)
     result = unittest.TextTestRunner(resultclass=Result).run(suite)
-    failed = [test.id() for test, _ in (*result.failures, *result.errors)]
-    return Outcome(result.wasSuccessful(), failed, skipped(result), suite.seconds)
+    # Of a subtest, the whole test: only that can be named to run it again.
+    failed = {getattr(test, "test_case", test).id() for test, _ in (*result.failures, *result.errors)}
+    return Outcome(result.wasSuccessful(), sorted(failed), skipped(result), suite.seconds)
 
 
 def run_in_jobs(number: int, modules: int, command: list[str]) -> Outcome:

@@ -105,9 +105,10 @@ class RunnerTest(unittest.TestCase):
             def test(self):
                 import pathlib
                 marker = pathlib.Path(__file__).with_suffix(".ran")
-                if not marker.exists():
-                    marker.touch()
-                    self.fail("the first time")
+                with self.subTest(marker=str(marker)):
+                    if not marker.exists():
+                        marker.touch()
+                        self.fail("the first time")
         """
         for options in ((), ("--jobs", "2")):
             status, said = self.ran(fails_once, *options, **{REQUIRE_ALL: "1"})
