@@ -219,7 +219,7 @@ class InvalidAnswer(UpstreamError):
 class NotAsked(Problem):
     """C42 was not asked, or the fetch was broken off. `why` is a word for `Cache-Status`.
 
-    `seconds` is for how long C42 may not be asked, None if nobody knows.
+    `seconds` is for how long C42 may not be asked, None if that is unknown.
     """
 
     status = 503

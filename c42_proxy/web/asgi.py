@@ -148,7 +148,7 @@ class AsgiApp:
             head += header_lines(self._cors.headers(_origin(scope)))
         if scope["method"] == "HEAD":
             body = b""
-        # First, so that whoever has an answer finds it in /metrics.
+        # Before the answer leaves: a client that has its answer finds it counted in /metrics.
         self._metrics.request(outcome, status).inc()
         send_whole = scope.get("extensions", {}).get(SEND_WHOLE)
         if send_whole is None or not send_whole(scope, head, body):
