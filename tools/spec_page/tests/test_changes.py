@@ -25,7 +25,7 @@ from tools.spec_page.since import Earlier
 from tools.spec_page.specification import Specification, specification
 from tools.spec_page.tests.html_tree import Element, parsed
 from tools.spec_page.tests.test_page import STEPS, real_features
-from tools.spec_page.tried import HOW, Commit, tried
+from tools.spec_page.tried import Commit, tried
 from tools.spec_page.verdict import Verdict
 
 THEN = """
@@ -240,6 +240,7 @@ class RunTest(unittest.TestCase):
         self.assertIn(
             "(“Begin”), with changes that are in no commit, tried on", self.page().find("p", class_="when").text
         )
+        self.assertIn("through Flask alone", self.page().find("p", class_="how").text)
 
     def test_a_project_around_it(self) -> None:
         """The commit of a project in whose folders the files happen to lie is not named."""
@@ -273,9 +274,22 @@ def feature(**rules: str) -> str:
 class TriedTest(unittest.TestCase):
     def test_each_driver(self) -> None:
         """The page says how the proxy, C42 and time were, whichever the driver."""
-        self.assertEqual(set(DRIVERS), set(HOW))
+        stopped, shown, read = "clock was stopped", "were shown one clock", "read the time from a file"
+        inside, server = "so did a simulated C42", "C42 was simulated by a server"
+        says = {
+            "flask": ("through Flask alone", inside, stopped),
+            "asgi": ("through its ASGI app", inside, stopped),
+            "sockets": ("through its ASGI app", server, stopped),
+            "live": ("workers of gunicorn", server, read),
+            "stack": ("nginx, two hosts of the proxy and Redis", server, shown),
+            "command": ("Another program", server, shown),
+        }
+        self.assertEqual(set(DRIVERS), set(says))
         for driver, stores in DRIVERS.items():
-            self.assertEqual(stores[0], tried({"driver": driver}).store)
+            one = tried({"driver": driver})
+            self.assertEqual(stores[0], one.store)
+            for words in says[driver]:
+                self.assertIn(words, one.how)
         how = tried({"driver": "command", "command": f"{ROOT}/x.py --port 1", "store": "memory"}).how
         self.assertIn("Another program was tried, as it is: x.py --port 1.", how)
 
