@@ -8,7 +8,7 @@ SPECIFICATION := build/site/index.html
 CHROMIUM = chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	--disable-component-update --disable-sync --hide-scrollbars
 
-.PHONY: help run test check live features words spec site fuzz soak elections interop planted judged mutants unit reference clients bench image release upgrade version pins clean docs/specification.png docs/demo.png
+.PHONY: help run test check style types live features words spec site fuzz soak elections interop planted judged mutants unit reference clients bench image release upgrade version pins clean docs/specification.png docs/demo.png
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,15 +21,21 @@ test: check live unit ## set up, then check and run everything
 	@$(BIN)/coverage report
 
 check: .venv/installed-dev ## format, lint, types, import contract and features, in under a minute
+	@rm -f .coverage .coverage.*
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync style types check-flask check-asgi
+
+style:
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/behave --dry-run --format steps.usage --no-summary | (! grep -E 'UN(USED|DEFINED) STEP')
+
+types:
 	$(BIN)/mypy
 	$(BIN)/mypy --scripts-are-modules scripts/stack
-	$(BIN)/lint-imports --no-cache
-	@rm -f .coverage .coverage.*
-	$(BIN)/behave --dry-run --format steps.usage --no-summary | (! grep -E 'UN(USED|DEFINED) STEP')
-	$(COVERAGE) -m behave --format failures --tags 'not @slow'
-	$(COVERAGE) -m behave --format failures --tags 'not @slow' -D driver=asgi
+
+check-%:
+	$(COVERAGE) -m behave --format failures --tags 'not @slow' -D driver=$*
 
 live: .venv/installed-dev ## the features against gunicorn's workers, with each store
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync live-memory live-sqlite live-redis
