@@ -10,14 +10,17 @@ from typing import Literal
 
 import click
 
-from ..caching.freshness import Age, Freshness
+from ..caching.freshness import Freshness
 from ..errors import StoreError
 from ..settings import Settings
-from ..stores.contract import Listed
+from ..stores.contract import Listed, is_ahead
 from ..stores.opening import open_shared, shared_file, store_name
 from ..web.routes import EVENT_ID
 
 HEADINGS = ("STATE", "AGE", "FRESH", "STALE", "BYTES", "EVENT")
+
+State = Literal["fresh", "stale", "too old", "ahead"]
+"""What the age of an entry allows. One that is ahead is not served: the clock was set back after it was fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Row:
 
     event: str
     status: Literal[200, 404]
-    state: Age
+    state: State
     fetched_at: float
     fresh_until: float
     stale_until: float | None
@@ -47,7 +50,7 @@ def print_entries(settings: Settings, clock: Callable[[], float], *, as_json: bo
     if store is None:
         # Not an empty list, which would mean that nothing is cached.
         raise click.ClickException(f"{name}: each worker has a memory of its own, and nobody else can look into it.")
-    counts: Counter[Age] = Counter()
+    counts: Counter[State] = Counter()
     now = clock()
     rows = _counted(_rows(store.listed(), now, settings), counts)
     try:
@@ -72,15 +75,23 @@ def _rows(listed: Iterable[Listed], now: float, settings: Settings) -> Iterator[
         yield Row(
             entry.event_id,
             entry.status,
-            freshness.age(entry.status, entry.fetched_at, now),
+            _state(entry, now, freshness),
             entry.fetched_at,
-            freshness.expiry(entry.fetched_at),
-            freshness.stale_until(entry.status, entry.fetched_at),
+            expiry := freshness.expiry(entry.fetched_at),
+            expiry + freshness.stale_if_error if entry.status == 200 and freshness.stale_if_error > 0 else None,
             entry.size,
         )
 
 
-def _counted(rows: Iterable[Row], counts: "Counter[Age]") -> Iterator[Row]:
+def _state(entry: Listed, now: float, freshness: Freshness) -> State:
+    if freshness.is_fresh(entry, now):
+        return "fresh"
+    if freshness.is_stale(entry, now):
+        return "stale"
+    return "ahead" if is_ahead(entry.fetched_at, now) else "too old"
+
+
+def _counted(rows: Iterable[Row], counts: "Counter[State]") -> Iterator[Row]:
     for row in rows:
         counts[row.state] += 1
         yield row

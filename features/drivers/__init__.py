@@ -29,7 +29,9 @@ def store_of(name: str, wanted: str | None) -> str:
 
 def lacks(name: str, store: str) -> str | None:
     """A program that the driver needs, and that is not there."""
-    needs = {"command": ["cc"], "stack": ["cc", "nginx"]}.get(name, []) + ["redis-server"] * (store == "redis")
+    needs = {"sockets": ["openssl"], "command": ["cc"], "stack": ["cc", "nginx"]}.get(name, []) + ["redis-server"] * (
+        store == "redis"
+    )
     return next((program for program in needs if shutil.which(program) is None), None)
 
 

@@ -3,12 +3,12 @@
 from contextlib import closing
 
 from c42_proxy.app import Proxy
-from features.drivers.in_process import InProcess
+from features.drivers.in_process import Mocked
 from harness.as_wsgi import AsWsgi
 
 
-def asgi() -> InProcess:
-    return InProcess(served)
+def asgi() -> Mocked:
+    return Mocked(served)
 
 
 def served(proxy: Proxy) -> "closing[AsWsgi]":

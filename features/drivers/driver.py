@@ -1,5 +1,6 @@
 """What a driver is: it runs the proxy of each scenario, in this process or for real."""
 
+import time
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,6 +65,19 @@ class Driver(Protocol):
     def close(self) -> None:
         """End all that runs."""
         ...
+
+
+class RealTime(Driver):
+    """C42 is at a port, and apps wait in real time. The scenario counts it as if the budget were the usual one."""
+
+    slack = SLACK_SECONDS * USUAL_BUDGET_SECONDS / BUDGET_SECONDS
+
+    @property
+    def waited(self) -> float:
+        return time.monotonic() * USUAL_BUDGET_SECONDS / BUDGET_SECONDS
+
+    def wire(self, receive: wires.Receive) -> AbstractContextManager[str]:
+        return wires.over_sockets(receive)
 
 
 def broken_clock() -> float:

@@ -5,11 +5,11 @@ from contextlib import nullcontext
 from flask import Flask
 
 from c42_proxy.app import Proxy
-from features.drivers.in_process import InProcess
+from features.drivers.in_process import Mocked
 
 
-def flask() -> InProcess:
-    return InProcess(served)
+def flask() -> Mocked:
+    return Mocked(served)
 
 
 def served(proxy: Proxy) -> nullcontext[Flask]:

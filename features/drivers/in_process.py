@@ -1,12 +1,13 @@
-"""What the drivers in this process share: C42 is mocked, and the time is frozen."""
+"""What the drivers in this process share; and the base of those in which C42 is mocked, and the time is frozen."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from freezegun import freeze_time
 
@@ -19,30 +20,78 @@ from features.drivers.network import forbid_connections
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+Serve = Callable[[Proxy], "AbstractContextManager[WSGIApplication]"]
+
 
 class InProcess(Driver):
-    """The proxy in this process, C42 mocked, the time frozen; whoever reaches for the network fails."""
+    """The proxy in this process, as an app that `serve` gives. Its store is in memory, and its log lines are kept."""
 
     store = "memory"
-    slack = 0.0
+    usual: ClassVar[dict[str, str]] = {"C42_CACHE_URL": "memory://"}
+    """The settings where a scenario has none."""
 
-    def __init__(self, serve: "Callable[[Proxy], AbstractContextManager[WSGIApplication]]") -> None:
-        self._serve = serve
-        self._running = ExitStack()
-        self._passing = Lock()
-        forbid_connections()
+    def __init__(self, serve: Serve) -> None:
         os.environ["TZ"] = TIME_ZONE
         time.tzset()
+        self._serve = serve
+        self._running = ExitStack()
+        self._lines = _Lines()
+        log = logging.getLogger("c42_proxy")
+        log.setLevel(logging.INFO)
+        log.addHandler(self._lines)
+        self._running.callback(log.removeHandler, self._lines)
+
+    def begin(self) -> None:
+        self.set_clock(START)
+        self._lines.said.clear()
+
+    @contextmanager
+    def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
+        checked = Settings.from_env({**self.usual, **settings})
+        proxy = build(checked, clock=broken_clock if has_bug else self._seconds)
+        with closing(proxy), self._serve(proxy) as served:
+            proxy.start()
+            yield served
+
+    def _seconds(self) -> float:
+        return self.now.timestamp()
+
+    def output(self) -> str:
+        return "\n".join(self._lines.said)
+
+    def close(self) -> None:
+        self._running.close()
+
+
+class _Lines(logging.Handler):
+    """What an operator reads; of a request's line, its cause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        cause = f": {record.cause}" if hasattr(record, "cause") else ""
+        self.said.append(f"{record.levelname} {record.getMessage()}{cause}")
+
+
+class Mocked(InProcess):
+    """C42 is mocked, and the time is frozen; whoever reaches for the network fails."""
+
+    slack = 0.0
+
+    def __init__(self, serve: Serve) -> None:
+        super().__init__(serve)
+        self._passing = Lock()
+        forbid_connections()
         # The time is frozen once for all scenarios: freezing takes longer than a scenario. asyncio needs a clock that
         # goes on, and so does behave, which measures how long a scenario takes.
+        # freezegun shows the real time to whatever `threading` or behave calls directly, except for datetimes.
         self._clock = self._running.enter_context(freeze_time(START, real_asyncio=True, ignore=["behave"]))
 
     @property
     def now(self) -> datetime:
         return datetime.now(UTC)
-
-    def begin(self) -> None:
-        self.set_clock(START)
 
     def set_clock(self, now: datetime) -> None:
         self._clock.move_to(now)
@@ -54,25 +103,7 @@ class InProcess(Driver):
     def wire(self, receive: wires.Receive) -> AbstractContextManager[str]:
         return wires.mocked(receive, lambda: self.now, self._pass_until)
 
-    @contextmanager
-    def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
-        checked = Settings.from_env({"C42_CACHE_URL": "memory://", **settings})
-        # freezegun shows the real time to whatever `threading` or behave calls directly, except for datetimes.
-        proxy = build(checked, clock=broken_clock if has_bug else self._seconds)
-        with closing(proxy), self._serve(proxy) as served:
-            proxy.start()
-            yield served
-
-    def _seconds(self) -> float:
-        return self.now.timestamp()
-
     def _pass_until(self, moment: datetime) -> None:
         """Let time go on to a moment, unless somebody else has done so."""
         with self._passing:
             self.set_clock(max(moment, self.now))
-
-    def output(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        self._running.close()

@@ -7,9 +7,8 @@ in them, made when the first request for it comes.
 import json
 import os
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,17 +20,8 @@ from c42_proxy.observability.logs import configure_logs
 from c42_proxy.server.gunicorn import Server
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import Receive, Scope, Send
-from features.drivers import wires
 from features.drivers.asking import asked_at
-from features.drivers.driver import (
-    BUDGET_SECONDS,
-    SLACK_SECONDS,
-    START,
-    TIME_ZONE,
-    USUAL_BUDGET_SECONDS,
-    Driver,
-    broken_clock,
-)
+from features.drivers.driver import BUDGET_SECONDS, START, TIME_ZONE, RealTime, broken_clock
 from harness.processes import Process, clean_environ, free_port
 from harness.redis_server import RedisServer
 
@@ -70,12 +60,11 @@ class _Folder:
         os.replace(new, self._path / name)
 
 
-class Live(Driver):
+class Live(RealTime):
     """Starts the proxy, and ends it in `close`. With `memory`, which shares nothing, it has one worker."""
 
     def __init__(self, store: str) -> None:
         self.store = store
-        self.slack = SLACK_SECONDS * USUAL_BUDGET_SECONDS / BUDGET_SECONDS
         with ExitStack() as running:
             folder = Path(running.enter_context(TemporaryDirectory()))
             self._folder = _Folder(folder)
@@ -100,13 +89,6 @@ class Live(Driver):
 
     def set_clock(self, now: datetime) -> None:
         self._folder.now = now.timestamp()
-
-    @property
-    def waited(self) -> float:
-        return time.monotonic() * USUAL_BUDGET_SECONDS / BUDGET_SECONDS
-
-    def wire(self, receive: wires.Receive) -> AbstractContextManager[str]:
-        return wires.over_sockets(receive)
 
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":

@@ -10,6 +10,7 @@ from behave import given, step, then
 from c42_proxy.sandbox.shapes import Person
 from features.support.expectations import expect, expect_same
 from features.support.fake_c42 import PAGE, TOKEN, Behaviour, Call, only_at_offset
+from features.support.network import Way
 from features.support.world import PATIENCE_SECONDS, Context
 
 ZAPHOD = Person("Zaphod")
@@ -29,6 +30,11 @@ def c42_misbehaves_when_asked_for(context: Context, does: Behaviour, question: s
             context.world.c42.misbehave(does, "subscribers")
         case "the second page":
             context.world.c42.misbehave(only_at_offset(PAGE, does), "subscribers")
+
+
+@given("on the network C42 {is_there:Way}")
+def c42_is_on_the_network(context: Context, is_there: Way) -> None:
+    context.world.go(is_there)
 
 
 @step("C42 is well again")

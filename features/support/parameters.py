@@ -1,7 +1,7 @@
 """The words that the steps know, and what they mean. `python -m features.support.parameters` lists them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from parse import with_pattern
 from c42_proxy.sandbox.shapes import Person
 from features.support.answers import PROBLEMS, Problem
 from features.support.fake_c42 import MISBEHAVIOURS, Behaviour, asks_to_wait, asks_to_wait_until
+from features.support.network import WAYS, Way
 
 UNITS = {"day": "days", "hour": "hours", "minute": "minutes", "s": "seconds"}
 AMOUNT = r"[0-9]+(?:\.[0-9]+)? (?:days?|hours?|minutes?|s)"
@@ -51,6 +52,7 @@ HEADERS = {
     "a cookie": {"Cookie": "session=of-the-app"},
 }
 TIMES = {"once": 1, "twice": 2}
+LEVELS = {"note": "INFO", "warning": "WARNING", "error": "ERROR"}
 QUESTIONS = ("the event", "the subscribers", "the second page")
 
 
@@ -118,6 +120,18 @@ def behaviour(text: str) -> Behaviour:
     return asks_to_wait(str(round(duration(wait).total_seconds())))
 
 
+@with_pattern(_one_of(*sorted(WAYS, reverse=True)))
+def way(text: str) -> Way:
+    """What may be said of C42 and the way to it:"""
+    return WAYS[text]
+
+
+@with_pattern(_one_of(*LEVELS))
+def level(text: str) -> str:
+    """How urgent it is for the operator:"""
+    return LEVELS[text]
+
+
 @with_pattern(_one_of(*QUESTIONS))
 def question(text: str) -> str:
     """What C42 may be asked for:"""
@@ -169,6 +183,8 @@ TYPES: dict[str, Callable[[str], Any]] = {
     "Count": count,
     "Pages": pages,
     "Behaviour": behaviour,
+    "Way": way,
+    "Level": level,
     "Question": question,
     "Problem": problem,
     "Subscriber": subscriber,
@@ -178,8 +194,10 @@ TYPES: dict[str, Callable[[str], Any]] = {
     "Character": character,
     "Attempt": attempt,
 }
-KNOWN = {
+KNOWN: dict[str, Iterable[str]] = {
     "Behaviour": MISBEHAVIOURS,
+    "Way": WAYS,
+    "Level": LEVELS,
     "Question": QUESTIONS,
     "Problem": PROBLEMS,
     "Subscriber": SUBSCRIBERS,

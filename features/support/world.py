@@ -19,8 +19,10 @@ from c42_proxy.sandbox.shapes import Person
 from c42_proxy.settings import Settings
 from c42_proxy.stores.opening import open_shared
 from features.drivers.driver import Driver, pass_time
+from features.drivers.wires import behaviour
 from features.support.expectations import expect, expect_same, lasting
 from features.support.fake_c42 import TOKEN, FakeC42
+from features.support.network import Way
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -36,6 +38,8 @@ class World:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._running = ExitStack()
+        self._ways = self._running.enter_context(ExitStack())
+        """Each ends after the proxies that go it: what they leave hanging there shows."""
         self._proxies_running = self._running.enter_context(ExitStack())
         self.proxies = 0
         """How many have been started."""
@@ -72,6 +76,11 @@ class World:
         assert self._proxy is None, "the proxy runs already: its settings no longer change anything"
         self._settings.update(settings)
         self._has_bug |= bug
+
+    def go(self, way: Way) -> None:
+        """The proxy, which must not run yet, comes to C42 by this way."""
+        self.set_up()
+        self._settings |= self._ways.enter_context(way(behaviour(self.c42.receive), self.c42.path))
 
     def expect_budget(self, budget: timedelta) -> None:
         """Set how much time the proxy gives C42 for an answer."""

@@ -44,6 +44,8 @@ class Fault:
     answers: Answers = lambda app, _receive: app
     settings: Mapping[str, str] = field(default_factory=dict)
     """Instead of those of the scenario."""
+    said: str | None = None
+    """What the operator reads, instead of the proxy's lines."""
     places: tuple[str, ...] = ()
     """The features in which it is planted; none for all."""
     driver: str = "flask"
@@ -312,6 +314,7 @@ def _wrong(_environ: "WSGIEnvironment", response: Response) -> None:
 
 _OTHER_SETTINGS = {"C42_CACHE_URL": "memory://", "C42_TIMEOUT": "5"}
 _OF_SETTINGS = ("features/explaining_what_went_wrong.feature", "features/riding_out_an_outage.feature")
+_OF_LINES = ("features/finding_out_why_c42_gives_no_answer.feature",)
 _OF_TIME = ("features/reusing_an_answer_for_4.2_minutes.feature",)
 GROSS = (
     Fault("no answer is right", answers=_changed(_wrong)),
@@ -323,6 +326,7 @@ GROSS = (
         settings=_OTHER_SETTINGS,
         places=_OF_SETTINGS,
     ),
+    Fault("the operator reads something else", said="WARNING of something else", places=_OF_LINES),
     Fault("what is over is kept for a day", settings={"C42_STALE_IF_ERROR": "86400"}, places=_OF_SETTINGS),
 )
 """Faults in which each check of the features must fail somewhere."""

@@ -15,7 +15,7 @@ from behave.step_registry import registry
 
 from features import drivers
 from features.drivers import asgi, flask
-from features.drivers.in_process import InProcess
+from features.drivers.in_process import Mocked
 from features.drivers.wires import Receive
 from features.support import world
 
@@ -46,7 +46,7 @@ class Steps:
     twice: list[str] = field(default_factory=list)
 
 
-class _Faulty(InProcess):
+class _Faulty(Mocked):
     """The Flask app (or the ASGI app) with a fault between it and C42, or between it and an app."""
 
     def __init__(self, fault: Fault) -> None:
@@ -62,6 +62,9 @@ class _Faulty(InProcess):
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
         with super().proxy({**settings, **self._fault.settings}, has_bug=has_bug) as app:
             yield self._fault.answers(app, self._receive)
+
+    def output(self) -> str:
+        return super().output() if self._fault.said is None else self._fault.said
 
 
 class _Run(Runner):  # type: ignore[misc]  # behave has no types
@@ -121,11 +124,12 @@ def with_fault(name: str, places: list[str] | None = None, *, whole: bool = Fals
 def with_idle_step(function: str, places: list[str]) -> Noticed:
     """What the scenarios at these places notice first of a step that does nothing.
 
-    Where none of them is for the Flask app, they run against gunicorn.
+    Where none of them is for the Flask app, they run with sockets in one process, or against gunicorn.
     """
-    noticed = _finished("--stop", *places, idle=function)
-    if all(scenario.status is Status.skipped for scenario in _scenarios(noticed)):
-        noticed = _finished("--stop", "-D", "driver=live", *places, idle=function)
+    for driver in ("flask", "sockets", "live"):
+        noticed = _finished("--stop", "-D", f"driver={driver}", *places, idle=function)
+        if any(scenario.status is not Status.skipped for scenario in _scenarios(noticed)):
+            break
     return _noticed(noticed)
 
 
