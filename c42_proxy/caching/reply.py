@@ -22,9 +22,9 @@ class Forward(Enum):
         return cls.URI_MISS if cached is None else cls.STALE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SearchResult:
-    """The result of one search, for all requests that waited for it.
+    """The result of one search, for all requests that waited for it. Not frozen, as a hit.
 
     `cached` is the entry from before the search. `forward` is None if C42 was not asked, or the fetch was broken off
     (NotAsked). `elsewhere` means that another process asked C42. `upstream_seconds` is how long C42 took.
@@ -39,9 +39,9 @@ class SearchResult:
     upstream_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handling:
-    """How a request was handled (RFC 9211): whether and how C42 was asked.
+    """How a request was handled (RFC 9211): whether and how C42 was asked. Not frozen, as a hit.
 
     `forward` is None if it was not asked; `collapsed` means that another request asked; `upstream_status` is the
     status of the call that decided. `upstream_seconds` is how long C42 took, None for requests that only waited.

@@ -2,9 +2,10 @@
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 
 from cachetools import Cache, LRUCache
@@ -47,7 +48,11 @@ class MemoryStore:
         lifetime: float = math.inf,
         clock: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  # a test may replace time.time later
     ) -> None:
-        self._entries: LRUCache[str, Entry] = LRUCache(max_bytes, getsizeof=_size)
+        # Not an LRUCache: a hit would touch three dictionaries, each too large for the caches of the processor.
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        """The least recently used first."""
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._states: LRUCache[str, _State] = LRUCache(MAX_STATES_LENGTH, getsizeof=_state_size)
         self._lock = Lock()
         self._metrics = metrics
@@ -57,24 +62,26 @@ class MemoryStore:
 
     def get(self, event_id: str) -> Entry | None:
         with self._lock:
-            try:
-                # Not with `get`, which takes three calls: a hit waits for this.
-                return self._entries[event_id]
-            except KeyError:
-                return None
+            entry = self._entries.get(event_id)
+            if entry is not None:
+                self._entries.move_to_end(event_id)
+            return entry
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         if self._prepare is not None and entry.prepared is None:
-            entry = replace(entry, prepared=self._prepare(event_id, entry))
+            entry = Entry(entry.status, entry.body, entry.fetched_at, self._prepare(event_id, entry))
         with self._lock:
             kept = self._entries.get(event_id)
             if kept is not None and kept.is_newer_than(entry, now):
                 return False
-            fits = _size(entry) <= self._entries.maxsize
+            if kept is not None:
+                self._drop(event_id)
+            fits = _size(entry) <= self._max_bytes
             if fits:
                 self._entries[event_id] = entry
-            else:
-                self._entries.pop(event_id, None)
+                self._bytes += _size(entry)
+                while self._bytes > self._max_bytes:
+                    self._drop(next(iter(self._entries)))
             self._measure()
             return fits
 
@@ -113,10 +120,9 @@ class MemoryStore:
         for start in range(0, len(event_ids), ERASED_AT_ONCE):
             with self._lock:
                 for event_id in event_ids[start : start + ERASED_AT_ONCE]:
-                    # Not with `get`: that would mark the entry as recently used.
-                    entry = Cache.__getitem__(self._entries, event_id) if event_id in self._entries else None
+                    entry = self._entries.get(event_id)
                     if entry is not None and _is_too_old(entry.fetched_at, self._lifetime, now):
-                        del self._entries[event_id]
+                        self._drop(event_id)
         with self._lock:
             self._measure()
             for name in [name for name in self._states if self._is_state_too_old(name, now)]:
@@ -125,6 +131,9 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _drop(self, event_id: str) -> None:
+        self._bytes -= _size(self._entries.pop(event_id))
 
     def _text(self, name: str) -> str | None:
         state = self._states.get(name)
@@ -144,7 +153,7 @@ class MemoryStore:
     def _measure(self) -> None:
         if self._metrics is not None:
             self._metrics.memory_entries.set(len(self._entries))
-            self._metrics.memory_bytes.set(self._entries.currsize)
+            self._metrics.memory_bytes.set(self._bytes)
 
 
 def _is_too_old(since: float, lifetime: float, now: float) -> bool:

@@ -53,21 +53,18 @@ def from_bytes(event_id: str, record: object) -> Entry | None:
         return None
     if read.answer is not None and read.answer.id != event_id:
         return None
-    body = b"" if read.answer is None else _compact(read.answer.model_dump())
+    body = b"" if read.answer is None else read.answer.model_dump_json().encode()
     entry = Entry(read.status, body, read.fetched_at)
     # The shape alone allows records that we never write: another event's 404, a 200 without an answer, spaces.
     return entry if _written(event_id, entry) == record else None
 
 
 def _written(event_id: str, entry: Entry) -> bytes:
-    head = _compact({"event_id": event_id, "status": entry.status, "fetched_at": float(entry.fetched_at)})
+    # Not with a JSON encoder for the whole: that takes a third of the time of reading a record.
+    head = f'{{"event_id":{_json.encode(event_id)},"status":{entry.status},"fetched_at":{float(entry.fetched_at)!r}'
     answer = b"null" if entry.status == 404 else entry.body
-    return head[:-1] + b',"answer":' + answer + b"}"
-
-
-def _compact(value: object) -> bytes:
-    return _json.encode(value).encode()
+    return b'%b,"answer":%b}' % (head.encode(), answer)
 
 
 # `json.dumps` would make a new encoder each time.
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_json = json.JSONEncoder(ensure_ascii=False)

@@ -112,7 +112,24 @@ class Server(redis.Redis):
         self._bounded = pool
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
+        if words[0] == "GET":
+            return self._read(words)
         return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+    def _read(self, words: Command) -> Any:
+        """A read, in a third of the time: redis-py also measures each command, and prepares to try it again."""
+        connection: Any = self._bounded.get_connection()  # redis-py has no types here
+        try:
+            connection.send_command(*words)
+            return connection.read_response()
+        except redis.ResponseError:
+            raise
+        except BaseException:
+            # What is left of its answer must not be read as that of the next command.
+            connection.disconnect()
+            raise
+        finally:
+            self._bounded.release(connection)
 
     def at_once(self, commands: Mapping[str, Command]) -> list[Any]:
         return at_once(self, commands.values())

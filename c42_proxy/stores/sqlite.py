@@ -88,6 +88,8 @@ class SqliteStore:
         self, path: Path, *, namespace: str, max_bytes: int, lifetime: float, clock: Callable[[], float]
     ) -> None:
         self._path = path.absolute()
+        self._name = str(self._path)
+        """The same: the file is looked at before each use, and a `Path` would make its text each time."""
         self._namespace = namespace
         self._max_bytes = max_bytes
         self._lifetime = lifetime
@@ -96,6 +98,7 @@ class SqliteStore:
         self._inherited: list[sqlite3.Connection] = []
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._busy_milliseconds: int | None = None
         self._limit = StoreLimit(1, FILE_SECONDS)
         after_fork(self._forget)
 
@@ -250,7 +253,7 @@ class SqliteStore:
         """Move the contents of the WAL into the file, and truncate the WAL. False while another process reads."""
         if Path(f"{self._path}-wal").stat().st_size == 0:
             return True
-        db.execute(f"PRAGMA busy_timeout = {round(1000 * WAL_SECONDS)}")
+        self._wait_for_others(db, WAL_SECONDS)
         (busy, _pages, _moved) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
@@ -289,16 +292,24 @@ class SqliteStore:
         """A connection to the file that has our name now: the old one may have been removed, or set aside."""
         db = self._connection
         # A transaction whose rollback has failed is still open; closing the connection ends it.
-        if db is None or db.in_transaction or self._identity != _identity(self._path):
+        if db is None or db.in_transaction or self._identity != _identity(self._name):
             if db is not None:
                 # SQLite notices that its file is no longer in its place, and does not touch the WAL of the new one.
                 db.close()
                 self._connection = None
             with self._housekeeping(give_up):
                 db = self._connection = self._open_file(give_up)
+            self._busy_milliseconds = None
         # Opening the file may have taken some of the time. The rest is how long we wait for transactions of others.
-        db.execute(f"PRAGMA busy_timeout = {round(1000 * _remaining(give_up))}")
+        self._wait_for_others(db, _remaining(give_up))
         return db
+
+    def _wait_for_others(self, db: sqlite3.Connection, seconds: float) -> None:
+        """How long the next statements may wait for transactions of others. It is nearly always the same."""
+        milliseconds = round(1000 * seconds)
+        if milliseconds != self._busy_milliseconds:
+            db.execute(f"PRAGMA busy_timeout = {milliseconds}")
+            self._busy_milliseconds = milliseconds
 
     def _separate_connection(self, uri: str) -> sqlite3.Connection:
         """A further connection. Raises StoreError, sqlite3.Error and OSError."""
@@ -411,7 +422,7 @@ def _text(row: tuple[object] | None) -> str | None:
         return None
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path | str) -> tuple[int, int] | None:
     try:
         stat = os.stat(path)
     except FileNotFoundError:

@@ -2,11 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..errors import Overloaded, StoreError, StoreNotReached
 from ..observability import tracing
@@ -15,6 +15,8 @@ from .contract import Entry, Lease, Store, is_ahead
 from .memory import MemoryStore
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_SECONDS = 2.0
 """How long a store is not used after a failure."""
@@ -87,8 +89,8 @@ class TieredStore:
         if self._shared is None:
             return self._memory.get(event_id)
         found = None
-        with suppress(StoreError), self._using("reading", "get") as shared:
-            found = shared.get(event_id)
+        with suppress(StoreError):
+            found = self._use("reading", "get", lambda shared: shared.get(event_id))
         mine = self._memory.get(event_id)
         now = self._clock()
         if found is not None and found != mine and not is_ahead(found.fetched_at, now):
@@ -105,8 +107,8 @@ class TieredStore:
         kept = mine if mine == entry else entry
         if self._shared is None:
             return Kept(kept, in_memory, in_memory)
-        with suppress(StoreError), self._using("writing", "put") as shared:
-            return Kept(kept, in_memory, shared.put(event_id, entry, now))
+        with suppress(StoreError):
+            return Kept(kept, in_memory, self._use("writing", "put", lambda shared: shared.put(event_id, entry, now)))
         return Kept(kept, in_memory, in_memory)
 
     def read_state(self, name: str) -> str | None:
@@ -114,8 +116,7 @@ class TieredStore:
         if self._shared is None or "writing" in self._retry_at:
             return self._memory.read_state(name)
         try:
-            with self._using("reading", "read_state") as shared:
-                text = shared.read_state(name)
+            text = self._use("reading", "read_state", lambda shared: shared.read_state(name))
         except StoreError:
             return self._memory.read_state(name)
         unshared = self._memory.state_with_seconds(UNSHARED + name) if text is None else None
@@ -127,9 +128,13 @@ class TieredStore:
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         if self._shared is None:
             return self._memory.change_state(name, change, lifetime)
-        with suppress(StoreError), self._using("writing", "change_state") as shared:
-            unshared = self._memory.read_state(UNSHARED + name)
-            text = shared.change_state(name, lambda before: change(unshared if before is None else before), lifetime)
+        unshared = self._memory.read_state(UNSHARED + name)
+
+        def change_shared(shared: Store) -> str | None:
+            return shared.change_state(name, lambda before: change(unshared if before is None else before), lifetime)
+
+        with suppress(StoreError):
+            text = self._use("writing", "change_state", change_shared)
             self._memory.put_state(UNSHARED + name, None, 0)
             return self._memory.put_state(name, text, lifetime)
         text = self._memory.change_state(name, change, lifetime)
@@ -138,8 +143,8 @@ class TieredStore:
     def lease(self, event_id: str) -> Lease | None:
         if self._shared is None:
             return self._memory.lease(event_id)
-        with suppress(StoreError), self._using("leasing", "lease") as shared:
-            return shared.lease(event_id)
+        with suppress(StoreError):
+            return self._use("leasing", "lease", lambda shared: shared.lease(event_id))
         return self._memory.lease(event_id)
 
     def erase(self) -> bool:
@@ -148,19 +153,18 @@ class TieredStore:
         self._memory.erase(now)
         if self._shared is None:
             return True
-        with suppress(StoreError), self._using("writing", "erase") as shared:
-            return shared.erase(now)
+        with suppress(StoreError):
+            return self._use("writing", "erase", lambda shared: shared.erase(now))
         return False
 
-    @contextmanager
-    def _using(self, use: Use, operation: str) -> Iterator[Store]:
-        """The shared tier. Raises StoreError if it is not to be used now, and re-raises the shared tier's own."""
+    def _use(self, use: Use, operation: str, work: Callable[[Store], T]) -> T:
+        """What `work` does with the shared tier. Raises StoreError if it is not to be used now, and its own."""
         if self._shared is None:
             raise StoreError("nothing is shared")
         tries_again = self._claims_retry(use)
         try:
             with tracing.span(f"store {operation}", "client"):
-                yield self._shared
+                result = work(self._shared)
         except StoreNotReached as exc:
             if operation in FOR_A_FETCH:
                 raise Overloaded from exc
@@ -170,6 +174,7 @@ class TieredStore:
             raise
         if tries_again:
             self._works_again(use)
+        return result
 
     def _claims_retry(self, use: Use) -> bool:
         """Whether this is the one caller that tries again. Raises StoreError if the shared tier is not to be used."""
