@@ -45,12 +45,16 @@ class Table:
 
 @dataclass
 class Section:
-    """One group of measurements. `why` says what was measured, how, and what for."""
+    """One group of measurements. `why` says what was measured, how, and what for.
+
+    It has goals, or `decision` names the ADR that rests on it: else it would not be worth its time.
+    """
 
     title: str
     why: str
     tables: list[Table] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
+    decision: str = ""
 
 
 def text(section: Section) -> str:
@@ -68,7 +72,10 @@ def page(sections: Sequence[Section], machine: Sequence[tuple[str, str]]) -> str
         str(_goals(sections)),
     ]
     for section in sections:
-        parts += [f"## {section.title}", section.why, *map(str, section.tables)]
+        if not section.goals and not section.decision:
+            raise ValueError(f"{section.title}: neither a goal nor a decision needs it")
+        decision = [f"{section.decision} rests on this."] if section.decision else []
+        parts += [f"## {section.title}", section.why, *decision, *map(str, section.tables)]
     return "\n\n".join(parts) + "\n"
 
 

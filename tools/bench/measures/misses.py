@@ -38,6 +38,7 @@ def measure(bench: Bench) -> Section:
         f"Events that are not cached, one after the other; C42 takes {1000 * LATENCY:.0f} ms for each call, and the "
         "proxy has its SQLite file. In turn with them, a client makes the slower of C42's two calls itself.",
         [Table(["a miss, one subscriber", "median ms", "more than the slower call, ms"], rows)],
+        decision="ADR 0001",
     )
     if EARLIER in more:
         what = "a miss: time beyond the slower of C42's calls, of the earlier version's"

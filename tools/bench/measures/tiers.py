@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from operator import itemgetter
 from statistics import median
 
 import redis
 
 from harness.redis_server import RedisServer
-from tools.bench.bench import PREFIX, Bench
+from tools.bench.bench import OURS, PREFIX, Bench
 from tools.bench.load import Client
-from tools.bench.results import Goal, Section, Table, number
+from tools.bench.processes import Server
+from tools.bench.results import Goal, Section, Table, interleaved, middle, number
 
 Read = Callable[[], object]
 
@@ -29,38 +31,42 @@ def measure(bench: Bench) -> Section:
     )
     rows = []
     with RedisServer() as server:
-        tiers = {"SQLite": f"sqlite:///{bench.folder}/tiers.sqlite3", "Redis": server.url}
-        for name, url in tiers.items():
-            shared, memory, raw = _costs(bench, url)
-            more = shared - memory - raw
-            rows.append([name, *map(number, (shared, memory, shared - memory, raw, more))])
-            what = f"extra time of a hit in {name} over a raw read"
-            section.goals.append(Goal(what, more, 100, at_least=False, unit=" µs"))
+        for tier, url in (("SQLite", f"sqlite:///{bench.folder}/tiers.sqlite3"), ("Redis", server.url)):
+            for version, (shared, memory, raw) in _costs(bench, url).items():
+                more = shared - memory - raw
+                rows.append([f"{tier}, {version}", *map(number, (shared, memory, shared - memory, raw, more))])
+                if version == OURS:
+                    what = f"extra time of a hit in {tier} over a raw read"
+                    section.goals.append(Goal(what, more, 100, at_least=False, unit=" µs"))
     header = ["tier", "shared hit", "memory hit", "difference", "raw read", "more than the raw read"]
     section.tables.append(Table(header, rows))
     return section
 
 
-def _costs(bench: Bench, url: str) -> tuple[float, float, float]:
-    """A hit in the shared tier, one in memory, and a raw read, in µs."""
+def _costs(bench: Bench, url: str) -> dict[str, tuple[float, float, float]]:
+    """Of each version: a hit in the shared tier, one in memory, and a raw read, in µs. The versions take turns."""
     paths = [f"{PREFIX}1-tier-{number}/" for number in range(bench.plan.shared_hits)]
     bench.c42.takes(0)
+    # All versions read what this one has written.
     with bench.ours(C42_CACHE_URL=url) as writer, Client(writer.port) as client:
         for path in paths:
             client.seconds(path)
-    shared: list[float] = []
-    memory: list[float] = []
-    for _ in range(bench.plan.runs):
-        with bench.ours(C42_CACHE_URL=url) as reader, Client(reader.port) as client:
+
+    def hits(start: Callable[..., Server]) -> tuple[float, float]:
+        with start(C42_CACHE_URL=url) as reader, Client(reader.port) as client:
             # The first one opens the store.
             client.seconds(paths[0])
-            shared.append(median(map(client.seconds, paths[1:])))
-            memory.append(median(map(client.seconds, paths)))
+            return median(map(client.seconds, paths[1:])), median(map(client.seconds, paths))
+
+    runs = interleaved(bench.plan.runs, {version: partial(hits, start) for version, start in bench.versions.items()})
     if max(bench.c42.calls.values()) != len(paths):
         raise RuntimeError("what should have been in the shared tier was not")
     with _on_core(bench.cores.server), _raw_reads(url) as reads:
-        raw = [median(map(_seconds, reads)) for _ in range(bench.plan.runs)]
-    return 1e6 * median(shared), 1e6 * median(memory), 1e6 * median(raw)
+        raw = median(median(map(_seconds, reads)) for _ in range(bench.plan.runs))
+    return {
+        version: (1e6 * middle(measured, itemgetter(0)), 1e6 * middle(measured, itemgetter(1)), 1e6 * raw)
+        for version, measured in runs.items()
+    }
 
 
 @contextmanager

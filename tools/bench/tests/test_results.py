@@ -33,3 +33,9 @@ class ResultsTest(unittest.TestCase):
             self.assertIn(part, text(section))
             self.assertIn(part, page([section], [("cores", "2")]))
         self.assertIn("| cores | 2 |", page([section], [("cores", "2")]))
+
+    def test_reason(self) -> None:
+        """A measurement that neither a goal nor a decision needs is refused; a decision is named on the page."""
+        with self.assertRaisesRegex(ValueError, "Hits: neither"):
+            page([Section("Hits", "Why hits.")], [])
+        self.assertIn("ADR 0005 rests on this.", page([Section("Hits", "Why hits.", decision="ADR 0005")], []))
