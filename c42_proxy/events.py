@@ -155,6 +155,10 @@ class Events:
                 self._refusals.forget(event_id)
         return StaleIfError.of(entry, self._freshness, now, refusal.handling)
 
+    def is_searched(self, event_id: str) -> bool:
+        """Whether a request for this event would join a search."""
+        return self._single_flight.is_under_way(event_id)
+
     def coalesce(self, event_id: str, *, may_block: bool = False) -> Pending:
         """Is a search under way? Then the request joins it. Else it leads a new one, which goes on in other threads.
 

@@ -1,6 +1,7 @@
 """The gunicorn worker that serves the ASGI app: uvicorn's, with additions for a busy proxy."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -17,6 +18,10 @@ from ..private_names import private_or_public
 HEARTBEAT_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
 """How long one thread may run before others get a turn: a tenth of Python's default."""
+
+COLLECTED_AT = 10_000
+"""How many more objects than before may exist until the garbage collector looks at the new ones: Python's default, 700,
+is passed several times in the course of a few misses."""
 
 
 @cache
@@ -74,6 +79,10 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
 
     def run(self) -> None:
         """Called by gunicorn. Returns when the worker ends."""
+        # The garbage collector stops all threads. What the start has made (modules, classes) stays for ever: to look
+        # at it takes 30 ms each time, which many misses make the collector do.
+        gc.freeze()
+        gc.set_threshold(COLLECTED_AT)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve_until_signalled())
 

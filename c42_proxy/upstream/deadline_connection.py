@@ -55,6 +55,10 @@ NO_HEADER = (
 )
 """Python's parser reports these if a line is no header. Its other defects are about a MIME body, which is not read."""
 
+CLOSING_SECONDS = 0.25
+"""Less than the time by which a thread is idle for longer than a connection that is closed: so a thread that ends so
+shortly after another one has no connection that the other one has left open."""
+
 CHECK_SECONDS = 1.0
 NOBODY = "127.0.0.1:1"
 """Nothing listens on this address, in case the check does open a real connection."""
@@ -272,6 +276,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._making_manager = Lock()
+        self._closed_at = -CLOSING_SECONDS
         super().__init__(*args, **kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -286,7 +291,14 @@ class DeadlineAdapter(HTTPAdapter):
         return manager
 
     def close_idle(self, seconds: float) -> None:
-        """Close the connections that no call has used for `seconds`."""
+        """Close the connections that no call has used for `seconds`.
+
+        Hundreds of threads may end at once and call this. One of them in `CLOSING_SECONDS` does it for all.
+        """
+        now = time.monotonic()
+        if now < self._closed_at + CLOSING_SECONDS:
+            return
+        self._closed_at = now
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in manager.pools.keys():  # noqa: SIM118  # no dict: it refuses to be iterated
                 connections = manager.pools[key].pool

@@ -25,6 +25,7 @@ from ..observability.metrics import Metrics
 from ..threads import Threads
 from .a2wsgi_threads import middleware
 from .cors import Cors, Header
+from .pace import pace
 from .responses import cache_status, date, failure_response, header_lines, response_to, stale_head
 from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host, known_hosts
 
@@ -173,8 +174,11 @@ class AsgiApp:
 
     async def _wait(self, event_id: str) -> Reply:
         """As `Events.reply`, but waiting needs no thread."""
-        pending = self._events.coalesce(event_id)
         loop = asyncio.get_running_loop()
+        began = loop.time()
+        if not self._events.is_searched(event_id):
+            await pace().may_begin(event_id)
+        pending = self._events.coalesce(event_id)
         ended = loop.create_future()
 
         def wake() -> None:
@@ -187,7 +191,7 @@ class AsgiApp:
                 loop.call_soon_threadsafe(wake)
 
         pending.search.add_done_callback(end)
-        give_up = loop.call_later(pending.patience, wake)
+        give_up = loop.call_later(began + pending.patience - loop.time(), wake)
         try:
             await ended
         finally:

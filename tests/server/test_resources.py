@@ -74,6 +74,23 @@ class ProxyTest(unittest.TestCase):
         return sum(os.path.islink(name) and os.readlink(name).startswith("socket:") for name in names)
 
 
+class GarbageTest(ProxyTest):
+    def test_collector(self) -> None:
+        """The garbage collector, which stops all threads, never looks at what the start of a worker has made."""
+        config, seen = self.folder / "gunicorn.py", self.folder / "seen"
+        config.write_text(
+            "import gc, pathlib\n"
+            "def worker_exit(server, worker):\n"
+            f"    pathlib.Path({str(seen)!r}).write_text(f'{{gc.get_freeze_count()}} {{len(gc.get_objects())}}')\n"
+        )
+        self.start(GUNICORN_CMD_ARGS=f"--config {config}")
+        self.assertEqual((200, None), self.get(self.connected(), COFFEE))
+        self.proxy.send(signal.SIGTERM)
+        self.proxy.wait()
+        frozen, others = map(int, seen.read_text().split())
+        self.assertGreater(frozen, 10 * others)
+
+
 class UnreadTestCase(unittest.TestCase):
     """One stream of the proxy is a pipe of 4 KiB that nobody reads."""
 
