@@ -181,15 +181,16 @@ class ClientConnection(HttpToolsProtocol):
             cycle.scope is not scope  # a pipelined request waits behind this one
             or cycle.disconnected
             or cycle.response_started
-            or not cycle.keep_alive
             or cycle.access_log
             or self.flow.write_paused
         ):
             return False
-        self.transport.write(b"".join((head, b"\r\n", body)))
+        self.transport.write(b"".join((head, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)))
         # Without these, uvicorn would answer again with a 500, or never take the next request.
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
         cycle.on_response()
         return True
 

@@ -19,9 +19,10 @@ HEARTBEAT_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
 """How long one thread may run before others get a turn: a tenth of Python's default."""
 
-COLLECTED_AT = 10_000
-"""How many more objects than before may exist until the garbage collector looks at the new ones: Python's default, 700,
-is passed several times in the course of a few misses."""
+COLLECTED_AT = (5_000, 5, 5)
+"""How many more objects than before may exist until the garbage collector looks at the new ones (Python's default, 700,
+is passed in the course of a few misses), and how often it does so until it looks at those that were left, too: more
+often than by default, because what the start has made is not among them."""
 
 
 @cache
@@ -82,7 +83,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker ships no ty
         # The garbage collector stops all threads. What the start has made (modules, classes) stays for ever: to look
         # at it takes 30 ms each time, which many misses make the collector do.
         gc.freeze()
-        gc.set_threshold(COLLECTED_AT)
+        gc.set_threshold(*COLLECTED_AT)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve_until_signalled())
 

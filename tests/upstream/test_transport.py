@@ -168,6 +168,13 @@ class IdleTest(TransportTest):
         self.assertEqual(b"OK", self.get().content)
         self.assertEqual(2, self.wire.connections)
 
+    def test_closed_once_for_all(self) -> None:
+        """Threads that end within a quarter of a second look at the connections once; later ones do so again."""
+        for seconds, open_connections in ((-0.1, 1), (0.1, 1), (0.2, 0)):
+            with self.at(0.9 * IDLE_SECONDS + seconds):
+                close_idle(self.session)
+            until(lambda left=open_connections: self.wire.open_connections == left, "the connection")  # type: ignore[misc]  # mypy cannot infer it
+
     def test_public_way(self) -> None:
         """Where the session is carried by requests' own adapter, nothing is closed, and nothing fails."""
         session = self.enterContext(requests.Session())

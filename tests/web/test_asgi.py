@@ -22,6 +22,7 @@ from c42_proxy.app import Proxy, build
 from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, ServersRefusals
+from c42_proxy.web.pace import PASSES
 from harness.as_wsgi import AsWsgi
 from harness.wire import asked
 from tests.test_threads import no_new_thread
@@ -361,6 +362,24 @@ class WaitingTest(AsgiTest):
             asyncio.run(run())
             calls = [call.request.url for call in wire.calls if "slow" in str(call.request.url)]
         self.assertEqual(len(calls), 2)
+
+    def test_one_by_one(self) -> None:
+        """The searches for events that are asked for at once begin in turn: hits are answered in between."""
+        proxy = self.proxy(Clock())
+        event_ids = [f"event-{number}" for number in range(50)]
+
+        async def send(_message: Any) -> None:
+            pass
+
+        async def run() -> None:
+            requests = [asyncio.create_task(proxy.asgi(scope_of(each), send, send)) for each in event_ids]  # type: ignore[arg-type]  # it does not read
+            for _ in range(2 * PASSES):
+                await asyncio.sleep(0)
+            self.assertLess(sum(map(proxy.events.is_searched, event_ids)), 5)
+            await asyncio.gather(*requests)
+
+        with fake_c42():
+            asyncio.run(run())
 
     def test_giving_up(self) -> None:
         """A request that has waited for twice the budget gets a 504; the fetch goes on."""

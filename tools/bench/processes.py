@@ -1,5 +1,6 @@
 """Servers under test: started on a core of their own, ended by their own ids."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,22 @@ class Server(Process):
         except BaseException:
             self.close()
             raise
+
+    @property
+    def workers(self) -> list[Path]:
+        """The folders in /proc of its processes, without the one that was started."""
+        return [Path(f"/proc/{pid}") for pid, _began in self.descendants()]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time of its workers, to a hundredth of a second."""
+        times = [(worker / "stat").read_text().rpartition(")")[2].split()[11:13] for worker in self.workers]
+        return sum(int(ticks) for pair in times for ticks in pair) / os.sysconf("SC_CLK_TCK")
+
+    def status(self, name: str) -> int:
+        """A number in /proc/.../status, of the worker that has most: `Threads`, or `VmHWM`, in KiB."""
+        lines = [line.split() for worker in self.workers for line in (worker / "status").read_text().splitlines()]
+        return max(int(number) for key, number, *_ in filter(lambda line: len(line) > 1, lines) if key == f"{name}:")
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"

@@ -1,5 +1,6 @@
 """Hits beside clients that wait for a slow C42, a crowd that opens the same event, and a C42 that may not be asked."""
 
+import resource
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ SLOW = 3.0
 STEADY = 20
 CROWD = 2000
 CROWD_WAITS = 1.0
+THRONG = 10_000
+OTHER_FILES = 500
 STALE = 100
 
 _fresh = count()
@@ -28,12 +31,13 @@ def measure(bench: Bench) -> Section:
         f"{WAITING} clients ask for {WAITING} events that are not cached, and C42 takes {SLOW:.0f} s for each call. "
         f"Meanwhile wrk asks for an event that is cached. Then it does so while {STEADY} clients a second, for "
         f"{bench.plan.steady:.0f} s, ask for events that are not cached. Then {CROWD:,} clients ask at once for one "
-        f"event that is not cached. At last, C42 asks the proxy to back off, and wrk asks for any of {STALE} events "
-        "that have expired.",
+        f"event that is not cached, then {THRONG:,}. At last, C42 asks the proxy to back off, and wrk asks for any of "
+        f"{STALE} events that have expired.",
     )
     _beside_waiting(bench, section)
     _beside_steady(bench, section)
     _crowd(bench, section)
+    _throng(bench, section)
     bench.c42.takes(0)
     _stale(bench, section)
     return section
@@ -138,6 +142,24 @@ def _crowd(bench: Bench, section: Section) -> None:
     if EARLIER in more:
         what = f"{CROWD:,} clients, one cold event: last answer beyond C42's time, of the earlier version's"
         section.goals.append(Goal(what, more[OURS] / more[EARLIER], 0.5, at_least=False))
+
+
+def _throng(bench: Bench, section: Section) -> None:
+    """More clients than fit into the backlog; as many as this process may have open files for."""
+    clients = min(THRONG, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES)
+    bench.c42.takes(CROWD_WAITS)
+    with bench.ours() as server:
+        idle = server.status("VmHWM")
+        answers = together(server.port, [f"{PREFIX}1-crowd-{next(_fresh)}/"] * clients, timeout=30)
+        threads, memory = server.status("Threads"), (server.status("VmHWM") - idle) / 1024
+        fetches = max(bench.c42.calls.values())
+    last = max(answer.seconds for answer in answers)
+    what = f"{clients:,} clients, one cold event"
+    header = [what, "answered", "calls of each kind at C42", "last answer, s", "threads", "more memory, MiB"]
+    section.tables.append(Table(header, [[OURS, *map(number, (_answered(answers), fetches, last, threads, memory))]]))
+    section.goals.append(Goal(f"{what}: answered", _answered(answers), clients))
+    section.goals.append(Goal(f"{what}: fetches", fetches, 1, at_least=False))
+    section.goals.append(Goal(f"{what}: threads", threads, 99, at_least=False))
 
 
 def _stale(bench: Bench, section: Section) -> None:
