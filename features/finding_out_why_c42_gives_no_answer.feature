@@ -30,12 +30,18 @@ Feature: Finding out why C42 gives no answer
         | asks to wait 7 s                             | status 429                                          |
         | answers nonsense                             | it is not JSON                                      |
         | answers with an empty list alone             | it has another shape than C42's API promises        |
+        | answers with a number that is none           | it is not JSON                                      |
         | answers with another event                   | it is not about the event that was asked for        |
         | answers with garbled text                    | a text in it is not Unicode                         |
         | answers with more than 4 megabytes           | it is too long                                      |
         | does not say who a subscriber is             | a subscription that is not removed has no subscriber |
         | lists more subscribers than it was asked for | it holds more subscriptions than were asked for     |
         | lists the subscribers of another event       | it holds subscriptions of another event             |
+
+    Scenario: an event whose subscribers cannot be found
+      Given C42 says that there is no such thing when asked for the subscribers
+      When "Tea" is requested
+      Then the operator reads why: "it was a 404 for the list of subscriptions"
 
     # A network is needed that fails.
     @use.with_driver=sockets
@@ -161,6 +167,61 @@ Feature: Finding out why C42 gives no answer
       When C42 is well again
       And it is requested again 5 s later
       Then the operator reads the note "the circuit breaker has closed: C42 is asked again" once
+
+  Rule: The operator is shown what is wrong with C42 at the moment
+    Other programs look at it, too. What is over is not shown.
+
+    Scenario: C42 asks to wait
+      Given C42 asks to wait 30 s
+      And "Tea" has been requested
+      Then the operator is shown that C42 asks to wait
+      When C42 is well again
+      And it is requested again 30 s later
+      Then the operator is shown that nothing is wrong
+
+    Scenario: C42 is down
+      Given 10 other events, each with the subscriber Trillian
+      And C42 is broken
+      And 4 other events have been requested
+      Then the operator is shown that nothing is wrong
+      When "Tea" is requested
+      Then the operator is shown that C42 is down
+      When C42 is well again
+      And it is requested again 5 s later
+      Then the operator is shown that nothing is wrong
+
+    Scenario: C42 is asked however often it fails
+      Given the proxy is set to ask C42 however often it fails
+      And 10 other events, each with the subscriber Trillian
+      And C42 is broken
+      And 6 other events have been requested
+      Then the operator is shown that nothing is wrong
+
+    Scenario: C42 refuses the token
+      Given C42 refuses the proxy's token
+      And "Tea" has been requested
+      Then the operator is shown that C42 refuses the token
+      When C42 is broken
+      And it is requested again 2 s later
+      Then the operator is shown that C42 refuses the token
+      When C42 is well again
+      And it is requested again 2 s later
+      Then the operator is shown that nothing is wrong
+
+    Scenario: C42 refuses the token, and accepts it after the clock was set back
+      Given C42 refuses the proxy's token
+      And "Tea" has been requested
+      And the clock is set back by 1 hour
+      And C42 is well again
+      When "Tea" is requested
+      Then the operator is shown that nothing is wrong
+
+  Rule: C42's own operators can find the request that was behind a question
+
+    Scenario: an app gives its request an id
+      Given an event that never existed
+      When it is requested by an app with an id for its request, and a trace
+      Then C42 has been told the id and the trace of the request
 
   # The rules below are about a network.
   @use.with_driver=sockets

@@ -36,6 +36,23 @@ Feature: Sparing C42
       Then all of them are told that C42 cannot be reached or is broken
       And C42 has been asked once
 
+    # Two proxies in one process, in real time: the other drivers have one, or time stands still.
+    @use.with_driver=sockets
+    Scenario Outline: two proxies that remember in one place are asked at once, and C42 <does>
+      Given the proxies remember answers in one place
+      And C42 <does>
+      When "Tea" is requested from two proxies at once
+      Then all of them are told <what>
+      And the second of them is marked as asked for by another
+      And C42 has been asked once
+
+      Examples: whatever it says
+        | does                             | what                                    |
+        | is well again                    | the same, that it names Arthur and Ford |
+        | says that there is no such thing | that there is no such event             |
+        | is broken                        | that C42 cannot be reached or is broken |
+        | refuses the proxy's token        | that C42 refuses the proxy's token      |
+
   Rule: What an event costs at the most does not depend on how many look at it
     An answer is reused for 4 minutes 12 s: an event that somebody always looks at is asked for 14.3 times an hour. With up to
     a hundred subscribers that makes 28.6 calls an hour, 14.3 of each kind; with 250 subscribers, 57.

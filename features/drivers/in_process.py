@@ -1,5 +1,6 @@
 """What the drivers in this process share; and the base of those in which C42 is mocked, and the time is frozen."""
 
+import json
 import logging
 import os
 import time
@@ -49,12 +50,16 @@ class InProcess(Driver):
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
         checked = Settings.from_env({**self.usual, **settings})
         proxy = build(checked, clock=broken_clock if has_bug else self._seconds)
+        self._ops = proxy.ops
         with closing(proxy), self._serve(proxy) as served:
             proxy.start()
             yield served
 
     def _seconds(self) -> float:
         return self.now.timestamp()
+
+    def shown(self) -> list[str]:
+        return list(json.loads(self._ops.test_client().get("/readyz").data)["degraded"])
 
     def output(self) -> str:
         return "\n".join(self._lines.said)

@@ -19,6 +19,7 @@ from harness.wire import answer as whole_answer
 Receive = Callable[[str, Mapping[str, str]], Answer]
 """C42's answer to a GET: its path with the query, and its headers."""
 
+RECEIVED = ("Authorization", "X-Request-ID", "traceparent")
 MOCKED = "https://c42.example"
 ERRORS: dict[Failure, Callable[[], Exception]] = {
     Failure.UNREACHABLE: lambda: requests.ConnectionError("refused"),
@@ -62,8 +63,8 @@ def behaviour(receive: Receive) -> Behaviour:
     """What C42 does on a connection."""
 
     def received(path: str, connection: Connection) -> None:
-        token = connection.header("Authorization")
-        _send(connection, receive(path, {} if token is None else {"Authorization": token}))
+        headers = {name: value for name in RECEIVED if (value := connection.header(name)) is not None}
+        _send(connection, receive(path, headers))
 
     return received
 

@@ -160,6 +160,12 @@ def some_answers_name(context: Context, number: int, names: list[str]) -> None:
     expect_same(f"{number} of them are told so", f"{len(given)} of them are told so")
 
 
+@then("the second of them is marked as asked for by another")
+def second_answer_was_asked_for_by_another(context: Context) -> None:
+    first, second = (answer.headers.get("Cache-Status", "no mark").split("; ") for answer in context.world.answers)
+    expect(set(second) - set(first) == {"collapsed"}, f"{first}, but for its being stored, and collapsed", f"{second}")
+
+
 @then("it has waited {duration:Duration}")
 def app_has_waited(context: Context, duration: timedelta) -> None:
     context.world.expect_waited(duration)

@@ -117,6 +117,13 @@ def c42_was_asked_with_the_proxys_token(context: Context) -> None:
     expect(tokens == {f"Token {TOKEN}"}, f"C42 has been asked with Token {TOKEN} alone", f"{tokens or 'not at all'}")
 
 
+@then("C42 has been told the id and the trace of the request")
+def c42_was_told_of_the_request(context: Context) -> None:
+    headers = context.world.answer.request.headers
+    told = (context.world.answer.headers["X-Request-ID"], headers.get("traceparent"))
+    expect_same(f"{ {told} }", f"{context.world.c42.requests}")
+
+
 @then("C42 has received {number:d} calls")
 def c42_has_received_calls(context: Context, number: int) -> None:
     expect_same(f"{number} calls", f"{len(context.world.c42.calls)} calls")

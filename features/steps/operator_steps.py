@@ -26,3 +26,8 @@ def operator_reads(context: Context, level: str, words: str, number: int) -> Non
 def operator_reads_no_warning(context: Context) -> None:
     lines = context.world.output().splitlines()
     expect_same("[]", f"{[line for line in lines if not line.startswith('INFO')]}")
+
+
+@then("the operator is shown that {state:State}")
+def operator_is_shown(context: Context, state: list[str]) -> None:
+    expect_same(f"{state}", f"{context.world.shown()}")

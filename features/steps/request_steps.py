@@ -59,6 +59,12 @@ def request_by_many_at_once(
     context.world.request_by(number)
 
 
+@when('"{title:Title}" is requested from two proxies at once')
+def request_from_two_proxies_at_once(context: Context, title: str) -> None:
+    context.world.choose(title)
+    context.world.request_from_two()
+
+
 @when('{number:d} other events, then {more:d} more and "{title:Title}", are requested before C42 answers')
 def request_many_events_at_once(context: Context, number: int, more: int, title: str) -> None:
     context.world.request_others(number, more, title)

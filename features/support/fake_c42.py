@@ -74,6 +74,8 @@ class FakeC42:
         """The numbers of subscribers that it has given because the scenario says so, right or wrong."""
         self.authorizations: set[str | None] = set()
         """The tokens with which it has been asked."""
+        self.requests: set[tuple[str | None, str | None]] = set()
+        """The ids and the traces of the requests for which it has been asked."""
         self._left: dict[tuple[str, str], Subscription] = {}
         self.questions_met = False
         """Whether it has held two questions at the same time, on purpose."""
@@ -99,6 +101,7 @@ class FakeC42:
         with self._lock:
             self.calls.append(call)
             self.authorizations.add(headers.get("Authorization"))
+            self.requests.add((headers.get("X-Request-ID"), headers.get("traceparent")))
             if (call.name, call.offset) == ("subscribers", 0) and call.event_id in self._events:
                 self._readings[call.event_id].append(self._events[call.event_id])
         for name, happen in self._happenings:
@@ -328,6 +331,7 @@ MISBEHAVIOURS: dict[str, Behaviour] = {
     "is closed for repairs": answers(503),
     "answers nonsense": answers(200, "<html>Hello</html>"),
     "answers with an empty list alone": answers(200, "[]"),
+    "answers with a number that is none": answers(200, '{"data": [], "meta_data": {"count": NaN}}'),
     "refuses the proxy's token": answers(401),
     "does not let the proxy's token read anything": answers(403),
     "refers the proxy to another address": answers(302, Location="https://elsewhere.example/"),

@@ -50,8 +50,15 @@ HEADERS = {
     "nothing to show": {},
     "a token of its own": {"Authorization": "Token of-the-app"},
     "a cookie": {"Cookie": "session=of-the-app"},
+    "an id for its request, and a trace": {"X-Request-ID": "of-the-app", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"},
 }
 TIMES = {"once": 1, "twice": 2}
+STATES = {
+    "nothing is wrong": [],
+    "C42 asks to wait": ["told-to-wait"],
+    "C42 is down": ["c42-down"],
+    "C42 refuses the token": ["token-refused"],
+}
 LEVELS = {"note": "INFO", "warning": "WARNING", "error": "ERROR"}
 QUESTIONS = ("the event", "the subscribers", "the second page")
 
@@ -126,6 +133,12 @@ def way(text: str) -> Way:
     return WAYS[text]
 
 
+@with_pattern(_one_of(*STATES))
+def state(text: str) -> list[str]:
+    """What the operator may be shown:"""
+    return STATES[text]
+
+
 @with_pattern(_one_of(*LEVELS))
 def level(text: str) -> str:
     """How urgent it is for the operator:"""
@@ -184,6 +197,7 @@ TYPES: dict[str, Callable[[str], Any]] = {
     "Pages": pages,
     "Behaviour": behaviour,
     "Way": way,
+    "State": state,
     "Level": level,
     "Question": question,
     "Problem": problem,
@@ -197,6 +211,7 @@ TYPES: dict[str, Callable[[str], Any]] = {
 KNOWN: dict[str, Iterable[str]] = {
     "Behaviour": MISBEHAVIOURS,
     "Way": WAYS,
+    "State": STATES,
     "Level": LEVELS,
     "Question": QUESTIONS,
     "Problem": PROBLEMS,

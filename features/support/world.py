@@ -21,7 +21,7 @@ from c42_proxy.stores.opening import open_shared
 from features.drivers.driver import Driver, pass_time
 from features.drivers.wires import behaviour
 from features.support.expectations import expect, expect_same, lasting
-from features.support.fake_c42 import TOKEN, FakeC42
+from features.support.fake_c42 import TOKEN, Call, FakeC42
 from features.support.network import Way
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PATH = "/events-with-subscriptions/"
 PATIENCE_SECONDS = 20
 POLL_SECONDS = 0.05
+WAITING_SECONDS = 0.3
 
 
 class World:
@@ -66,6 +67,10 @@ class World:
     def output(self) -> str:
         """What the proxy has said meanwhile (see `Driver.output`)."""
         return self._driver.output()
+
+    def shown(self) -> list[str]:
+        """What the proxy shows its operator (see `Driver.shown`)."""
+        return self._driver.shown()
 
     def request(self, **options: Any) -> None:
         """An app asks for the event that is meant by "it"."""
@@ -175,6 +180,26 @@ class World:
         with ThreadPoolExecutor(number) as apps:
             self._answers = list(apps.map(ask, range(number)))
         self._answer = self._answers[0]
+
+    def request_from_two(self) -> None:
+        """Two proxies are asked for "it", the second one while C42 has not answered the first one yet."""
+        may_answer, asked = Event(), Event()
+
+        def hold(_call: Call) -> None:
+            asked.set()
+            _wait(may_answer)
+
+        self.c42.when_asked("event", hold)
+        first = self.start()
+        self.start_another()
+        with ThreadPoolExecutor(2) as apps:
+            answers = [apps.submit(first.get, PATH + self.event_id + "/")]
+            _wait(asked)
+            answers.append(apps.submit(self.start().get, PATH + self.event_id + "/"))
+            # That the second one waits cannot be seen. If it comes later than this, it finds the answer.
+            may_answer.wait(WAITING_SECONDS)
+            may_answer.set()
+            self._answers = [each.result() for each in answers]
 
     def request_others(self, number: int, more: int, title: str) -> None:
         """`number` apps ask for an event each, then `more` apps, then one app for the event with this title.

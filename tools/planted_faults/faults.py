@@ -314,11 +314,13 @@ def _wrong(_environ: "WSGIEnvironment", response: Response) -> None:
 
 _OTHER_SETTINGS = {"C42_CACHE_URL": "memory://", "C42_TIMEOUT": "5"}
 _OF_SETTINGS = ("features/explaining_what_went_wrong.feature", "features/riding_out_an_outage.feature")
+_OF_CALLS = ("features/sparing_c42.feature",)
 _OF_LINES = ("features/finding_out_why_c42_gives_no_answer.feature",)
 _OF_TIME = ("features/reusing_an_answer_for_4.2_minutes.feature",)
 GROSS = (
     Fault("no answer is right", answers=_changed(_wrong)),
     Fault("no answer of the ASGI app is right", answers=_changed(_wrong), places=_OF_TIME, driver="asgi"),
+    Fault("no answer is right in real time", answers=_changed(_wrong), places=_OF_CALLS, driver="sockets"),
     Fault("C42 is asked at each request", answers=_asked_at_each_request),
     Fault("each page of subscribers is asked for twice", calls=_doubled(_subscribers)),
     Fault(

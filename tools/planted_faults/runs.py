@@ -15,7 +15,8 @@ from behave.step_registry import registry
 
 from features import drivers
 from features.drivers import asgi, flask
-from features.drivers.in_process import Mocked
+from features.drivers.in_process import InProcess, Mocked, Serve
+from features.drivers.sockets import Sockets
 from features.drivers.wires import Receive
 from features.support import world
 
@@ -46,17 +47,17 @@ class Steps:
     twice: list[str] = field(default_factory=list)
 
 
-class _Faulty(Mocked):
-    """The Flask app (or the ASGI app) with a fault between it and C42, or between it and an app."""
+class _Faulty(InProcess):
+    """The proxy in this process with a fault between it and C42, or between it and an app, or its operator."""
 
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(asgi.served if fault.driver == "asgi" else flask.served)
+    def __init__(self, fault: Fault, *serve: Serve) -> None:
+        super().__init__(*serve)
         self._fault = fault
         self._receive: Receive
 
     def wire(self, receive: Receive) -> AbstractContextManager[str]:
         self._receive = receive
-        return super().wire(partial(self._fault.calls, receive, {}))
+        return super().wire(partial(self._fault.calls, receive, {}))  # type: ignore[safe-super]  # the other base has it
 
     @contextmanager
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
@@ -65,6 +66,23 @@ class _Faulty(Mocked):
 
     def output(self) -> str:
         return super().output() if self._fault.said is None else self._fault.said
+
+    def shown(self) -> list[str]:
+        return super().shown() if self._fault.said is None else [self._fault.said]
+
+
+class _FaultyMocked(_Faulty, Mocked):
+    pass
+
+
+class _FaultySockets(_Faulty, Sockets):
+    pass
+
+
+def _faulty(fault: Fault) -> _Faulty:
+    if fault.driver == "sockets":
+        return _FaultySockets(fault)
+    return _FaultyMocked(fault, asgi.served if fault.driver == "asgi" else flask.served)
 
 
 class _Run(Runner):  # type: ignore[misc]  # behave has no types
@@ -114,7 +132,7 @@ def survey() -> Steps:
 def with_fault(name: str, places: list[str] | None = None, *, whole: bool = False) -> Noticed:
     """What the features (or the scenarios at these places) notice of a proxy with this fault: the first, or all."""
     fault = next(fault for fault in (NONE, *FAULTS, *GROSS) if fault.name == name)
-    drivers.STARTS[fault.driver] = lambda _store, _options: _Faulty(fault)
+    drivers.STARTS[fault.driver] = lambda _store, _options: _faulty(fault)
     Scenario.continue_after_failed_step = whole
     # Each check has to fail somewhere; of a single fault, one quick scenario is enough.
     options = ["-D", f"driver={fault.driver}"] + ([] if whole else ["--stop", "--tags", "not @slow"])
