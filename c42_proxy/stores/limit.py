@@ -5,8 +5,6 @@ Waiting for others is no failure as long as operations end and it lasts no longe
 
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock
 
 from ..errors import StoreError, StoreNotReached
@@ -37,25 +35,25 @@ class StoreLimit:
         self._failure = ""
         self._progress = time.monotonic()
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
+    def slot(self) -> "_Slot":
         """Wait for a slot. Raises StoreError. A StoreError raised in the block counts as a failure of the store."""
+        return _Slot(self)
+
+    def _enter(self) -> None:
         seen = self._failures
         self._acquire()
-        try:
-            if self._failures != seen:
-                raise StoreError(self._failure)
-            yield
-        except StoreNotReached:
-            raise
-        except StoreError as exc:
+        if self._failures != seen:
+            error = StoreError(self._failure)
+            self._leave(error)
+            raise error
+
+    def _leave(self, error: BaseException | None = None) -> None:
+        if isinstance(error, StoreError) and not isinstance(error, StoreNotReached):
             self._failures += 1
-            self._failure = str(exc)
-            raise
-        finally:
-            # The next thread may take a moment to wake up.
-            self._progress = time.monotonic()
-            self._release()
+            self._failure = str(error)
+        # The next thread may take a moment to wake up.
+        self._progress = time.monotonic()
+        self._release()
 
     def _acquire(self) -> None:
         with self._lock:
@@ -82,3 +80,18 @@ class StoreLimit:
                 self._waiting.popleft().release()
             else:
                 self._free += 1
+
+
+class _Slot:
+    """Not a generator with `contextmanager`: each read of a shared tier waits for it."""
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, limit: StoreLimit) -> None:
+        self._limit = limit
+
+    def __enter__(self) -> None:
+        self._limit._enter()
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        self._limit._leave(error)

@@ -50,7 +50,7 @@ class HttpResponse:
 
 
 def header_lines(headers: tuple[Header, ...]) -> bytes:
-    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers).encode("latin-1")
+    return "".join([f"{name.lower()}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
 def response_to(event_id: str, reply: Reply) -> HttpResponse:
