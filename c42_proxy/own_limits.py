@@ -5,7 +5,6 @@ That says nothing of C42, nor of the store.
 
 import errno
 import socket
-import sqlite3
 from collections.abc import Iterator
 
 from .errors import Overloaded
@@ -38,13 +37,13 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 def _cannot_open(error: BaseException) -> bool:
     """Whether SQLite could not open a file, for whatever reason."""
-    # The low byte is the error, the other bytes give details (sqlite.org/rescode.html).
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN
+    # Details may follow the name (sqlite.org/rescode.html).
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_CANTOPEN")
 
 
 def _is_out_of_descriptors() -> bool:
     try:
-        socket.socket().close()
+        with socket.socket():
+            return False
     except OSError as exc:
         return exc.errno in OUR_OWN_LIMITS
-    return False

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+import redis
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gthread import ThreadWorker
 from redis import cluster
 
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.server import master
-from c42_proxy.stores import redis_nodes
+from c42_proxy.stores import redis_connection, redis_nodes
 from harness.needs import needs
 from harness.processes import Process, clean_environ, free_port, run, until
 from harness.redis_server import RedisServer
@@ -85,6 +86,15 @@ class CheckTest(unittest.TestCase):
                     delattr(place, name)
                     self.assertRaises((LookupError, AttributeError), check)
 
+    def test_connects_in_another_way(self) -> None:
+        """Where redis-py connects without the name that we replace, the check notices."""
+
+        class Changed(redis.Connection):
+            def connect(self) -> None:
+                pass
+
+        self.assertRaises(LookupError, redis_connection.check, Changed)
+
     def test_each_name(self) -> None:
         """Where one of the names is gone, the check notices, and the public way is taken, with a warning."""
         cases = [(library, name, choice) for library, names, choice in CHOICES for name in names.split()]
@@ -93,6 +103,7 @@ class CheckTest(unittest.TestCase):
             for (library, name, _choice), (chosen, said) in zip(cases, results, strict=True):
                 with self.subTest(library=library, name=name):
                     self.assertNotIn("c42_proxy", chosen)
+                    self.assertNotEqual("True", chosen)
                     self.assertEqual(said.count(CHANGED), 1, said)
 
     def test_nothing_is_gone(self) -> None:

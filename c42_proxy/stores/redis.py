@@ -88,7 +88,7 @@ class RedisStore:
             self._any_lease.set()
         if renewal is not None:
             renewal.join()
-        self._client.close()
+        self._client.leave()
         self._forget()
 
     def get(self, event_id: str) -> Entry | None:

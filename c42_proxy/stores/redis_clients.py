@@ -9,7 +9,7 @@ from concurrent.futures import as_completed, wait
 from typing import Any, Protocol
 
 import redis
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import SentinelConnectionPool
 
 from ..errors import Overloaded
 from ..redis_url import RedisUrl
@@ -19,10 +19,13 @@ from .redis_connection import connection_class
 
 Command = tuple[object, ...]
 
+SENTINEL_SECONDS = 2 * STORE_SECONDS
+"""How long Sentinels may take to answer, however they dawdle."""
+
 NO_THREAD = "this process can start no thread"
 
 FAILURES = (redis.RedisError, OSError, ValueError)
-"""What a command raises that fails. ValueError: another thread has closed the connection on which it waited."""
+"""What a command raises that fails. ValueError: what answers does not speak Redis' protocol."""
 
 
 class Client(Protocol):
@@ -35,7 +38,7 @@ class Client(Protocol):
     def at_once(self, commands: Mapping[str, Command]) -> list[Any]:
         """Execute a command for each key, in one round trip for each node.
 
-        An error that a node answers is a result. If a node fails, the commands of the others are executed all the same.
+        An error that a node answers is a result. If a node of a cluster fails, that is the result of its commands.
         """
         ...
 
@@ -45,10 +48,6 @@ class Client(Protocol):
 
     def leave(self) -> None:
         """Close each connection as soon as it is idle."""
-        ...
-
-    def close(self) -> None:
-        """Close all connections. The next command opens new ones."""
         ...
 
 
@@ -140,20 +139,19 @@ class Server(redis.Redis):
     def leave(self) -> None:
         self._bounded.leave()
 
-    def close(self) -> None:
-        self._bounded.disconnect()
-
 
 def failing_sentinels(url: RedisUrl) -> list[str]:
     """A line for each Sentinel that does not name the primary in time."""
     return _Sentinels(url).failing(url.name) if url.kind == "sentinel" else []
 
 
-class _Sentinels(Sentinel):
-    """Asks all Sentinels at once, each on a connection of its own: one that hangs costs no time."""
+class _Sentinels:
+    """Asks all Sentinels at once, each on a connection of its own: one that hangs costs no time.
+
+    Of redis-py's `Sentinel`, a pool uses `discover_master` alone.
+    """
 
     def __init__(self, url: RedisUrl) -> None:
-        super().__init__([])  # type: ignore[no-untyped-call]  # redis-py has no types here
         self._hosts = url.hosts
         self._options = {**url.files, **url.sentinel_login}
         self._connection_class = connection_class(tls=url.tls)
@@ -162,7 +160,7 @@ class _Sentinels(Sentinel):
         failure: Exception = redis.ConnectionError("no Sentinel answers in time")
         try:
             asked = [in_thread(self._ask, *host, service_name) for host in self._hosts]
-            for answer in as_completed(asked, 2 * STORE_SECONDS):
+            for answer in as_completed(asked, SENTINEL_SECONDS):
                 try:
                     return answer.result()
                 except FAILURES as exc:
@@ -179,7 +177,7 @@ class _Sentinels(Sentinel):
             asked = {host: in_thread(self._ask, *host, service_name) for host in self._hosts}
         except Overloaded:
             return [f"Sentinels: {NO_THREAD}"]
-        wait(asked.values(), 2 * STORE_SECONDS)
+        wait(asked.values(), SENTINEL_SECONDS)
         late = {f"Sentinel {host}:{port}: no answer in time" for (host, port), each in asked.items() if not each.done()}
         return sorted({*late, *(f"{each.exception()}" for each in asked.values() if each.done() and each.exception())})
 
@@ -195,7 +193,7 @@ class _Sentinels(Sentinel):
         state = masters.get(name)
         if state is None:
             raise redis.ConnectionError(f"Sentinel {host}:{port}: it watches no {name}")
-        if not state["is_master"] or state["is_sdown"] or state["is_odown"]:
+        if state["is_sdown"]:
             raise redis.ConnectionError(f"Sentinel {host}:{port}: {name} is down, and no other is elected yet")
         return state["ip"], state["port"]
 

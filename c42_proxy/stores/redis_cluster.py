@@ -15,7 +15,7 @@ from ..redis_url import RedisUrl
 from .contract import STORE_SECONDS
 from .redis_clients import FAILURES, Client, Command, Pool, Server, at_once
 from .redis_connection import connection_class
-from .redis_nodes import ask_again, ask_one_at_a_time, controls_asking
+from .redis_nodes import ask_one_at_a_time, controls_asking
 
 CONNECT_SECONDS = 4 * STORE_SECONDS
 """How long a thread waits for another one that makes the client: redis-py also asks for the long list of commands."""
@@ -42,17 +42,12 @@ class Cluster:
             for key in commands:
                 nodes.setdefault(cluster.get_node_from_key(key), []).append(key)
             results: dict[str, Any] = {}
-            failure = None
             for node, keys in nodes.items():
                 try:
                     answers = at_once(cluster.get_redis_connection(node), [commands[key] for key in keys])
                 except FAILURES as exc:
-                    failure = exc
-                else:
-                    results.update(zip(keys, answers, strict=True))
-            if failure is not None:
-                ask_again(cluster)
-                raise failure
+                    answers = [exc] * len(keys)
+                results.update(zip(keys, answers, strict=True))
             for key, result in results.items():
                 if isinstance(result, AskError):  # its subclass MovedError, too: the key is at another node
                     results[key] = cluster.execute_command(*commands[key])
@@ -63,17 +58,10 @@ class Cluster:
             return [Server(cluster.get_redis_connection(node).connection_pool) for node in cluster.get_primaries()]
 
     def leave(self) -> None:
-        for pool in self._pools():
-            pool.leave()
-
-    def close(self) -> None:
-        for pool in self._pools():
-            pool.disconnect()
-        self._cluster = None
-
-    def _pools(self) -> list[Any]:
-        nodes = self._cluster.get_nodes() if self._cluster else []
-        return [node.redis_connection.connection_pool for node in nodes if node.redis_connection]
+        cluster, self._cluster = self._cluster, None
+        for node in cluster.get_nodes() if cluster else ():
+            if node.redis_connection:
+                node.redis_connection.connection_pool.leave()
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -84,9 +72,8 @@ class Cluster:
         except RedisClusterException as exc:  # no RedisError
             # None of the nodes answers, or together they do not serve all hash slots. Ask those of the address next
             # time, by their names.
-            if cluster is not None and self._cluster is cluster:
+            if self._cluster is cluster:
                 self.leave()
-                self._cluster = None
             raise redis.ConnectionError(f"{exc}") from exc
 
     def _connect(self) -> Any:

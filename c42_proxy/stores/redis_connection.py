@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache, lru_cache
+from operator import attrgetter
 from pathlib import Path
 
 import redis
@@ -55,11 +56,9 @@ def check(base: type[redis.Connection]) -> None:
         def _connect(self) -> socket.socket:
             raise Reached
 
-    if not hasattr(base, "_connect"):
-        raise LookupError("it has no _connect")
     connection = Connection(**NOBODY)
-    if issubclass(base, redis.SSLConnection) and not {"ca_certs", "certfile", "keyfile"} <= vars(connection).keys():
-        raise LookupError("it keeps the files for TLS in another way")
+    if issubclass(base, redis.SSLConnection):
+        _files(connection)
     with suppress(Reached):
         connection.connect()
         raise LookupError("it connects without _connect")
@@ -78,16 +77,16 @@ def _in_time(base: type[redis.Connection]) -> type[redis.Connection]:
             return _within_store_seconds(self._connect_tls)
 
         def _connect_tls(self) -> socket.socket:
-            files = (self.ca_certs, self.certfile, self.keyfile)
+            files = _files(self)
             context = _context(*files, tuple(Path(file).stat().st_mtime_ns for file in files if file))
             connected: socket.socket = redis.Connection._connect(self)  # type: ignore[no-untyped-call]  # redis-py has no types
-            try:
-                return context.wrap_socket(connected, server_hostname=self.host)
-            except BaseException:
-                connected.close()
-                raise
+            return context.wrap_socket(connected, server_hostname=self.host)
 
     return TlsConnection if issubclass(base, redis.SSLConnection) else Connection
+
+
+_files = attrgetter("ca_certs", "certfile", "keyfile")
+"""The names of the files for TLS of a connection. Raises AttributeError if redis-py keeps them in another way."""
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The only module that uses two names of redis-py that its documentation does not have: `nodes_manager.initialize`.
 
 redis-py calls it when it needs to know which node of a cluster has which keys. The names are checked at the start.
-Without them, redis-py alone decides which threads ask the nodes, and it does not ask after each failure.
+Without them, redis-py alone decides which threads ask the nodes.
 """
 
 from collections.abc import Callable
@@ -34,10 +34,9 @@ def controls_asking() -> bool:
 
 def check() -> None:
     """Raises if redis-py has changed. A client cannot be made without a cluster, so this only looks for the names."""
-    if not callable(library.NodesManager.initialize):
-        raise LookupError("NodesManager.initialize is no function")
-    if "nodes_manager" not in library.RedisCluster.get_nodes.__code__.co_names:
-        raise LookupError("RedisCluster has no nodes_manager")
+    names = {*vars(library.NodesManager), *library.RedisCluster.get_nodes.__code__.co_names}
+    if not names.issuperset({"initialize", "nodes_manager"}):
+        raise LookupError("RedisCluster has no nodes_manager.initialize")
 
 
 def ask_one_at_a_time(cluster: Any) -> None:
@@ -50,25 +49,19 @@ def ask_one_at_a_time(cluster: Any) -> None:
         cluster.nodes_manager.initialize = _one_at_a_time(cluster.nodes_manager.initialize)
 
 
-def ask_again(cluster: Any) -> None:
-    """Ask the nodes after one of them has failed. Raises RedisClusterException if none answers."""
-    if controls_asking():
-        cluster.nodes_manager.initialize()
-
-
 def _one_at_a_time(initialize: Callable[..., None]) -> Callable[..., None]:
     lock = Lock()
-    done = 0
+    last_time = object()
 
     def bounded(*arguments: Any, **options: Any) -> None:
-        nonlocal done
-        before = done
+        nonlocal last_time
+        before = last_time
         if not lock.acquire(timeout=STORE_SECONDS):
             raise redis.ConnectionError("another thread is still asking the nodes of the cluster")
         try:
-            if done == before:
+            if last_time is before:
                 initialize(*arguments, **options)
-                done += 1
+                last_time = object()
         finally:
             lock.release()
 

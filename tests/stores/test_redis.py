@@ -10,7 +10,7 @@ import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from c42_proxy.errors import StoreError, StoreNotReached
@@ -19,6 +19,7 @@ from c42_proxy.stores.contract import STORE_SECONDS
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.records import to_bytes
 from c42_proxy.stores.redis import LEASE_SECONDS, RENEW_SECONDS, RedisStore
+from c42_proxy.stores.redis_clients import Pool
 from c42_proxy.stores.tiered import RETRY_SECONDS, TieredStore
 from harness.needs import needs
 from harness.processes import until
@@ -118,6 +119,34 @@ class KeysTest(RedisTest):
     def test_a_short_lifetime(self) -> None:
         """A note of no lifetime at all is an error of nobody."""
         self.assertEqual("x", self.store.change_state("a", lambda _held: "x", 0))
+
+    def test_one_connection(self) -> None:
+        """The commands of a thread go over one connection, and redis-py sends none of its own when it connects."""
+        self.redis.command("CONFIG", "RESETSTAT")
+        for _ in range(3):
+            self.store.get("a")
+        used = self.redis.command("INFO", "all")
+        self.assertIn(b"\r\ntotal_connections_received:2\r\n", used)  # with that for INFO
+        commands = set(re.findall(rb"cmdstat_([^:]+):", used))
+        self.assertEqual({b"get"}, commands - {b"config|resetstat"})
+
+    def test_left(self) -> None:
+        """If a pool is left, its idle connections are closed at once, the others when they are idle."""
+        pool = Pool(host="127.0.0.1", port=self.redis.port)
+        busy: Any = pool.get_connection()  # redis-py has no types for what is done with it
+        idle = pool.get_connection()
+
+        def clients() -> int:
+            return self.redis.command("CLIENT", "LIST").count(b"id=") - 1
+
+        pool.release(idle)
+        self.assertEqual(2, clients())
+        pool.leave()
+        until(lambda: clients() == 1, "the end of the idle connection")
+        busy.send_command("PING")
+        self.assertEqual(b"PONG", busy.read_response())
+        pool.release(busy)
+        until(lambda: clients() == 0, "the end of the other one")
 
     def test_prefix(self) -> None:
         """Every key says whose it is."""
@@ -603,6 +632,11 @@ class FailureTest(RedisTest):
                 self.assertLess(time.monotonic(), give_up, "the connection that came too late is still open")
                 time.sleep(0.01)
         self.assert_works(store)
+
+    def test_no_thread(self) -> None:
+        """Where no thread can be started to bound the connecting, the store connects without one."""
+        with no_new_thread():
+            self.assert_works(self.store)
 
     def test_not_redis(self) -> None:
         """A server that speaks something else fails."""

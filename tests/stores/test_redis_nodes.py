@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import redis
 
-from c42_proxy.stores.redis_nodes import ask_again, ask_one_at_a_time
+from c42_proxy.stores.redis_nodes import ask_one_at_a_time
 
 PATIENCE = 10.0
 
@@ -31,16 +31,16 @@ class NodesTest(unittest.TestCase):
     def test_one_after_the_other(self) -> None:
         """Each failure asks again."""
         for number in range(1, 4):
-            ask_again(self.cluster)
+            self.cluster.nodes_manager.initialize()
             self.assertEqual(number, self.asked)
 
     def test_at_once(self) -> None:
         """A thread that wants to ask while another one does takes that one's answer."""
         self.go_on.clear()
         with ThreadPoolExecutor(2) as threads:
-            first = threads.submit(ask_again, self.cluster)
+            first = threads.submit(self.cluster.nodes_manager.initialize)
             self.assertTrue(self.asking.wait(PATIENCE))
-            second = threads.submit(ask_again, self.cluster)
+            second = threads.submit(self.cluster.nodes_manager.initialize)
             with self.assertRaises(TimeoutError):
                 second.result(0.05)
             self.go_on.set()
@@ -52,10 +52,10 @@ class NodesTest(unittest.TestCase):
         """It waits no longer than an operation of a store may take."""
         self.go_on.clear()
         with ThreadPoolExecutor(2) as threads:
-            first = threads.submit(ask_again, self.cluster)
+            first = threads.submit(self.cluster.nodes_manager.initialize)
             self.assertTrue(self.asking.wait(PATIENCE))
             with self.assertRaises(redis.ConnectionError):
-                threads.submit(ask_again, self.cluster).result(PATIENCE)
+                threads.submit(self.cluster.nodes_manager.initialize).result(PATIENCE)
             self.go_on.set()
             first.result(PATIENCE)
         self.assertEqual(1, self.asked)
@@ -71,5 +71,5 @@ class NodesTest(unittest.TestCase):
         ask_one_at_a_time(self.cluster)
         for number in (1, 2):
             with self.assertRaises(redis.ConnectionError):
-                ask_again(self.cluster)
+                self.cluster.nodes_manager.initialize()
             self.assertEqual(number, self.asked)

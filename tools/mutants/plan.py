@@ -18,7 +18,7 @@ TUNING = {
     *("LISTED_AT_ONCE", "PRUNED_AT_ONCE", "READ_AT_ONCE", "READ_BYTES", "SCANNED_AT_ONCE"),
     *("POLL_SECONDS", "MAX_POLL_SECONDS", "MAX_CHANGES", "MAX_PAUSE_MICROSECONDS", "RENEW_SECONDS"),
     "IDLE_SECONDS",
-    *("ENTRY_OVERHEAD", "MAX_FILE_VARIABLE_BYTES", "_http_date"),
+    *("CONNECT_SECONDS", "SENTINEL_SECONDS", "NOBODY", "ENTRY_OVERHEAD", "MAX_FILE_VARIABLE_BYTES", "_http_date"),
 }
 """Constants of the core that are no rules: how many threads, how much in one go, how long between two looks, how much
 to keep. One more or less is as right; what they must keep to (a bound, a time) is tested where it shows."""
@@ -70,11 +70,7 @@ CORE = (
     _core("setting_values", "settings", others=("redis_url", "commands.check", "observability.logs")),
     _core("deadline", "deadline", "upstream.client", others=("upstream.transport", "upstream.combine")),
     _core("errors", "errors", "events", "upstream.client", drivers=("flask",), others=("settings", "web.routes")),
-    _core(
-        "own_limits",
-        *("upstream.causes", "stores.contract", "upstream.client"),
-        others=("upstream.combine", "stores.sqlite"),
-    ),
+    _core("own_limits", "own_limits", "upstream.causes"),
     _core("threads", "threads", "caching.limits", others=("events",)),
     _core("upstream/addresses", "upstream.addresses", others=("upstream.transport",)),
     _core(
@@ -105,7 +101,7 @@ CORE = (
     _core("web/responses", "web.routes", "observability.correlation", "events", drivers=BOTH, others=("web.asgi",)),
     _core(
         "web/asgi",
-        *("observability.correlation", "observability.logs", "observability.metrics", "web.asgi"),
+        *("web.asgi", "observability.correlation", "observability.logs", "observability.metrics"),
         drivers=("asgi",),
     ),
     _core("web/cors", "web.routes", "web.asgi", drivers=BOTH),
@@ -120,10 +116,10 @@ CORE = (
     _core("stores/opening", "stores.contract", others=("stores.sqlite", "settings", "commands.cache", "main")),
     _core("stores/records", "stores.contract", others=("stores.sqlite", "commands.cache")),
     _core("stores/redis", "stores.redis", others=("stores.contract",)),
-    _core("stores/redis_clients", "stores.redis", others=("stores.redis_deployments",)),
+    _core("stores/redis_clients", "stores.redis", others=("stores.redis_deployments", "commands.check")),
     _core("stores/redis_cluster", "stores.redis_deployments"),
-    _core("stores/redis_nodes", "stores.redis_deployments", others=("private_names",)),
-    _core("stores/redis_connection", "stores.redis", "private_names", others=("stores.contract",)),
+    _core("stores/redis_nodes", "stores.redis_nodes", "private_names", others=("stores.redis_deployments",)),
+    _core("stores/redis_connection", "stores.redis", "private_names", others=("stores.redis_deployments",)),
     _core("stores/sqlite", "stores.sqlite", others=("stores.contract", "commands.cache")),
     _core("stores/tiered", "stores.tiered", "events", others=("stores.contract",)),
 )
