@@ -67,7 +67,6 @@ class WsgiAsAsgi:
             await cast("Asgi", self._middleware)(scope, receive, send_dated)
         except Overloaded as overloaded:
             request_id, *_ = _request_headers(scope) or (correlation.request_id(None),)
-            correlation.begin(request_id, None)
             allowed = self._cors.headers(_origin(scope))
             response = failure_response(overloaded).having(("X-Request-ID", request_id), *allowed)
             head, body = response.as_bytes()
@@ -128,12 +127,10 @@ class AsgiApp:
             return
         event_id = event[1]
         request_id, if_none_match, traceparent = sent
-        is_stale = False  # and served at once
+        is_at_once = False
         try:
-            reply: Reply | None = self._events.hit(event_id)
-            if reply is None:
-                reply = self._events.stale(event_id)
-                is_stale = reply is not None
+            reply: Reply | None = self._events.hit(event_id) or self._events.stale(event_id)
+            is_at_once = reply is not None
             if reply is None:
                 correlation.begin(request_id, traceparent)
                 self._before_miss()
@@ -157,7 +154,7 @@ class AsgiApp:
             await send({"type": "http.response.body", "body": body})
         if outcome != "hit" or self._logs_hits:
             seconds = time.perf_counter() - began
-            if not is_stale:
+            if not is_at_once:
                 self._metrics.took(outcome, seconds)
             elif traceparent is not None:
                 correlation.begin(request_id, traceparent)

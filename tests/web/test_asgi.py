@@ -254,7 +254,10 @@ class SameAnswersTest(AsgiTest):
         hit = running.events.hit("tea")
         assert hit is not None
         assert hit.entry.prepared is not None
-        self.assertIn(b'{"id":"tea"', hit.entry.prepared[1])
+        head, body = hit.entry.prepared
+        self.assertIn(b'{"id":"tea"', body)
+        object.__setattr__(hit.entry, "prepared", (head, b"as prepared"))
+        self.assertEqual(b"as prepared", Client(asgi).get(f"{PREFIX}tea/").data)
 
     def test_duration(self) -> None:
         """The log says how many milliseconds the request took, and how many of them C42."""
@@ -271,9 +274,11 @@ class SameAnswersTest(AsgiTest):
             def __call__(self) -> float:
                 raise ZeroDivisionError("inner detail")
 
-        asgi = self.as_wsgi(self.proxy(BrokenClock()))
+        proxy = self.proxy(BrokenClock())
         with self.assertLogs("c42_proxy", "ERROR") as logs:
-            answer = Client(asgi).get(f"{PREFIX}tea/")
+            answer = Client(self.as_wsgi(proxy)).get(f"{PREFIX}tea/")
+        counted = '\nc42_proxy_request_duration_seconds_count{outcome="error"} 1.0\n'
+        self.assertIn(counted, proxy.metrics.exposition().decode())
         self.assertEqual(answer.status_code, 500)
         self.assertNotIn("inner detail", answer.text)
         self.assertEqual(json.loads(answer.text)["request_id"], answer.headers["X-Request-ID"])
@@ -319,6 +324,28 @@ class FlaskThreadsTest(AsgiTest):
 
         asyncio.run(ask_all())
         self.assertEqual([404] * (FLASK_THREADS + 1), statuses)
+        proxy.close()
+        self.assertEqual([], [thread for thread in threading.enumerate() if thread.name == "c42-flask"])
+
+    def test_hosts(self) -> None:
+        """HTTP/1.1 needs a `Host`, and where there is one it has to be right. (The version is the server's to say.)"""
+        proxy = self.proxy(Clock())
+        statuses: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        cases = (("1.1", b"a", 200), ("1.1", None, 400), ("1.0", None, 200), ("1.0", b"a b", 400), ("1.1", b"a b", 400))
+        with fake_c42():
+            for version, host, _status in cases:
+                sent = [] if host is None else [(b"host", host)]
+                scope = {**scope_of("tea"), "http_version": version, "headers": sent, "query_string": b""}
+                asyncio.run(proxy.asgi(scope, receive, send))
+        self.assertEqual([status for *_, status in cases], statuses)
 
 
 class WaitingTest(AsgiTest):
@@ -403,18 +430,25 @@ class WaitingTest(AsgiTest):
         """A request for which there is no thread, and what the server refuses, is counted and logged, too."""
         proxy = self.proxy(Clock())
         client = Client(self.as_wsgi(proxy))
+        with fake_c42():
+            client.get(f"{PREFIX}tea/")
         with no_new_thread(), self.assertLogs("c42_proxy.requests") as logs:
-            answer = client.get("/a b")
+            self.assertEqual(client.get(f"{PREFIX}t%65a/").status_code, 200)  # a hit needs no thread, however written
+            answer = client.get("/a b", headers={"X-Request-ID": "mine"})
+            self.assertIn(b"overloaded", answer.data)
+            self.assertEqual(client.head("/a b").data, b"")
             ServersRefusals.note(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "an-id")
         self.assertEqual(answer.status_code, 503)
-        for outcome, status in (("error", 503), ("refused", 431)):
-            line = f'\nc42_proxy_requests_total{{outcome="{outcome}",status="{status}"}} 1.0\n'
-            self.assertIn(line, proxy.metrics.exposition().decode())
-        names = ("request_id", "method", "path", "status", "outcome")
-        self.assertEqual(
-            [(answer.headers["X-Request-ID"], "GET", "/a%20b", 503, "error"), ("an-id", "-", "-", 431, "refused")],
-            [tuple(getattr(record, name) for name in names) for record in logs.records],
-        )
+        counted = proxy.metrics.exposition().decode()
+        for outcome, status, times in (("error", 503, 2), ("refused", 431, 1)):
+            self.assertIn(f'\nc42_proxy_requests_total{{outcome="{outcome}",status="{status}"}} {times}.0\n', counted)
+            self.assertIn(f'\nc42_proxy_request_duration_seconds_count{{outcome="{outcome}"}} {times}.0\n', counted)
+            self.assertIn(f'\nc42_proxy_request_duration_seconds_sum{{outcome="{outcome}"}} 0.0\n', counted)
+        names = ("request_id", "method", "path", "status", "outcome", "ms")
+        first, _head, last = (tuple(getattr(record, name) for name in names) for record in logs.records)
+        self.assertEqual(("mine", "GET", "/a%20b", 503, "error", 0), first)
+        self.assertEqual(("an-id", "-", "-", 431, "refused", 0), last)
+        self.assertEqual("mine", answer.headers["X-Request-ID"])
 
     def test_no_timer_is_left(self) -> None:
         """A request that was answered in time leaves no timer behind."""
