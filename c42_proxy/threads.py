@@ -117,7 +117,7 @@ class Threads(Executor):
 
     def _may_queue(self) -> bool:
         """Whether work may wait for one of the threads that there are."""
-        return self._queues and self._count > 0
+        return self._queues and self._count != 0
 
     def _work(self, inbox: _Inbox) -> None:
         while True:

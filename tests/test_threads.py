@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import partial
+from queue import SimpleQueue
 from unittest.mock import patch
 
 from c42_proxy.errors import Overloaded
@@ -260,6 +261,10 @@ class IdleTest(ThreadsTest):
         with no_new_thread():
             self.assertEqual(0, pool.submit(int).result(PATIENCE))
 
+    def test_work_at_the_last_moment(self) -> None:
+        """A thread that got work in the instant in which it would have ended does not end."""
+        self.assertFalse(self.pool()._may_end(SimpleQueue()))  # only chance would meet that instant
+
     def test_the_last_used_is_the_next(self) -> None:
         """Work that one thread can do keeps no other from its end."""
         pool = self.pool(8, idle=0.1)
@@ -337,10 +342,17 @@ class TimerTest(ThreadsTest):
 
 class EndTest(unittest.TestCase):
     def test_at_once(self) -> None:
-        """The process ends, whatever its threads wait for."""
-        waiting = "threading.Thread(target=threading.Event().wait).start()"
-        code = f"import threading\nfrom c42_proxy.threads import end_at_once\n{waiting}\nend_at_once()"
-        self.assertEqual(0, run(sys.executable, "-c", code, environ=clean_environ()).returncode)
+        """The process ends, whatever its threads wait for, and what it has logged last is written."""
+        code = """
+import logging.handlers, threading
+from c42_proxy.threads import end_at_once
+threading.Thread(target=threading.Event().wait).start()
+logging.getLogger().addHandler(logging.handlers.MemoryHandler(9, target=logging.StreamHandler()))
+logging.warning("the end")
+end_at_once()
+"""
+        ended = run(sys.executable, "-c", code, environ=clean_environ())
+        self.assertEqual((0, "the end\n"), (ended.returncode, ended.stderr))
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ class RedisStore:
         key, value = self._key("lease", event_id), secrets.token_hex(16).encode()
         self._start_renewal()
         with self._operation():
-            if not self._command("SET", key, value, "NX", "PX", round(1000 * LEASE_SECONDS)):
+            if not self._command("SET", key, value, "NX", "PX", _milliseconds(LEASE_SECONDS)):
                 return None
         self._keep(key, value)
         lease = ExitStack()
@@ -142,7 +142,7 @@ class RedisStore:
     def try_all(self) -> None:
         with self._operation():
             for primary in self._client.primaries():
-                primary.execute_command("SCAN", 0, "COUNT", 1)
+                primary.execute_command("SCAN", "0")
 
     def listed(self) -> Iterator[Listed]:
         """As in the contract. Redis keeps no order, so all entries are read before the first is returned."""
@@ -156,13 +156,11 @@ class RedisStore:
 
     def _listed_at(self, primary: Client) -> Iterator[Listed]:
         prefix = self._key("event", "")
-        cursor = None
+        cursor: object = "0"
         while cursor != 0:
             with self._operation():
                 # Not KEYS: Redis would answer no other client until it has scanned everything.
-                cursor, keys = primary.execute_command(
-                    "SCAN", cursor or 0, "MATCH", f"{prefix}*", "COUNT", SCANNED_AT_ONCE
-                )
+                cursor, keys = primary.execute_command("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", SCANNED_AT_ONCE)
             for start in range(0, len(keys), READ_AT_ONCE):
                 some = keys[start : start + READ_AT_ONCE]
                 with self._operation():
@@ -202,8 +200,8 @@ class RedisStore:
         raise StoreError(f"Redis at {self._url}: others change {key} all the time")
 
     def _replace(self, key: str, kept: bytes | None, new: bytes | None, lifetime: float) -> bool:
-        milliseconds = max(1, ceil(1000 * lifetime))
-        return bool(self._command("EVAL", REPLACE, 1, key, _argument(kept), _argument(new), milliseconds))
+        words = (_argument(kept), _argument(new), _milliseconds(lifetime))
+        return bool(self._command("EVAL", REPLACE, 1, key, *words))
 
     def _command(self, *words: object) -> Any:
         client = self._client
@@ -265,7 +263,7 @@ class RedisStore:
             # A lease that cannot be prolonged is lost. Then another process may fetch, too; that makes no answer wrong.
             try:
                 # All in one round trip for each node. An error for one does not stop the others.
-                client, milliseconds = self._client, round(1000 * LEASE_SECONDS)
+                client, milliseconds = self._client, _milliseconds(LEASE_SECONDS)
                 renewals = {key: ("EVAL", RENEW, 1, key, value, milliseconds) for key, value in leases.items()}
                 results = client.at_once(renewals)
                 for error in results:
@@ -297,6 +295,10 @@ class RedisStore:
         # If this fails, the lease expires.
         with suppress(StoreError), self._operation():
             self._replace(key, value, None, LEASE_SECONDS)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, ceil(1000 * seconds))
 
 
 def _argument(value: bytes | None) -> bytes:

@@ -52,7 +52,7 @@ NEWEST_FIRST = """
     ORDER BY fetched_at DESC, rowid DESC LIMIT ?
 """
 
-CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 SET_UP = """
     PRAGMA secure_delete = ON;
@@ -431,8 +431,8 @@ def _identity(path: Path | str) -> tuple[int, int] | None:
 
 
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
-    # The low byte is the error, the other bytes give details (sqlite.org/rescode.html).
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in CORRUPT
+    # Details may follow the name (sqlite.org/rescode.html).
+    return getattr(error, "sqlite_errorname", "").startswith(CORRUPT)
 
 
 def _remaining(give_up: float) -> float:

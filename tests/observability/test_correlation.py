@@ -121,13 +121,14 @@ class RequestLogTest(CorrelationTest):
             self.assertNotIn("trace_id", line)
 
     def test_trace(self) -> None:
-        """The line of a request that has a place in a trace names the trace."""
+        """The line of a request that has a place in a trace names the trace, that of a hit as well."""
         self.knows_tea()
-        clients, stream = self.lines()
+        clients, stream = self.lines("debug")
         for client in clients:
-            client.get(PATH, headers={"traceparent": TRACE})
-            (line,) = self.logged(stream)
-            self.assertEqual("0af7651916cd43dd8448eb211c80319c", line["trace_id"])
+            for outcome in ("miss", "hit"):
+                client.get(PATH, headers={"traceparent": TRACE})
+                (line,) = self.logged(stream)
+                self.assertEqual(("0af7651916cd43dd8448eb211c80319c", outcome), (line["trace_id"], line["outcome"]))
 
     def test_cause(self) -> None:
         """Where there is no new answer, the line says why, also where the failure is repeated."""

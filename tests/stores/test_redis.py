@@ -7,7 +7,7 @@ import socketserver
 import threading
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from typing import Any, ClassVar
@@ -74,6 +74,7 @@ class RedisTest(unittest.TestCase):
             lambda: store.change_state("a", lambda _held: "x", 60),
             lambda: store.lease("a"),
             lambda: list(store.listed()),
+            store.try_all,
         ]
         for use in uses:
             started = time.monotonic()
@@ -97,7 +98,7 @@ class KeysTest(RedisTest):
         lease = self.store.lease("a")
         assert lease is not None
         with lease:
-            for kind, seconds in (("event", LIFETIME), ("note", 60.5), ("lease", LEASE_SECONDS)):
+            for kind, seconds in (("event", LIFETIME), ("note", 60.5), ("lease", 1.0)):
                 self.assertTrue(seconds - 1 < self.remaining(self.key(kind, "a")) <= seconds, kind)
 
     def test_an_entry_lives_from_its_fetch(self) -> None:
@@ -335,6 +336,8 @@ class LeaseTest(RedisTest):
             self.assertIsNotNone(self.store.lease(name))
         renewing = [thread for thread in set(threading.enumerate()) - before if thread.name == "c42-lease"]
         self.assertEqual([True], [thread.daemon for thread in renewing])
+        self.store.close()
+        self.assertFalse(renewing[0].is_alive())
 
     def test_closed_at_the_last_moment(self) -> None:
         """A store ends also if it is closed in the instant in which its thread begins to look for leases."""
@@ -409,6 +412,8 @@ class LeaseTest(RedisTest):
         while self.store._any_lease.is_set():
             self.assertLess(time.monotonic(), give_up, "the thread that renews does not rest")
             time.sleep(0.05)
+        assert self.store._renewal is not None
+        self.assertTrue(self.store._renewal.is_alive(), "no later lease is renewed")
 
 
 @needs("redis-server")
@@ -456,7 +461,8 @@ class FailureTest(RedisTest):
             store = self.open_at(server.url)
             lease = store.lease("a")
             assert lease is not None
-            with lease:
+            # That a lease cannot be renewed is no bug.
+            with lease, self.assertNoLogs("c42_proxy.stores", "ERROR"):
                 server.hang()
                 self.assert_fails(store)
                 self.assert_fails(self.open_at(server.url))
@@ -565,6 +571,38 @@ class FailureTest(RedisTest):
             named = new
             old.command("REPLICAOF", "127.0.0.1", str(new.port))
             until(lambda: int(new.command("PTTL", key)[1:-2]) <= 1000 * LEASE_SECONDS, "a renewal at the new primary")
+
+    def test_demoted(self) -> None:
+        """A server that says that it is no primary is left: the next commands share a new connection."""
+        for error, is_left in (
+            ("READONLY You can't write against a read only replica.", True),
+            ("ERR Error running script (call to f_1): -READONLY You can't write against a read only replica.", True),
+            ("NOREPLICAS Not enough good replicas to write.", True),
+            ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", True),
+            ("OOM command not allowed when used memory > 'maxmemory'.", False),
+        ):
+            connections: list[int] = []
+            answers = iter([f"-{error}\r\n".encode(), *[b"$-1\r\n"] * 9])
+
+            class Handler(socketserver.BaseRequestHandler):
+                def setup(self, connections: list[int] = connections) -> None:
+                    connections.append(1)
+
+                def handle(self, answers: Iterator[bytes] = answers) -> None:
+                    while self.request.recv(10_000):
+                        self.request.sendall(next(answers))
+
+            with self.subTest(error), socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+                server.daemon_threads = True
+                threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+                with closing(
+                    RedisStore(f"redis://127.0.0.1:{server.server_address[1]}", namespace="n", lifetime=1)
+                ) as store:
+                    self.assertRaises(StoreError, store.get, "a")
+                    for _ in range(2):
+                        self.assertIsNone(store.get("a"))
+                self.assertEqual(1 + is_left, len(connections))
+                server.shutdown()
 
     def test_passwords(self) -> None:
         """With its password a Redis is used; without or with a wrong one it fails, and the error does not tell it."""

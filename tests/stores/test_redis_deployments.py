@@ -452,6 +452,7 @@ class ClusterTest(DeploymentTest):
         hanging, *others = self.redis.nodes
         self.addCleanup(hanging.go_on)
         with Neighbour(self.redis.url, renamed="redis:nodes_manager") as process:
+            until(process.warnings, "a warning at the start")
             for name in names:
                 self.assertTrue(process.ask("lease", name))
             before = [node.command("DBSIZE") for node in others]

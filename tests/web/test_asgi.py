@@ -436,6 +436,7 @@ class WaitingTest(AsgiTest):
             self.assertEqual(client.get(f"{PREFIX}t%65a/").status_code, 200)  # a hit needs no thread, however written
             answer = client.get("/a b", headers={"X-Request-ID": "mine"})
             self.assertIn(b"overloaded", answer.data)
+            self.assertIn("Date", answer.headers)
             self.assertEqual(client.head("/a b").data, b"")
             ServersRefusals.note(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "an-id")
         self.assertEqual(answer.status_code, 503)
