@@ -141,7 +141,7 @@ Feature: Finding out why C42 gives no answer
 
     # In real time, nobody waits for 10 s.
     @not.with_driver=sockets
-    Scenario Outline: a failure comes again <wait> after it began
+    Scenario Outline: a failure is over after 2 s, and comes again <wait> later
       Given C42 is broken
       And "Tea" has been requested
       And C42 is well again
