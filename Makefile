@@ -49,7 +49,9 @@ unit: .venv/installed-dev ## the unit tests, in a random order; SEED=... repeats
 features: .venv/installed-dev ## print and run the specification, scenario by scenario
 	$(BIN)/behave
 
-words: .venv/installed-dev ## the words that the steps of the specification know
+words: .venv/installed-dev ## the sentences that scenarios can be made of, and the words that fit into them
+	@$(BIN)/behave --dry-run --format steps.catalog --no-summary | grep -E '^(Given|When|Then) '
+	@echo
 	@$(BIN)/python -m features.support.parameters
 
 spec: .venv/installed-dev ## write the specification as a page for the product owner; SINCE=68b5a57: with what has changed since that commit
