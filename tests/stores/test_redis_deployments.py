@@ -181,16 +181,18 @@ class SentinelTest(DeploymentTest):
     def test_dawdles(self) -> None:
         """A Sentinel that sends a byte now and then is not waited for longer than one that hangs."""
 
+        ended = threading.Event()
+
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 self.request.recv(1000)
                 with suppress(OSError):
-                    while True:
+                    while not ended.wait(STORE_SECONDS / 5):  # often enough for a wait that begins anew with each byte
                         self.request.sendall(b"+")
-                        time.sleep(STORE_SECONDS / 5)  # often enough for a wait that begins anew with each byte
 
         with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
             server.daemon_threads = True
+            self.addCleanup(ended.set)
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
             began = time.monotonic()
             url = f"redis+sentinel://127.0.0.1:{server.server_address[1]}/mymaster"
