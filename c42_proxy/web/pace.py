@@ -25,9 +25,9 @@ class Pace:
             self._is_busy = True
             loop.call_soon(self._pass, PASSES)
         elif event_id in self._waiting or len(self._waiting) < MAX_WAITING:
-            turn = loop.create_future()
-            self._waiting.setdefault(event_id, []).append(turn)
-            await turn
+            waiter = loop.create_future()
+            self._waiting.setdefault(event_id, []).append(waiter)
+            await waiter
 
     def _pass(self, left: int) -> None:
         if left > 1:
@@ -35,9 +35,9 @@ class Pace:
             return
         self._is_busy = bool(self._waiting)
         if self._is_busy:
-            for turn in self._waiting.pop(next(iter(self._waiting))):
-                if not turn.done():
-                    turn.set_result(None)
+            for waiter in self._waiting.pop(next(iter(self._waiting))):
+                if not waiter.done():
+                    waiter.set_result(None)
             asyncio.get_running_loop().call_soon(self._pass, PASSES)
 
 

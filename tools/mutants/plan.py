@@ -18,15 +18,7 @@ TUNING = {
     *("LISTED_AT_ONCE", "PRUNED_AT_ONCE", "READ_AT_ONCE", "READ_BYTES", "SCANNED_AT_ONCE"),
     *("POLL_SECONDS", "MAX_POLL_SECONDS", "MAX_CHANGES", "MAX_PAUSE_MICROSECONDS", "RENEW_SECONDS"),
     "IDLE_SECONDS",
-    *(
-        "CONNECT_SECONDS",
-        "OPERATION_SECONDS",
-        "SENTINEL_SECONDS",
-        "NOBODY",
-        "ENTRY_OVERHEAD",
-        "MAX_FILE_VARIABLE_BYTES",
-        "_http_date",
-    ),
+    *("ENTRY_OVERHEAD", "MAX_FILE_VARIABLE_BYTES", "_http_date"),
 }
 """Constants of the core that are no rules: how many threads, how much in one go, how long between two looks, how much
 to keep. One more or less is as right; what they must keep to (a bound, a time) is tested where it shows."""
