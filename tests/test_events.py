@@ -529,6 +529,17 @@ class GivingUpTest(EventsTest):
         self.hold(NOW - 300)
         self.assert_told(self.give_up(self.after_gate(self.says())), b"held", "fwd=stale; detail=stale-if-error")
 
+    def test_fresh_answer_instead(self) -> None:
+        """It gets a fresh answer that was remembered meanwhile, but not a 404: the event may exist by now."""
+        pending = self.process.ask("tea", self.after_gate(self.says()))
+        self.assertTrue(self.begun.acquire(timeout=PATIENCE))
+        for kept, result in ((Entry(200, b"newer", NOW), b"newer"), (Entry(404, b"", NOW), UpstreamTimeout)):
+            with self.subTest(status=kept.status):
+                self.memory.put("tea", kept, NOW)
+                reply = self.process.reply_for(pending)
+                given = result_of(reply)
+                self.assertEqual(result, type(given) if isinstance(given, Problem) else given.body)
+
     def test_lease_that_is_never_left(self) -> None:
         """If another process never releases its lease, the request fails, and C42 is not asked."""
         lease = self.shared.lease("tea")
