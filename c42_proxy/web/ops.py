@@ -32,9 +32,9 @@ def create_ops(metrics: Metrics, store: TieredStore, breaker: CircuitBreaker) ->
     @ops.get("/readyz")
     def ready() -> Response:
         """A worker takes requests. Degraded parts are named; the worker is ready all the same, because it answers."""
-        degraded: list[Part] = [*breaker.degraded()]
-        if store.failed:
-            degraded.insert(0, "store")
+        # This reads the store, which shows whether it fails.
+        of_c42 = breaker.degraded()
+        degraded: list[Part] = ["store", *of_c42] if store.failed else [*of_c42]
         return _json("degraded" if degraded else "ready", degraded=degraded)
 
     return ops
