@@ -717,6 +717,16 @@ class RecentFailureTest(EventsTest):
         self.now = NOW + 1
         self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
+    def test_stale_copy_without_the_store(self) -> None:
+        """While a failure is repeated, one request reads the shared tier; the next ones get the stale copy at once."""
+        self.hold(NOW - 300)
+        self.ask(self.fails())
+        repeated = "hit; ttl=-48; detail=stale-if-error"
+        self.assert_told(self.ask(), b"held", repeated)
+        self.shared.uses.clear()
+        self.assert_told(self.ask(), b"held", repeated)
+        self.assertEqual([], self.shared.uses)
+
     def test_other_events(self) -> None:
         """The failure of one event is not repeated for another."""
         self.ask(self.fails())

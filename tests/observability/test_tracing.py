@@ -48,17 +48,18 @@ class TracedTest(unittest.TestCase):
         self.seen.append(connection.header("traceparent"))
         self.behaviour(path, connection)
 
-    def client(self, way: str, cache_url: str = "memory://", **variables: str) -> Client:
+    def client(self, way: str, cache_url: str = "memory://", api_url: str = "", **variables: str) -> Client:
         """A client of a proxy that sends its spans to the collector, a moment after they have ended."""
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url, "OTEL_BSP_SCHEDULE_DELAY": "20", **variables}
         with patch.dict(os.environ, environ):
             spans = spans_from_env()
             assert spans is not None
             spans.start()
-        return self.client_of(spans, way, cache_url)
+        return self.client_of(spans, way, cache_url, api_url)
 
-    def client_of(self, spans: Spans, way: str, cache_url: str = "memory://") -> Client:
-        settings = Settings(api_token=SecretStr(TOKEN), api_url=self.c42.url, cache_url=cache_url, stale_if_error=0)
+    def client_of(self, spans: Spans, way: str, cache_url: str = "memory://", api_url: str = "") -> Client:
+        c42 = api_url or self.c42.url
+        settings = Settings(api_token=SecretStr(TOKEN), api_url=c42, cache_url=cache_url, stale_if_error=0)
         proxy = self.enterContext(closing(build(settings, clock=lambda: self.now, spans=spans)))
         if way == "flask":
             return proxy.flask.test_client()
@@ -153,6 +154,17 @@ class SpansTest(TracedTest):
                 self.assertEqual(["UpstreamUnavailable", "status 500"], said)
                 self.assertEqual(500, call.attributes["http.response.status_code"])
                 self.assertEqual(("502", True, True), (request.attributes["error.type"], request[5], call[5]))
+                self.collector.forget()
+
+    def test_port_of_the_scheme(self) -> None:
+        """A call to an address without a port names the port that it goes to."""
+        for scheme, port in (("http", 80), ("https", 443)):
+            with self.subTest(scheme):
+                self.client("flask", api_url=f"{scheme}://c42.invalid/").get(PATH)
+                self.collector.spans(EVENT, f"GET {ROUTE}")
+                (call,) = [span for span in self.collector.spans() if span.name == EVENT]
+                address = (call.attributes["server.address"], call.attributes["server.port"])
+                self.assertEqual(("c42.invalid", port), address)
                 self.collector.forget()
 
     def test_failing_store(self) -> None:
