@@ -9,6 +9,7 @@ The names are checked at the start (`check`). Without them, the session uses req
 
 import http.client
 import io
+import math
 import re
 import socket
 import time
@@ -29,7 +30,6 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
-    NameResolutionError,
     NewConnectionError,
     ProtocolError,
     ProxyError,
@@ -43,6 +43,9 @@ from .addresses import Addresses
 
 LINE_TOO_LONG = http.client.LineTooLong
 """Without the name, lines that are too long would count as a broken connection, not as an invalid answer."""
+
+INTERIM = range(102, 200)
+"""The final answer is still to come (RFC 9110, section 15.2). http.client reads over 100; 101 is no interim answer."""
 
 MAX_HEAD_BYTES = 1_048_576
 """At most this much is read of a head that Python's parser has given up on, to see whether it ends."""
@@ -98,10 +101,9 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         self._read_head()
-        while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            # An interim answer (103, say): the final one is still to come (RFC 9110, section 15.2).
-            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first
-            self.status = 0  # so that the loop ends even if `begin` reads nothing
+        while self.status in INTERIM:
+            # As before the first head. Without a status, the loop ends even if `begin` reads nothing.
+            self.headers = self.msg = self.status = None  # type: ignore[assignment]  # typed for an answer
             self._read_head()
         if self._reader.ended:
             # Python accepts the end of the connection as the end of the headers: half a 404 would pass for a whole one.
@@ -170,7 +172,7 @@ class _HTTPConnection(HTTPConnection):
 
     # Without the name, Python's own class would read the answer.
     response_class = _Response
-    _used = False
+    _used: bool
 
     def connect(self) -> None:
         self._used = False
@@ -187,8 +189,6 @@ class _HTTPConnection(HTTPConnection):
         # the host name is lost.
         try:
             return _addresses.connect(self._dns_host, self.port, deadline_in_force())
-        except socket.gaierror as exc:
-            raise NameResolutionError(self.host, self, exc) from exc
         except TimeoutError as exc:
             raise ConnectTimeoutError(self, "no address has answered in time") from exc
         except OSError as exc:
@@ -276,7 +276,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._making_manager = Lock()
-        self._closed_at = -CLOSING_SECONDS
+        self._closed_at = -math.inf
         super().__init__(*args, **kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -314,7 +314,7 @@ def check() -> None:
         _expect(isinstance(each.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session makes other pools")
     _expect(hasattr(http.client.HTTPConnection, "_tunnel"), "a connection has no _tunnel")
     names = {"_tunnel_host", "_tunnel_port", "_tunnel_scheme", "_tunnel_headers"}
-    _expect(names <= vars(_HTTPConnection(NOBODY)).keys(), "a connection keeps its tunnel in another way")
+    _expect(names.issubset(vars(_HTTPConnection(NOBODY))), "a connection keeps its tunnel in another way")
     _expect(hasattr(HTTPConnectionPool, "ConnectionCls"), "a pool makes other connections")
     idle = manager.connection_from_url(f"http://{NOBODY}/").pool
     _expect(isinstance(idle, _IdleConnections), "a pool has another queue")

@@ -94,9 +94,9 @@ class KeptAliveTest(TransportTest):
                 time.sleep(0.05)  # until the RST is there
 
     def test_interim_answers(self) -> None:
-        """Early hints are not the answer: the one after them is, and the connection goes on being used."""
-        hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-        self.wire.behaviour = sends(2 * hints + answer(b"OK"))
+        """Early hints and the like are not the answer: the one after them is. The connection goes on being used."""
+        heads = (f"HTTP/1.1 {status} Soon\r\nLink: </x>\r\n\r\n" for status in (100, 102, 103, 103, 199))
+        self.wire.behaviour = sends("".join(heads).encode() + answer(b"OK"))
         for _ in range(2):
             response = self.get()
             self.assertEqual((200, b"OK", None), (response.status_code, response.content, response.headers.get("Link")))
@@ -161,8 +161,8 @@ class IdleTest(TransportTest):
         self.assertEqual(1, self.wire.connections)
 
     def test_closed(self) -> None:
-        """One that no call has used for as long as an idle thread stays is closed, and the next call has a new one."""
-        with self.at(IDLE_SECONDS):
+        """One that is idle for about as long as an idle thread stays is closed, and the next call has a new one."""
+        with self.at(0.9 * IDLE_SECONDS):
             close_idle(self.session)
         until(lambda: self.wire.open_connections == 0, "that the connection is closed")
         self.assertEqual(b"OK", self.get().content)
@@ -170,7 +170,7 @@ class IdleTest(TransportTest):
 
     def test_closed_once_for_all(self) -> None:
         """Threads that end within a quarter of a second look at the connections once; later ones do so again."""
-        for seconds, open_connections in ((-0.1, 1), (0.1, 1), (0.2, 0)):
+        for seconds, open_connections in ((-0.125, 1), (0, 1), (0.125, 0)):
             with self.at(0.9 * IDLE_SECONDS + seconds):
                 close_idle(self.session)
             until(lambda left=open_connections: self.wire.open_connections == left, "the connection")  # type: ignore[misc]  # mypy cannot infer it

@@ -77,7 +77,7 @@ CORE = (
         "upstream/deadline_connection",
         "upstream.transport",
         "upstream.client",
-        others=("upstream.combine", "private_names"),
+        others=("upstream.combine", "upstream.http_proxy", "private_names"),
     ),
     _core(
         "upstream/causes",
