@@ -7,7 +7,7 @@ import time
 import unittest
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import NoReturn
 
@@ -927,6 +927,24 @@ class KnownRefusalTest(EventsTest):
         self.ask(process=process)
         self.now += 1
         self.assert_told(self.ask(process=process), b"held", "hit; ttl=-49; detail=stale-if-error")
+
+    def test_bug(self) -> None:
+        """A bug in a look beside is not hidden for long: a later request searches, and reports it."""
+
+        class Bug(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                raise ZeroDivisionError(timeout)
+
+        def is_reported() -> bool:
+            with suppress(ZeroDivisionError):
+                self.ask()
+                return False
+            return True
+
+        self.shared.hangs = Bug()
+        self.now += 1
+        self.assert_stale(49)
+        until(is_reported, "the bug is reported", PATIENCE)
 
     def test_new_answer(self) -> None:
         """A fresh entry that another process has left wins."""
