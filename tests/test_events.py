@@ -64,6 +64,7 @@ class Process:
     """A whole process; each request brings along what C42 says if it is asked for it."""
 
     def __init__(self, events: Events, script: Script) -> None:
+        self.start = events.start
         self.hit = events.hit
         self.reply_for = events.reply_for
         self.close = events.close
@@ -922,11 +923,13 @@ class KnownRefusalTest(EventsTest):
             self.assert_stale(math.floor(self.now - NOW) + 48)
 
     def test_no_thread(self) -> None:
-        """If there is no thread for a look, the stale copy is served nevertheless."""
+        """If there is no thread for a look, the stale copy is served nevertheless, and the next request looks."""
         process = self.new_process(looks=NoThreads())
         self.ask(process=process)
         self.now += 1
         self.assert_told(self.ask(process=process), b"held", "hit; ttl=-49; detail=stale-if-error")
+        self.shared.put("tea", Entry(200, b"new", NOW - 1), NOW)
+        self.assert_told(self.ask(process=process), b"new", "hit; ttl=250")
 
     def test_bug(self) -> None:
         """A bug in a look beside is not hidden for long: a later request searches, and reports it."""
@@ -1106,6 +1109,13 @@ class OverloadedTest(EventsTest):
             self.assert_told(self.ask(event_id="coffee", process=new), Overloaded, "detail=busy")
         self.assert_told(self.ask(event_id="coffee"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
         self.assert_asked(1)
+
+    def test_started(self) -> None:
+        """A process that has started finds what is fresh in the shared tier without a new thread."""
+        self.hold(NOW)
+        self.process.start()
+        with no_new_thread():
+            self.assert_told(self.end(self.process.ask("tea", self.says())), b"held", "hit; ttl=252")
 
     def test_must_not_wait(self) -> None:
         """A request that must not wait for C42 gets what is fresh in any tier, or what it would get in an overload."""

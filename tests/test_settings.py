@@ -397,6 +397,8 @@ class TokenFileTest(unittest.TestCase):
                 found = Settings.from_env({"C42_API_TOKEN_FILE": str(self.file)})
                 self.assertEqual(found.api_token.get_secret_value(), TOKEN)
                 self.assertEqual(found.warnings, ())
+                self.assertNotIn("token_file", repr(found))
+                self.assertNotIn("token_file", found.model_dump())
 
     def test_no_file(self) -> None:
         """If there is no such file, or it is a folder, the line says so and says what is allowed."""
@@ -571,6 +573,12 @@ class SecretsTest(unittest.TestCase):
             for shown in (str(error), repr(error), error.format_message(), whole):
                 self.assertNotIn(TOKEN, shown)
                 self.assertNotIn(PASSWORD, shown)
+
+    def test_validation(self) -> None:
+        """Nor is it in pydantic's error, if settings are made without an environment."""
+        with self.assertRaises(ValidationError) as caught:
+            Settings.model_validate({"api_token": f"{TOKEN} {TOKEN}"})
+        self.assertNotIn(TOKEN, str(caught.exception))
 
     def test_check(self) -> None:
         """`check` shows that there is a token and which Redis, and neither secret, whether it succeeds or fails."""

@@ -68,12 +68,13 @@ NOBODY = "127.0.0.1:1"
 
 
 class _DeadlineReader(io.RawIOBase):
-    """A socket's bytes. Each read ends at the deadline in force at the latest."""
+    """A socket's bytes. Each read ends at the deadline in force at the latest. `ended`: the last one found no more."""
+
+    ended: bool
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         self._sock = sock
         self._raw = raw
-        self.ended = False
 
     def readable(self) -> bool:
         return True

@@ -312,6 +312,20 @@ class OpenTest(BreakerTest):
         self.assert_refused(CircuitOpen, 1)
         self.assert_refused(CircuitOpen, 1, self.new_breaker())
 
+    def test_check_begins_no_probe(self) -> None:
+        """Whether C42 may be asked can be found out without a probe."""
+        for self.now in (NOW, NOW + 5):
+            self.breaker.check()
+            self.breaker.check()
+            self.assert_allowed()
+            self.fails("a", "b", "c")
+            self.assertRaises(CircuitOpen, self.breaker.check)
+        self.now = NOW + 10
+        self.assert_allowed()
+        with self.assertRaises(CircuitOpen) as refused:
+            self.breaker.check()
+        self.assertEqual(1, refused.exception.retry_after)
+
     def test_probe_of_another_process_fails_meanwhile(self) -> None:
         """A fetch that finds the breaker half-open is refused if it is open again by the time that the probe begins."""
         self.fails("a", "b", "c")

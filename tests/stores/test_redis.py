@@ -330,14 +330,18 @@ class LeaseTest(RedisTest):
         self.assertRegex(self.redis.command("GET", self.key("lease", "a")), rb"\r\n[0-9a-f]{32}\r\n")
 
     def test_one_thread(self) -> None:
-        """However many leases a process has, one thread renews them, and it keeps no process from ending."""
-        before = set(threading.enumerate())
-        for name in "abc":
-            self.assertIsNotNone(self.store.lease(name))
-        renewing = [thread for thread in set(threading.enumerate()) - before if thread.name == "c42-lease"]
-        self.assertEqual([True], [thread.daemon for thread in renewing])
-        self.store.close()
-        self.assertFalse(renewing[0].is_alive())
+        """However many leases a process has, one thread renews them, and it keeps no process from ending.
+
+        It ends when the store is closed, and the next use of the store starts another one.
+        """
+        for names in ("abc", "def"):
+            before = set(threading.enumerate())
+            for name in names:
+                self.assertIsNotNone(self.store.lease(name))
+            renewing = [thread for thread in set(threading.enumerate()) - before if thread.name == "c42-lease"]
+            self.assertEqual([True], [thread.daemon for thread in renewing])
+            self.store.close()
+            self.assertFalse(renewing[0].is_alive())
 
     def test_closed_at_the_last_moment(self) -> None:
         """A store ends also if it is closed in the instant in which its thread begins to look for leases."""

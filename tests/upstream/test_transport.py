@@ -11,11 +11,14 @@ from unittest.mock import patch
 import requests
 
 from c42_proxy.deadline import Deadline, ends_at
+from c42_proxy.errors import InvalidAnswer
 from c42_proxy.threads import IDLE_SECONDS
 from c42_proxy.upstream.deadline_connection import _HTTPConnection
 from c42_proxy.upstream.transport import close_idle, new_session
 from harness.processes import until
 from harness.wire import Behaviour, Connection, Wire, answer, closes, sends, sends_and_resets, sends_without_end
+
+MEBIBYTE = 2**20
 
 
 def at_request(number: int, unusual: Behaviour) -> Behaviour:
@@ -101,6 +104,27 @@ class KeptAliveTest(TransportTest):
             response = self.get()
             self.assertEqual((200, b"OK", None), (response.status_code, response.content, response.headers.get("Link")))
         self.assertEqual(1, self.wire.connections)
+
+    def test_switching_protocols(self) -> None:
+        """101, for which we have not asked, is no interim answer: nothing of HTTP comes after it."""
+        self.wire.behaviour = sends(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        self.assertEqual(101, self.get().status_code)
+
+    def test_long_head(self) -> None:
+        """A head that is too long is read to its end; if it does not end in time or within a bound, that is a time-out.
+
+        The bound counts from where Python has given up: after 65,537 bytes of a line.
+        """
+        cases: dict[tuple[int, bytes], type[Exception]] = {
+            (MEBIBYTE - 1, b""): InvalidAnswer,
+            (MEBIBYTE, b""): requests.Timeout,
+            (MEBIBYTE - 1, b"X: y\r\n"): requests.Timeout,
+        }
+        for (length, more), error in cases.items():
+            line = b"X: ".ljust(65_537 + length - 2, b"x") + b"\r\n"
+            self.wire.behaviour = sends(b"HTTP/1.1 200 OK\r\n" + line + more + b"\r\n")
+            with self.subTest(length=length, more=more):
+                self.assertRaises(error, self.get)
 
     def test_fails_twice(self) -> None:
         """Where the fresh connection fails as well, that is the end: one retry, no more."""
