@@ -1110,6 +1110,12 @@ class OverloadedTest(EventsTest):
         self.assert_told(self.ask(event_id="coffee"), b"tea", "fwd=uri-miss; stored; fwd-status=200")
         self.assert_asked(1)
 
+    def test_must_not_block(self) -> None:
+        """A request in a thread that must not block, as that of the event loop, does not look there itself."""
+        self.process = self.new_process(looks=NoThreads())
+        self.hold(NOW)
+        self.assert_told(self.end(self.process.ask("tea", self.says())), Overloaded, "detail=busy")
+
     def test_started(self) -> None:
         """A process that has started finds what is fresh in the shared tier without a new thread."""
         self.hold(NOW)

@@ -379,6 +379,13 @@ class ValuesTest(unittest.TestCase):
         self.assertEqual(lines[0].partition(":")[0], "C42_API_TOKEN")
         self.assertEqual([line.partition(":")[0] for line in lines[1:]], [f"C42_{name}" for name in wrong])
 
+    def test_workers(self) -> None:
+        """To serve, WEB_CONCURRENCY is a setting like any other; what is wrong beside it is said, too."""
+        environ = {"C42_API_TOKEN": TOKEN, "C42_TIMEOUT": "soon", "WEB_CONCURRENCY": "0"}
+        with self.assertRaises(SettingsError) as caught:
+            Settings.to_serve(environ)
+        self.assertEqual(["C42_TIMEOUT", "WEB_CONCURRENCY"], [line.split(":")[0] for line in caught.exception.lines])
+
 
 class TokenFileTest(unittest.TestCase):
     def setUp(self) -> None:
