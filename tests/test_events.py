@@ -24,6 +24,7 @@ from c42_proxy.errors import (
     Problem,
     RateLimited,
     RepeatedFailure,
+    StoreNotReached,
     TokenRefused,
     UpstreamError,
     UpstreamTimeout,
@@ -127,6 +128,17 @@ class LeasingStore(MemoryStore):
         finally:
             with self._leasing:
                 self._leases.discard(event_id)
+
+
+class Fails(threading.Event):
+    """Waits for nothing, and fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002  # as an event has it
+        raise self._error
 
 
 class NoThreads(Threads):
@@ -903,11 +915,17 @@ class KnownRefusalTest(EventsTest):
         for _ in range(100):
             self.assert_stale()
         self.assertEqual([], self.shared.uses)
-        self.now += 1
-        for _ in range(100):
-            self.assert_stale(49)
-        until(lambda: len(self.shared.uses) == 3, "the process has looked", PATIENCE)
-        self.assertEqual(["get", "read_state", "read_state"], self.shared.uses)
+        for seconds in (1, 2):
+            self.now = NOW + seconds
+            for _ in range(100):
+                self.assert_stale(48 + seconds)
+
+            def has_looked(times: int = seconds) -> bool:
+                self.ask()
+                return len(self.shared.uses) == 3 * times
+
+            until(has_looked, "the process has looked", PATIENCE)
+            self.assertEqual(seconds * ["get", "read_state", "read_state"], self.shared.uses)
 
     def test_rarely_asked(self) -> None:
         """If no request has had the process look for a second, the next one finds out itself what others know."""
@@ -934,17 +952,13 @@ class KnownRefusalTest(EventsTest):
     def test_bug(self) -> None:
         """A bug in a look beside is not hidden for long: a later request searches, and reports it."""
 
-        class Bug(threading.Event):
-            def wait(self, timeout: float | None = None) -> bool:
-                raise ZeroDivisionError(timeout)
-
         def is_reported() -> bool:
             with suppress(ZeroDivisionError):
                 self.ask()
                 return False
             return True
 
-        self.shared.hangs = Bug()
+        self.shared.hangs = Fails(ZeroDivisionError())
         self.now += 1
         self.assert_stale(49)
         until(is_reported, "the bug is reported", PATIENCE)
@@ -1130,6 +1144,9 @@ class OverloadedTest(EventsTest):
         self.assert_told(self.ask(event_id="milk"), b"held", "hit; ttl=152")
         self.assert_told(self.ask(event_id="coffee"), Overloaded, "detail=busy")
         self.hold(NOW - 300)
+        self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
+        self.shared.hangs = Fails(StoreNotReached("no descriptor is free"))
+        self.assert_told(self.ask(event_id="coffee"), Overloaded, "detail=busy")
         self.assert_told(self.ask(), b"held", "hit; ttl=-48; detail=stale-if-error")
         self.assert_asked(0)
 

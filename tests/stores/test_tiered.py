@@ -217,6 +217,16 @@ class FailingTest(TieredTest):
             self.assertEqual(1, len(logs.records), logs.output)
             self.assertTrue(self.store.failed)
 
+    def test_notes_of_others(self) -> None:
+        """What others have written is kept for half a minute after it was read, should the shared tier fail."""
+        self.shared.change_state("n", lambda _held: "theirs", 60)
+        self.assertEqual("theirs", self.store.read_state("n"))
+        self.breaks(*READING)
+        with self.assertLogs(LOGGER):
+            for seconds, text in ((29.9, "theirs"), (30.1, None)):
+                self.memory.erase(NOW + seconds)
+                self.assertEqual(text, self.store.read_state("n"))
+
     def test_notes_of_an_unwritable_store(self) -> None:
         """While state texts cannot be changed in the shared tier, those in memory count: they are newer."""
         self.store.change_state("n", lambda _held: "old", 60)

@@ -213,6 +213,17 @@ class PagingTest(CombinerTest):
 
         self.assertEqual(named(range(700)), self.names(behave))
 
+    def test_without_threads_for_pages(self) -> None:
+        """If there is no thread for a further page, the one that reads the list asks for it itself."""
+
+        class NoThreads(Threads):
+            def __init__(self, _limit: int, *, name: str) -> None:
+                super().__init__(0, name=name)
+
+        self.wire.behaviour = c42(people=people(250))
+        entry = self.combiner(page_threads=NoThreads).combined(EVENT_ID).entry
+        self.assertEqual(named(range(250)), json.loads(entry.body)["names"])
+
     def test_at_most_eight(self) -> None:
         """Pages are fetched together, at most eight at a time."""
         self.fetch(after(0.05, tiny_pages(30)))
