@@ -135,7 +135,7 @@ class TieredStore:
 
         with suppress(StoreError):
             text = self._use("writing", "change_state", change_shared)
-            self._memory.put_state(UNSHARED + name, None, 0)
+            self._memory.put_state(UNSHARED + name, None, lifetime)
             return self._memory.put_state(name, text, lifetime)
         text = self._memory.change_state(name, change, lifetime)
         return self._memory.put_state(UNSHARED + name, text, lifetime)

@@ -112,7 +112,6 @@ class _Response(http.client.HTTPResponse):
         self._refuse_malformed_head()
         # urllib3 logs defects, which may be an echo of our own request.
         self.msg.defects = []
-        self.msg.set_payload("")
 
     def _read_head(self) -> None:
         try:

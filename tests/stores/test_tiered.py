@@ -247,6 +247,9 @@ class FailingTest(TieredTest):
             self.seconds += RETRY_SECONDS
             self.assertEqual("mine", self.store.read_state("failure"))
             self.assertEqual("mine", self.shared.read_state("failure"))
+            shared = self.shared.state_with_seconds("failure")
+            assert shared is not None
+            self.assertTrue(50 < shared[1] <= 60, "it is kept for as long as before")
             self.assertEqual("theirs", self.store.read_state("back-off"))
             self.assertEqual("mine and more", self.store.change_state("changed", lambda held: f"{held} and more", 60))
         self.shared.change_state("failure", lambda _held: None, 60)
