@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Literal, TypeVar
 
@@ -86,11 +87,12 @@ class TieredStore:
 
     def get(self, event_id: str) -> Entry | None:
         """The newest entry of both tiers, fresh or not. It is put into the memory tier, too, unless it is ahead."""
-        if self._shared is None:
+        shared = self._shared
+        if shared is None:
             return self._memory.get(event_id)
         found = None
         with suppress(StoreError):
-            found = self._use("reading", "get", lambda shared: shared.get(event_id))
+            found = self._use("reading", "get", partial(shared.get, event_id))
         mine = self._memory.get(event_id)
         now = self._clock()
         if found is not None and found != mine and not is_ahead(found.fetched_at, now):
@@ -105,18 +107,20 @@ class TieredStore:
         in_memory = self._memory.put(event_id, entry, now)
         mine = self._memory.get(event_id)
         kept = mine if mine == entry else entry
-        if self._shared is None:
+        shared = self._shared
+        if shared is None:
             return Kept(kept, in_memory, in_memory)
         with suppress(StoreError):
-            return Kept(kept, in_memory, self._use("writing", "put", lambda shared: shared.put(event_id, entry, now)))
+            return Kept(kept, in_memory, self._use("writing", "put", partial(shared.put, event_id, entry, now)))
         return Kept(kept, in_memory, in_memory)
 
     def read_state(self, name: str) -> str | None:
         # While the shared tier cannot be written, the texts in memory are the newer ones.
-        if self._shared is None or "writing" in self._retry_at:
+        shared = self._shared
+        if shared is None or "writing" in self._retry_at:
             return self._memory.read_state(name)
         try:
-            text = self._use("reading", "read_state", lambda shared: shared.read_state(name))
+            text = self._use("reading", "read_state", partial(shared.read_state, name))
         except StoreError:
             return self._memory.read_state(name)
         unshared = self._memory.state_with_seconds(UNSHARED + name) if text is None else None
@@ -126,45 +130,46 @@ class TieredStore:
         return self._memory.put_state(name, text, READ_STATE_SECONDS)
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
-        if self._shared is None:
+        shared = self._shared
+        if shared is None:
             return self._memory.change_state(name, change, lifetime)
         unshared = self._memory.read_state(UNSHARED + name)
 
-        def change_shared(shared: Store) -> str | None:
-            return shared.change_state(name, lambda before: change(unshared if before is None else before), lifetime)
+        def change_shared(before: str | None) -> str | None:
+            return change(unshared if before is None else before)
 
         with suppress(StoreError):
-            text = self._use("writing", "change_state", change_shared)
+            text = self._use("writing", "change_state", partial(shared.change_state, name, change_shared, lifetime))
             self._memory.put_state(UNSHARED + name, None, lifetime)
             return self._memory.put_state(name, text, lifetime)
         text = self._memory.change_state(name, change, lifetime)
         return self._memory.put_state(UNSHARED + name, text, lifetime)
 
     def lease(self, event_id: str) -> Lease | None:
-        if self._shared is None:
+        shared = self._shared
+        if shared is None:
             return self._memory.lease(event_id)
         with suppress(StoreError):
-            return self._use("leasing", "lease", lambda shared: shared.lease(event_id))
+            return self._use("leasing", "lease", partial(shared.lease, event_id))
         return self._memory.lease(event_id)
 
     def erase(self) -> bool:
         """As in the contract of a store, in both tiers. False also if the shared tier fails."""
         now = self._clock()
         self._memory.erase(now)
-        if self._shared is None:
+        shared = self._shared
+        if shared is None:
             return True
         with suppress(StoreError):
-            return self._use("writing", "erase", lambda shared: shared.erase(now))
+            return self._use("writing", "erase", partial(shared.erase, now))
         return False
 
-    def _use(self, use: Use, operation: str, work: Callable[[Store], T]) -> T:
-        """What `work` does with the shared tier. Raises StoreError if it is not to be used now, and its own."""
-        if self._shared is None:
-            raise StoreError("nothing is shared")
+    def _use(self, use: Use, operation: str, work: Callable[[], T]) -> T:
+        """The result of `work`, which uses the shared tier. Raises StoreError if that is not to be used now."""
         tries_again = self._claims_retry(use)
         try:
             with tracing.span(f"store {operation}", "client"):
-                result = work(self._shared)
+                result = work()
         except StoreNotReached as exc:
             if operation in FOR_A_FETCH:
                 raise Overloaded from exc

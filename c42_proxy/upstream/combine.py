@@ -9,14 +9,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ..deadline import Deadline
-from ..errors import (
-    NotAsked,
-    Overloaded,
-    Problem,
-    RateLimited,
-    UpstreamError,
-    UpstreamTimeout,
-)
+from ..errors import Overloaded, Problem, RateLimited, UpstreamTimeout
 from ..stores.contract import Entry
 from ..threads import Threads
 from .causes import FailureLines, timeout_at
@@ -182,7 +175,7 @@ class Combiner:
             raise UpstreamTimeout
         try:
             return call(fetch.event_id, *args, fetch.deadline)
-        except (UpstreamError, NotAsked) as failure:
+        except Problem as failure:
             fetch.failed(failure)
             fetch.failed_offsets.extend(args or [EVENT])
             if isinstance(failure, RateLimited):

@@ -28,6 +28,7 @@ class Shared(MemoryStore):
         self.error = StoreError
         self.asked: list[str] = []
         self.granted: Lease | None = nullcontext()
+        self.erased = True
 
     def _asked(self, use: str) -> None:
         self.asked.append(use)
@@ -53,6 +54,10 @@ class Shared(MemoryStore):
     def lease(self, event_id: str) -> Lease | None:  # noqa: ARG002  # as the contract has it
         self._asked("lease")
         return self.granted
+
+    def erase(self, now: float) -> bool:
+        self._asked("erase")
+        return super().erase(now) and self.erased
 
 
 class TieredTest(unittest.TestCase):
@@ -107,6 +112,17 @@ class WorkingTest(TieredTest):
         self.shared.put("a", entry("a", NOW), NOW)
         self.assertFalse(self.store.put("a", entry("a", NOW - 1), NOW).shared)
         self.assertEqual(entry("a", NOW), self.store.get("a"))
+
+    def test_erased(self) -> None:
+        """Whether all is erased: by the shared tier, if there is one, and not if that fails."""
+        self.assertTrue(self.store.erase())
+        self.shared.erased = False
+        self.assertFalse(self.store.erase())
+        self.breaks("erase")
+        with self.assertLogs(LOGGER):
+            self.assertFalse(self.store.erase())
+        alone = TieredStore(self.memory, None, clock=lambda: NOW, metrics=self.metrics)
+        self.assertTrue(alone.erase())
 
     def test_remembers_for_a_failure(self) -> None:
         """Entries and state texts that this process put, and texts that it read, outlive the shared store."""

@@ -1,6 +1,8 @@
 """An event and its subscribers are combined whole, fast and in order, and whatever goes wrong ends in one error."""
 
+import errno
 import json
+import os
 import socket
 import sys
 import threading
@@ -13,6 +15,7 @@ from itertools import product
 from typing import Any, ParamSpec, TypeVar, cast
 from unittest.mock import patch
 
+import requests
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
@@ -21,6 +24,7 @@ from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.errors import (
     BackingOff,
     InvalidAnswer,
+    Overloaded,
     RateLimited,
     TokenRefused,
     UpstreamError,
@@ -89,9 +93,10 @@ class CombinerTest(unittest.TestCase):
         states: SharedStates | None = None,
         threads: type[Threads] = Threads,
         page_threads: type[Threads] = Threads,
+        session: requests.Session | None = None,
     ) -> Combiner:
         """Without a connection yet."""
-        self.session = self.enterContext(new_session(CALLS_AT_ONCE + LATER_PAGES_AT_ONCE))
+        self.session = self.enterContext(session or new_session(CALLS_AT_ONCE + LATER_PAGES_AT_ONCE))
         client = C42Client(self.wire.url, SecretStr(TOKEN), session=self.session, clock=clock, metrics=Metrics())
         breaker = CircuitBreaker(
             states or MemoryStore(100_000), clock=clock, threshold=0, probe_seconds=2 * budget, metrics=Metrics()
@@ -463,6 +468,13 @@ class FaultsTest(CombinerTest):
         said = [record.getMessage().removeprefix("C42 answers again. It was: ") for record in logs.records]
         self.assertEqual([f"C42 fails: status {status}" for status in (500, 500, 502, 502)], said)
 
+    def test_no_descriptor(self) -> None:
+        """If this process lacks what a call needs, that is no failure of C42, and no call is made."""
+        lacking = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        with patch("socket.getaddrinfo", side_effect=lacking), self.assertRaises(Overloaded):
+            self.combiner().combined(EVENT_ID)
+        self.assertEqual(0, self.wire.calls.total())
+
     def test_another_process_is_told_to_wait(self) -> None:
         """If another process begins a back-off meanwhile, this one does not ask for the remaining pages."""
         store = MemoryStore(1_000_000)
@@ -480,14 +492,15 @@ class FaultsTest(CombinerTest):
         self.assertEqual({"event": 1, "page 0": 1}, dict(self.wire.calls))
 
     def test_no_further_calls(self) -> None:
-        """Once the answer is decided, no further page is asked for."""
+        """Once the answer is decided, no further page is asked for, also with requests' own session."""
         usual = c42(people=people(3000))
-        for decision in ({"event": after(0.1, GONE)}, {"page 100": says({}, "401 No")}):
-            with self.subTest(decision=list(decision)):
+        decisions: tuple[dict[str, Behaviour], ...] = ({"event": after(0.1, GONE)}, {"page 100": says({}, "401 No")})
+        for decision, session in product(decisions, (None, requests.Session())):
+            with self.subTest(decision=list(decision), session=session):
                 self.wire.calls.clear()
                 self.wire.behaviour = but(after(0.05, usual), decision)
                 with suppress(TokenRefused):
-                    self.combiner().combined(EVENT_ID)
+                    self.combiner(session=session).combined(EVENT_ID)
                 time.sleep(0.2)  # the pages under way come in, and would be followed by others
                 asked = self.pages_asked()
                 time.sleep(0.1)
