@@ -730,6 +730,15 @@ class RecentFailureTest(EventsTest):
         self.now = NOW + 1
         self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
 
+    def test_stale_copy_for_a_second(self) -> None:
+        """A stale copy is served in its place for as long, and then C42 is asked."""
+        self.hold(NOW - 300)
+        self.assert_told(self.ask(self.fails()), b"held", "fwd=stale; fwd-status=500; detail=stale-if-error")
+        self.now += 0.75
+        self.assert_told(self.ask(), b"held", "hit; ttl=-49; detail=stale-if-error")
+        self.now += 0.25
+        self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
+
     def test_stale_copy_without_the_store(self) -> None:
         """While a failure is repeated, one request reads the shared tier; the next ones get the stale copy at once."""
         self.hold(NOW - 300)
@@ -915,17 +924,17 @@ class KnownRefusalTest(EventsTest):
         for _ in range(100):
             self.assert_stale()
         self.assertEqual([], self.shared.uses)
-        for seconds in (1, 2):
+        for times, seconds in ((1, 1), (2, 2.25), (3, 4)):
             self.now = NOW + seconds
             for _ in range(100):
-                self.assert_stale(48 + seconds)
+                self.assert_stale(math.ceil(48 + seconds))
 
-            def has_looked(times: int = seconds) -> bool:
+            def has_looked(times: int = times) -> bool:
                 self.ask()
                 return len(self.shared.uses) == 3 * times
 
             until(has_looked, "the process has looked", PATIENCE)
-            self.assertEqual(seconds * ["get", "read_state", "read_state"], self.shared.uses)
+            self.assertEqual(times * ["get", "read_state", "read_state"], self.shared.uses)
 
     def test_rarely_asked(self) -> None:
         """If no request has had the process look for a second, the next one finds out itself what others know."""

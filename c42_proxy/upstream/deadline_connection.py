@@ -28,13 +28,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    NewConnectionError,
-    ProtocolError,
-    ProxyError,
-    ReadTimeoutError,
-)
+from urllib3.exceptions import ProtocolError, ProxyError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from ..deadline import Deadline, deadline_in_force, ends_at
@@ -187,12 +181,7 @@ class _HTTPConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         # Without `_new_conn`, one dead address may use up the remaining time. Without `_dns_host`, a trailing dot of
         # the host name is lost.
-        try:
-            return _addresses.connect(self._dns_host, self.port, deadline_in_force())
-        except TimeoutError as exc:
-            raise ConnectTimeoutError(self, "no address has answered in time") from exc
-        except OSError as exc:
-            raise NewConnectionError(self, f"no address can be reached: {exc}") from exc
+        return _addresses.connect(self._dns_host, self.port, deadline_in_force())
 
     def _tunnel(self) -> None:
         # Without `_tunnel`, what the HTTP proxy does would pass for what C42 does.
@@ -203,7 +192,6 @@ class _HTTPConnection(HTTPConnection):
         deadline_in_force().at_http_proxy.discard(id(self))
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        deadline_in_force().check_may_begin()
         self._request = (args, kwargs)
         self._tunnel_to = (self._tunnel_host, self._tunnel_port, self._tunnel_scheme)
         try:

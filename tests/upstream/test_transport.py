@@ -126,6 +126,25 @@ class KeptAliveTest(TransportTest):
             with self.subTest(length=length, more=more):
                 self.assertRaises(error, self.get)
 
+    def test_long_head_without_end(self) -> None:
+        """If the connection ends in such a head, that is known at once."""
+
+        def behave(_path: str, connection: Connection) -> None:
+            connection.send(b"HTTP/1.1 200 OK\r\n" + b"X: ".ljust(70_000, b"x"))
+            connection.close()
+
+        self.wire.behaviour = behave
+        began = time.monotonic()
+        with self.assertRaises(requests.ConnectionError):
+            self.get()
+        self.assertLess(time.monotonic() - began, 4)
+
+    def test_strange_head(self) -> None:
+        """What is odd in a head that can be used is not logged: it may be an echo of our own request."""
+        self.wire.behaviour = sends(answer(b"OK", "200 OK", "Content-Type: multipart/mixed"))
+        with self.assertNoLogs():
+            self.assertEqual(b"OK", self.get().content)
+
     def test_fails_twice(self) -> None:
         """Where the fresh connection fails as well, that is the end: one retry, no more."""
         self.wire.behaviour = at_request(0, closes)
