@@ -938,9 +938,13 @@ class KnownRefusalTest(EventsTest):
 
     def test_rarely_asked(self) -> None:
         """If no request has had the process look for a second, the next one finds out itself what others know."""
+        process, other = self.process, self.another()
+        self.ask(process=other)
         self.shared.put("tea", Entry(200, b"new", NOW - 1), NOW)
         self.now = NOW + 2
-        self.assert_told(self.ask(), b"new", "hit; ttl=249")
+        self.assert_told(self.ask(process=process), b"new", "hit; ttl=249")
+        self.now = NOW + 2.5
+        self.assert_told(self.ask(process=other), b"new", "hit; ttl=248")
         self.assert_asked(0)
 
     def test_hanging_store(self) -> None:

@@ -193,7 +193,7 @@ class _HTTPConnection(HTTPConnection):
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         self._request = (args, kwargs)
-        self._tunnel_to = (self._tunnel_host, self._tunnel_port, self._tunnel_scheme)
+        self._tunnel_to: tuple[Any, ...] = (self._tunnel_host, self._tunnel_port, self._tunnel_scheme)
         try:
             super().request(*args, **kwargs)
         except ConnectionError:
@@ -207,10 +207,9 @@ class _HTTPConnection(HTTPConnection):
         except ConnectionError:
             if not self._used:
                 raise
-            self.close()
             host, port, scheme = self._tunnel_to
-            if host is not None and scheme is not None:
-                # Closing has forgotten the tunnel: the request would go to the HTTP proxy itself.
+            if host is not None:
+                # The connection is closed, which has forgotten the tunnel: the request would go to the proxy itself.
                 self.set_tunnel(host, port, self._tunnel_headers, scheme)  # type: ignore[attr-defined]  # http.client's
             args, kwargs = self._request
             self.request(*args, **kwargs)

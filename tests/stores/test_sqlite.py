@@ -242,6 +242,8 @@ class ListTest(SqliteTest):
         before = self.files()
         with self.assertRaisesRegex(StoreError, rf"{self.path}: file is not a database"):
             list(self.store.listed())
+        with self.assertRaises(StoreError):
+            self.store.try_all()
         self.assertEqual(before, self.files())
 
     def test_unreadable(self) -> None:
@@ -511,8 +513,9 @@ class ErasureTest(SqliteTest):
         self.assertEqual(schema, self.stranger().execute("PRAGMA schema_version").fetchone(), "it was written twice")
 
     def test_a_new_file(self) -> None:
-        """A file of this version need not be overwritten."""
+        """A file of this version need not be overwritten: its number says so."""
         self.store.put("a", entry("a"), NOW)
+        self.assertEqual((1,), self.stranger().execute("PRAGMA user_version").fetchone())
         schema = self.stranger().execute("PRAGMA schema_version").fetchone()
         self.assertTrue(self.store.erase(NOW))
         self.assertEqual(schema, self.stranger().execute("PRAGMA schema_version").fetchone())
@@ -526,7 +529,7 @@ class ErasureTest(SqliteTest):
         """The bytes of a corrupt file and of its log are overwritten: nobody may be given what is in them."""
         self.folder.mkdir(parents=True)
         names = []
-        for content in (b"one" * 1000, b"two" * 1000):
+        for content in (b"one" * 1000, b"2" * (2**20 + 1)):
             for suffix in ("", "-wal"):
                 self.path.with_name(f"{self.path.name}{suffix}").write_bytes(content)
             with self.assertLogs("c42_proxy.stores", "WARNING"), closing(self.open()) as store:
