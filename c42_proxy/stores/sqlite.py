@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
+from io import DEFAULT_BUFFER_SIZE
 from pathlib import Path
 from typing import TypeVar
 
@@ -401,8 +402,8 @@ def _overwrite_and_remove(file: Path) -> None:
         if not file.name.endswith("-shm"):
             with file.open("r+b") as opened:
                 left = os.fstat(opened.fileno()).st_size
-                while left > 0:
-                    left -= opened.write(bytes(min(left, 1 << 20)))
+                while left:
+                    left -= opened.write(bytes(min(left, DEFAULT_BUFFER_SIZE)))
                 opened.flush()
                 os.fsync(opened.fileno())
         file.unlink()
