@@ -240,10 +240,9 @@ class ListTest(SqliteTest):
         self.folder.mkdir(parents=True)
         self.path.write_bytes(b"This is no database. " * 500)
         before = self.files()
-        with self.assertRaisesRegex(StoreError, rf"{self.path}: file is not a database"):
-            list(self.store.listed())
-        with self.assertRaises(StoreError):
-            self.store.try_all()
+        for look in (lambda: list(self.store.listed()), self.store.try_all):
+            with self.assertRaisesRegex(StoreError, rf"{self.path}: file is not a database"):
+                look()
         self.assertEqual(before, self.files())
 
     def test_unreadable(self) -> None:
@@ -402,6 +401,18 @@ class ErasureTest(SqliteTest):
     def count(self, text: bytes) -> int:
         return self.files().count(text)
 
+    def overwrite_nothing_unasked(self) -> None:
+        """SQLite may be built in such a way that it overwrites what it removes. It is not so everywhere."""
+        connect = sqlite3.connect
+
+        def connect_elsewhere(*arguments: object, **words: object) -> sqlite3.Connection:
+            db = connect(*arguments, **words)  # type: ignore[call-overload]  # as they came
+            db.execute("PRAGMA secure_delete = OFF")
+            assert isinstance(db, sqlite3.Connection)
+            return db
+
+        self.enterContext(patch("sqlite3.connect", connect_elsewhere))
+
     def test_not_given_any_more(self) -> None:
         """What is older than the lifetime is not given, whether it has been erased yet or not."""
         self.store.put("a", entry("a"), NOW)
@@ -438,30 +449,19 @@ class ErasureTest(SqliteTest):
         self.assertIsNone(self.store.read_state("short"))
 
     def test_no_trace(self) -> None:
-        """Of many entries of all sizes that came, were replaced and made room, no byte of an old one stays anywhere.
-
-        SQLite is built here in such a way that it overwrites what it removes. It is not so everywhere.
-        """
-        connect = sqlite3.connect
-
-        def connect_elsewhere(*arguments: object, **words: object) -> sqlite3.Connection:
-            db = connect(*arguments, **words)  # type: ignore[call-overload]  # as they came
-            db.execute("PRAGMA secure_delete = OFF")
-            assert isinstance(db, sqlite3.Connection)
-            return db
-
+        """Of many entries of all sizes that came, were replaced and made room, no byte of an old one stays anywhere."""
+        self.overwrite_nothing_unasked()
         random = Random(14)
-        with patch("sqlite3.connect", connect_elsewhere):
-            store = self.open(max_bytes=1 << 20)
-            for number in range(1500):
-                age, word = random.choice(((LIFETIME, "OVER"), (0, "KEPT")))
-                size = random.choice((1, 50, 500, 3000, 20_000))
-                event_id = f"{word}-{random.randrange(600)}"
-                store.put(event_id, entry(event_id, NOW - age, f"{word} {number} " * (size // 10 + 1)), NOW)
-                if number % 500 == 499:
-                    self.assertTrue(store.erase(NOW))
-            self.assertGreater(self.count(b"KEPT"), 0)
-            self.assertEqual(0, self.count(b"OVER"))
+        store = self.open(max_bytes=1 << 20)
+        for number in range(1500):
+            age, word = random.choice(((LIFETIME, "OVER"), (0, "KEPT")))
+            size = random.choice((1, 50, 500, 3000, 20_000))
+            event_id = f"{word}-{random.randrange(600)}"
+            store.put(event_id, entry(event_id, NOW - age, f"{word} {number} " * (size // 10 + 1)), NOW)
+            if number % 500 == 499:
+                self.assertTrue(store.erase(NOW))
+        self.assertGreater(self.count(b"KEPT"), 0)
+        self.assertEqual(0, self.count(b"OVER"))
 
     def test_while_somebody_reads(self) -> None:
         """While somebody reads, `erase` says that something is left, and nobody waits; later all is erased."""
@@ -490,11 +490,12 @@ class ErasureTest(SqliteTest):
 
     def test_a_file_of_version_0_1(self) -> None:
         """What version 0.1 removed is still in its file, which is overwritten once, and keeps its entries."""
+        self.overwrite_nothing_unasked()
         self.folder.mkdir(parents=True)
         with closing(sqlite3.connect(self.path, isolation_level=None)) as db:
             db.executescript(SET_UP.replace("secure_delete = ON", "secure_delete = OFF"))
             # So many that SQLite would not keep a copy of them in memory by itself.
-            titles = {"kept": "x", "gone": "Secret" * 2000} | {f"{number}": "x" * 20_000 for number in range(300)}
+            titles = {"kept": "x", "gone": "Secret" * 2000} | {f"kept-{number}": "x" * 20_000 for number in range(300)}
             for event_id, title in titles.items():
                 record = to_bytes(event_id, entry(event_id, title=title))
                 db.execute("INSERT INTO entries_1 VALUES (?, ?, ?)", (f"{NAMESPACE}:{event_id}", NOW, record))
@@ -511,9 +512,11 @@ class ErasureTest(SqliteTest):
         schema = self.stranger().execute("PRAGMA schema_version").fetchone()
         self.assertTrue(self.store.erase(NOW))
         self.assertEqual(schema, self.stranger().execute("PRAGMA schema_version").fetchone(), "it was written twice")
+        self.assertTrue(self.store.erase(NOW + LIFETIME))
+        self.assertEqual(0, self.count(b"kept-"), "overwriting the file has left copies of it in free space")
 
     def test_a_new_file(self) -> None:
-        """A file of this version need not be overwritten: its number says so."""
+        """A new file is marked by the same number in every version: it need not be overwritten."""
         self.store.put("a", entry("a"), NOW)
         self.assertEqual((1,), self.stranger().execute("PRAGMA user_version").fetchone())
         schema = self.stranger().execute("PRAGMA schema_version").fetchone()
@@ -529,7 +532,12 @@ class ErasureTest(SqliteTest):
         """The bytes of a corrupt file and of its log are overwritten: nobody may be given what is in them."""
         self.folder.mkdir(parents=True)
         names = []
-        for content in (b"one" * 1000, b"2" * (2**20 + 1)):
+        synced: dict[int, bytes] = {}
+
+        def note(descriptor: int) -> None:
+            synced[os.fstat(descriptor).st_ino] = os.pread(descriptor, 1 << 20, 0)
+
+        for content in (b"one" * 1000, b"two" * 100_000):
             for suffix in ("", "-wal"):
                 self.path.with_name(f"{self.path.name}{suffix}").write_bytes(content)
             with self.assertLogs("c42_proxy.stores", "WARNING"), closing(self.open()) as store:
@@ -538,9 +546,12 @@ class ErasureTest(SqliteTest):
         self.assertGreaterEqual(len(names), 2)
         with ExitStack() as stack:
             files = [stack.enter_context(name.open("rb")) for name in names]
-            self.assertTrue(self.store.erase(NOW))
+            with patch("os.fsync", note):
+                self.assertTrue(self.store.erase(NOW))
             self.assertFalse([name for name in names if name.exists()])
             self.assertEqual({0}, {byte for file in files for byte in file.read()})
+            on_disk = {byte for file in files for byte in synced[os.fstat(file.fileno()).st_ino]}
+            self.assertEqual({0}, on_disk, "the zeros might not reach the disk")
 
     def test_log_of_a_removed_file(self) -> None:
         """The log of a database that somebody has removed is overwritten, before a new one takes its name."""
