@@ -100,9 +100,9 @@ def _hosts(kind: Kind, text: str) -> tuple[tuple[str, int], ...]:
     matches = [_HOST.fullmatch(each) for each in text.split(",")]
     default = 26379 if kind == "sentinel" else 6379
     hosts = tuple((match[1].strip("[]"), int(match[2] or default)) for match in matches if match)
-    if len(hosts) < len(matches) or any(not 0 < port < 65536 for _host, port in hosts):
+    if len(hosts) != len(matches) or any(port not in range(1, 65536) for _host, port in hosts):
         raise WrongUrl(f"expected is host or host:port, with a port from 1 to 65535; {_ENCODED}")
-    if kind == "server" and len(hosts) > 1:
+    if kind == "server" and len(hosts) != 1:
         raise WrongUrl("for several hosts, take redis+sentinel:// or redis+cluster://")
     return hosts
 

@@ -41,8 +41,8 @@ UVICORN = """
     send_400_response should_exit shutdown transport write_paused
 """
 URLLIB3 = """
-    ConnectionCls HTTPConnectionPool LineTooLong QueueCls _dns_host _new_conn _tunnel _tunnel_host begin fp headers msg
-    pool_classes_by_scheme pools response_class status
+    ConnectionCls HTTPConnectionPool LineTooLong QueueCls _dns_host _new_conn _tunnel _tunnel_headers _tunnel_host begin
+    fp headers msg pool_classes_by_scheme pools response_class status
 """
 
 CHOICES = (

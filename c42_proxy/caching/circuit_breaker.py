@@ -94,11 +94,12 @@ class CircuitBreaker:
         self._store = store
         self._clock = clock
         self._threshold = threshold
+        self._may_open = threshold != 0
         self._probe_seconds = probe_seconds
         self._metrics = metrics
         self._back_off: Span | None = None
         self._logged_phase: Phase = "closed"
-        self._changes_logged = 0
+        self._last_line = object()
         self._logging = Lock()
 
     def allow_fetch(self) -> float:
@@ -132,7 +133,7 @@ class CircuitBreaker:
         now = self._clock()
         reasons: dict[Degraded, bool] = {
             "told-to-wait": self._back_off is not None and self._back_off.covers(now),
-            "c42-down": self._threshold > 0 and state.open is not None and state.open.covers(now),
+            "c42-down": self._may_open and state.open is not None and state.open.covers(now),
             "token-refused": state.refused_at is not None,
         }
         return [reason for reason, holds in reasons.items() if holds]
@@ -181,7 +182,7 @@ class CircuitBreaker:
         It counts if C42 was unavailable or timed out; not if C42 answered with a refusal, a 429 or something invalid.
         `allowed_at` is the instant that `allow_fetch` returned for this fetch.
         """
-        counts = self._threshold > 0 and isinstance(error, UpstreamUnavailable | UpstreamTimeout)
+        counts = self._may_open and isinstance(error, UpstreamUnavailable | UpstreamTimeout)
         refused = isinstance(error, TokenRefused)
         now = self._clock()
 
@@ -218,7 +219,7 @@ class CircuitBreaker:
         self._learn(state.back_off)
         self.check_back_off()
         now = self._clock()
-        was_open = state.believed_open(now) if self._threshold > 0 else None
+        was_open = state.believed_open(now) if self._may_open else None
         if was_open is not None and was_open.covers(now):
             raise CircuitOpen(was_open.until - now)
         return now, was_open is not None, state
@@ -247,14 +248,14 @@ class CircuitBreaker:
         return now
 
     def _read(self) -> _State:
-        changes_logged = self._changes_logged
+        last_line = self._last_line
         state = _parsed(self._store.read_state(STATE))
-        self._log_change(state, changes_logged)
+        self._log_change(state, last_line)
         return state
 
     def _change(self, change: Callable[[_State], _State]) -> _State:
         changed = _State()
-        changes_logged = self._changes_logged
+        last_line = self._last_line
 
         def on_text(text: str | None) -> str | None:
             nonlocal changed
@@ -263,26 +264,26 @@ class CircuitBreaker:
 
         self._store.change_state(STATE, on_text, lifetime=MAX_SECONDS)
         self._metrics.open_until.set(changed.open.until if changed.open else 0.0)
-        self._log_change(changed, changes_logged)
+        self._log_change(changed, last_line)
         return changed
 
-    def _log_change(self, state: _State, changes_logged: int) -> None:
+    def _log_change(self, state: _State, last_line: object) -> None:
         """Log the phase of `state` if it is another one than before.
 
-        `changes_logged` is how many had been logged when `state` was read. What another thread has logged meanwhile may
-        be newer: then the next state that is read decides.
+        `last_line` stands for the last change that had been logged when `state` was read. What another thread has
+        logged meanwhile may be newer: then the next state that is read decides.
         """
         now = self._clock()
         phase: Phase = "closed"
         was_open = state.believed_open(now)
-        if self._threshold > 0 and was_open is not None:
+        if self._may_open and was_open is not None:
             phase = "open" if was_open.covers(now) else "half-open"
         if phase == self._logged_phase:
             return
         with self._logging:
-            if phase == self._logged_phase or changes_logged != self._changes_logged:
+            if phase == self._logged_phase or last_line is not self._last_line:
                 return
-            self._logged_phase, self._changes_logged = phase, changes_logged + 1
+            self._logged_phase, self._last_line = phase, object()
         log.log(*LINES[phase])
 
 

@@ -31,8 +31,8 @@ class StoreLimit:
         self._seconds = seconds
         self._waiting: deque[Lock] = deque()
         self._lock = Lock()
-        self._failures = 0
-        self._failure = ""
+        self._failure: StoreError | None = None
+        """The last one. It is new for each failure."""
         self._progress = time.monotonic()
 
     def slot(self) -> "_Slot":
@@ -40,17 +40,17 @@ class StoreLimit:
         return _Slot(self)
 
     def _enter(self) -> None:
-        seen = self._failures
+        seen = self._failure
         self._acquire()
-        if self._failures != seen:
-            error = StoreError(self._failure)
+        if self._failure is not seen:
+            error = StoreError(str(self._failure))
             self._leave(error)
             raise error
 
     def _leave(self, error: BaseException | None = None) -> None:
         if isinstance(error, StoreError) and not isinstance(error, StoreNotReached):
-            self._failures += 1
-            self._failure = str(error)
+            # Not the error itself: it refers to the frames that it came through.
+            self._failure = StoreError(str(error))
         # The next thread may take a moment to wake up.
         self._progress = time.monotonic()
         self._release()

@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     id: str
     title: str | None
@@ -21,7 +21,7 @@ class _Answer(BaseModel):
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid")
 
     event_id: str
     status: Literal[200, 404]
@@ -55,7 +55,7 @@ def from_bytes(event_id: str, record: object) -> Entry | None:
         return None
     body = b"" if read.answer is None else read.answer.model_dump_json().encode()
     entry = Entry(read.status, body, read.fetched_at)
-    # The shape alone allows records that we never write: another event's 404, a 200 without an answer, spaces.
+    # The shape alone allows records that we never write: another event's 404, a 200 without an answer, NaN, spaces.
     return entry if _written(event_id, entry) == record else None
 
 
@@ -67,4 +67,4 @@ def _written(event_id: str, entry: Entry) -> bytes:
 
 
 # `json.dumps` would make a new encoder each time.
-_json = json.JSONEncoder(ensure_ascii=False)
+_json = json.JSONEncoder()

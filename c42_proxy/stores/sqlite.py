@@ -207,7 +207,7 @@ class SqliteStore:
                     return
                 # Keys begin with `namespace:`. The semicolon is the character after the colon, so it ends the range.
                 prefix, behind = f"{self._namespace}:", f"{self._namespace};"
-                at, rowid = math.inf, 2**63 - 1
+                at, rowid = math.inf, math.inf
                 while rows := db.execute(NEWEST_FIRST, (at, rowid, prefix, behind, LISTED_AT_ONCE)).fetchall():
                     for at, rowid, key, record in rows:  # noqa: B007  # the next rows go on from here
                         event_id = (_text((key,)) or "").removeprefix(prefix)

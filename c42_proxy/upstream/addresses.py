@@ -88,7 +88,7 @@ def _begin(address: Address) -> socket.socket:
     family, kind, protocol, _, place = address
     sock = socket.socket(family, kind, protocol)
     sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
     error = sock.connect_ex(place)
     if error not in {0, errno.EINPROGRESS}:
         sock.close()

@@ -96,7 +96,7 @@ class C42Client:
         data = _parsed(body, _EventAnswer).data
         if not data:
             return Event(exists=False, title=None, status=status)
-        if len(data) > 1 or data[0].id != event_id:
+        if [event.id for event in data] != [event_id]:
             raise InvalidAnswer(Cause.ANOTHER_EVENT, status)
         event = data[0]
         return Event(

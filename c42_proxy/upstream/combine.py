@@ -1,6 +1,7 @@
 """One fetch: both calls to C42 at once, all pages of the list, then one answer, or the failure that decides."""
 
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -18,7 +19,7 @@ from .pages import PageCall, SubscriptionList
 
 R = TypeVar("R")
 
-EVENT = -1
+EVENT = -math.inf
 """In the place of an offset: before all pages."""
 
 
@@ -50,7 +51,7 @@ class _Fetch:
     deadline: Deadline
     lines: FailureLines
     failures: list[Problem] = field(default_factory=list)
-    failed_offsets: list[int] = field(default_factory=list)
+    failed_offsets: list[float] = field(default_factory=list)
     """Where each page begins that has failed; EVENT for the event's call."""
 
     def result(self, call: "Future[R]") -> R:

@@ -300,9 +300,7 @@ def check() -> None:
     for each in (manager, adapter.proxy_manager_for(f"http://{NOBODY}")):
         _expect(isinstance(each.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session makes other pools")
     _expect(hasattr(http.client.HTTPConnection, "_tunnel"), "a connection has no _tunnel")
-    names = {"_tunnel_host", "_tunnel_port", "_tunnel_scheme", "_tunnel_headers"}
-    _expect(names.issubset(vars(_HTTPConnection(NOBODY))), "a connection keeps its tunnel in another way")
-    _expect(hasattr(HTTPConnectionPool, "ConnectionCls"), "a pool makes other connections")
+    _expect("_tunnel_headers" in vars(_HTTPConnection(NOBODY)), "a connection keeps its tunnel in another way")
     idle = manager.connection_from_url(f"http://{NOBODY}/").pool
     idle.get_nowait()
     idle.put(_HTTPConnection(NOBODY))
@@ -311,14 +309,13 @@ def check() -> None:
     pool, theirs = _pool_to_ourselves(manager)
     with theirs:
         theirs.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12")
-        response = _get(pool)
-        _expect(response.status == http.HTTPStatus.OK, "early hints pass for the answer")
-        # All bytes are there, but the deadline has passed.
-        theirs.sendall(b"34")
-        with ends_at(Deadline(0)), suppress(ReadTimeoutError):
-            response.read()
-            raise LookupError("a read does not end at the deadline")
-        response.close()
+        with _get(pool) as response:
+            _expect(response.status == http.HTTPStatus.OK, "early hints pass for the answer")
+            # All bytes are there, but the deadline has passed.
+            theirs.sendall(b"34")
+            with ends_at(Deadline(0)), suppress(ReadTimeoutError):
+                response.read()
+                raise LookupError("a read does not end at the deadline")
     pool, theirs = _pool_to_ourselves(manager)
     with theirs:
         theirs.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Type")

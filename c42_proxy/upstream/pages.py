@@ -48,7 +48,7 @@ class SubscriptionList:
         """The pages from the first to the last. Each begins where the one before has ended."""
         end, count, at_once = 0, None, PAGES_AT_ONCE
         while True:
-            self._ask_ahead(end, count or 0, at_once)
+            self._ask_ahead(end, count, at_once)
             page = self._next()
             yield page
             end += len(page.subscriptions)
@@ -62,15 +62,16 @@ class SubscriptionList:
                 self._drop_ahead()
                 at_once = 1
 
-    def _ask_ahead(self, start: int, count: int, at_once: int) -> None:
+    def _ask_ahead(self, start: int, count: int | None, at_once: int) -> None:
         """Ask for the page at `start`, and for the pages after it that `count` announces."""
         if not self._ahead:
             if self._asked == MAX_PAGES:
                 raise InvalidAnswer(Cause.ENDLESS_LIST, 200)
             self._begin(start)
-        while len(self._ahead) < at_once and self._asked < MAX_PAGES:
-            offset = start + PAGE_LIMIT * len(self._ahead)
-            if offset >= count:
+        if count is None:
+            return
+        for offset in range(start, min(count, start + PAGE_LIMIT * at_once), PAGE_LIMIT)[len(self._ahead) :]:
+            if self._asked == MAX_PAGES:
                 return
             self._begin(offset)
 

@@ -23,7 +23,7 @@ def new_session(connections: int, *, ca_file: str | None = None, proxy_url: str 
     if proxy_url is not None:
         session.proxies = {"http": proxy_url, "https": proxy_url}
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = adapter_class()(pool_connections=1, pool_maxsize=connections)
+    adapter = adapter_class()(pool_maxsize=connections)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session

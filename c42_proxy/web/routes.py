@@ -169,7 +169,8 @@ def _blueprint(events: Events, metrics: Metrics, cors: Cors) -> Blueprint:
                 "with an event_id of 1 to 128 letters, digits, '-' and '_'."
             )
             return flask_response(problem(HTTPStatus.NOT_FOUND, "address-not-found", detail))
-        return flask_response(problem(HTTPStatus(error.code or 400), "bad-request", "This request cannot be answered."))
+        status = HTTPStatus(error.get_response().status_code)
+        return flask_response(problem(status, "bad-request", "This request cannot be answered."))
 
     return blueprint
 

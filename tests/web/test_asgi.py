@@ -22,7 +22,6 @@ from c42_proxy.app import Proxy, build
 from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
 from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, ServersRefusals
-from c42_proxy.web.pace import PASSES
 from harness.as_wsgi import AsWsgi
 from harness.wire import asked
 from tests.test_threads import no_new_thread
@@ -402,7 +401,7 @@ class WaitingTest(AsgiTest):
 
         async def run() -> None:
             requests = [asyncio.create_task(proxy.asgi(scope_of(each), send, send)) for each in event_ids]  # type: ignore[arg-type]  # it does not read
-            for _ in range(2 * PASSES):
+            for _ in range(4):
                 await asyncio.sleep(0)
             self.assertLess(sum(map(proxy.events.is_searched, event_ids)), 5)
             await asyncio.gather(*requests)

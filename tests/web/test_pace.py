@@ -3,7 +3,7 @@ import unittest
 from collections.abc import Sequence
 from itertools import pairwise
 
-from c42_proxy.web.pace import MAX_WAITING, PASSES, pace
+from c42_proxy.web.pace import pace
 
 
 async def passes(event_ids: Sequence[str]) -> list[int]:
@@ -31,7 +31,7 @@ class PaceTest(unittest.TestCase):
         self.assertEqual(sorted(began), began)
         self.assertLessEqual(began[0], 1)
         for one, next_one in pairwise(began[1:]):
-            self.assertEqual(PASSES, next_one - one)
+            self.assertEqual(2, next_one - one)
 
     def test_one_event(self) -> None:
         """Requests for one event begin together."""
@@ -40,7 +40,7 @@ class PaceTest(unittest.TestCase):
 
     def test_too_many(self) -> None:
         """What would wait for a slot anyway, or be refused, does not wait here."""
-        began = asyncio.run(passes(list(map(str, range(MAX_WAITING + 3)))))
+        began = asyncio.run(passes(list(map(str, range(256 + 3)))))
         self.assertEqual(3, sum(each == began[0] for each in began))
 
     def test_a_loop_that_has_ended(self) -> None:
