@@ -244,6 +244,12 @@ class Contract(unittest.TestCase):
         """Where there is nothing, nothing is left to do."""
         self.assertTrue(self.store.erase(self.now))
 
+    def test_closed(self) -> None:
+        """What is used after it was closed is opened again."""
+        self.store.put("a", entry("a"), NOW)
+        self.store.close()
+        self.assertEqual(entry("a"), self.store.get("a"))
+
     def test_lease(self) -> None:
         """A lease is granted, one for another event as well, and again when it was left."""
         for _ in range(2):

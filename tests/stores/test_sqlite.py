@@ -18,6 +18,7 @@ from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
 from c42_proxy.errors import StoreError
@@ -432,7 +433,7 @@ class ErasureTest(SqliteTest):
             ("skewed", NOW + 1),
         ):
             self.assertTrue(self.store.put(event_id, entry(event_id, fetched_at), NOW))
-        for name, lifetime in (("over", 0), ("kept", 1), ("longest", 3600), ("set back", 3602)):
+        for name, lifetime in (("over", 0), ("kept", 1), ("longest", 3601), ("set back", 3601.5)):
             self.store.change_state(name, lambda _held: "x", lifetime)
         self.assertTrue(self.store.erase(NOW))
         entries = {key for (key,) in self.stranger().execute("SELECT key FROM entries_1")}
@@ -514,6 +515,28 @@ class ErasureTest(SqliteTest):
         self.assertEqual(schema, self.stranger().execute("PRAGMA schema_version").fetchone(), "it was written twice")
         self.assertTrue(self.store.erase(NOW + LIFETIME))
         self.assertEqual(0, self.count(b"kept-"), "overwriting the file has left copies of it in free space")
+
+    def test_what_cannot_be_overwritten(self) -> None:
+        """If something is left that cannot be overwritten, that is an error: not all is erased."""
+        self.store.put("a", entry("a"), NOW)
+        self.stranger().execute("PRAGMA user_version = 0")
+        connect = sqlite3.connect
+        for error in (sqlite3.OperationalError("disk I/O error"), OSError("Input/output error")):
+
+            def connect_or_fail(
+                *arguments: Any, error: Exception = error, uri: bool = False, **words: Any
+            ) -> sqlite3.Connection:
+                if uri:  # the connection that overwrites all
+                    raise error
+                connection: sqlite3.Connection = connect(*arguments, **words)
+                return connection
+
+            with patch("sqlite3.connect", connect_or_fail), self.assertRaisesRegex(StoreError, str(error)):
+                self.store.erase(NOW)
+        self.assertTrue(self.store.erase(NOW))
+        self.path.with_name(f"{self.path.name}.corrupt-1").mkdir()
+        with self.assertRaisesRegex(StoreError, f"{self.path}"):
+            self.store.erase(NOW)
 
     def test_a_new_file(self) -> None:
         """A new file is marked by the same number in every version: it need not be overwritten."""
