@@ -241,7 +241,6 @@ class SqliteStore:
         """
         try:
             with closing(self._separate_connection(f"{self._path.as_uri()}?mode=rw")) as db:
-                db.isolation_level = None
                 db.execute("PRAGMA secure_delete = ON")
                 # Else VACUUM may copy all entries to a temporary file.
                 db.execute("PRAGMA temp_store = MEMORY")
