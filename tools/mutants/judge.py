@@ -192,7 +192,8 @@ def _passes(question: Question, mutation: Mutation, known: Known, measure: "Meas
             measure.begin(check)
 
     passes = question.passes(mutation, known, begin, first)
-    if measure:
+    if measure and passes:
+        # What was measured up to a failure would pass for all that there is.
         measure.end()
     return passes
 
