@@ -14,7 +14,7 @@ from typing import NoReturn
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.caching.freshness import Freshness
 from c42_proxy.caching.limits import FETCHES_AT_ONCE, MAX_WAITING
-from c42_proxy.caching.refusals import MAX_EVENTS, Refusals
+from c42_proxy.caching.refusals import Refusals
 from c42_proxy.caching.reply import Failed, Reply, SearchResult, StaleIfError
 from c42_proxy.caching.shared_state import FetchOutcomes, Span
 from c42_proxy.errors import (
@@ -1031,6 +1031,21 @@ class KnownRefusalTest(EventsTest):
         self.end(early)
         self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
 
+    def test_closed_by_another_process(self) -> None:
+        """If the breaker is closed by another process, C42 is asked within a second."""
+        self.now += 30
+        early = self.another().ask("early", self.after_gate(self.says()))
+        self.assertTrue(self.begun.acquire(timeout=PATIENCE))
+        for number in range(5):
+            self.ask(self.fails(), event_id=f"event {number}")
+        self.assert_stale(78)
+        self.gate.set()
+        self.end(early)
+        self.now += 1
+        self.assert_stale(79)
+        until(lambda: not isinstance(self.ask(), StaleIfError), "C42 is asked", PATIENCE)
+        self.assert_told(self.ask(), b"tea", "hit; ttl=252")
+
     def test_overload(self) -> None:
         """An overload is not remembered: it says nothing of C42."""
         self.now += 30
@@ -1044,10 +1059,12 @@ class KnownRefusalTest(EventsTest):
     def test_bound(self) -> None:
         """However many events are refused, the process knows it of so many and no more, and then forgets them."""
         refusals = Refusals()
-        for number in range(MAX_EVENTS + 1):
+        for number in range(10_000):
             refusals.note(f"event {number}", BackingOff(30), NOW)
-        known = [number for number in range(MAX_EVENTS + 1) if refusals.get(f"event {number}", NOW)]
-        self.assertEqual([MAX_EVENTS], known)
+        self.assertTrue(all(refusals.get(f"event {number}", NOW) for number in range(10_000)))
+        refusals.note("one more", BackingOff(30), NOW)
+        self.assertIsNotNone(refusals.get("one more", NOW))
+        self.assertFalse(any(refusals.get(f"event {number}", NOW) for number in range(10_000)))
 
 
 class AccountTest(EventsTest):
