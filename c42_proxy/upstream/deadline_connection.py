@@ -28,7 +28,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ProtocolError, ProxyError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, ProtocolError, ProxyError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from ..deadline import Deadline, deadline_in_force, ends_at
@@ -181,7 +181,11 @@ class _HTTPConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         # Without `_new_conn`, one dead address may use up the remaining time. Without `_dns_host`, a trailing dot of
         # the host name is lost.
-        return _addresses.connect(self._dns_host, self.port, deadline_in_force())
+        try:
+            return _addresses.connect(self._dns_host, self.port, deadline_in_force())
+        except TimeoutError as exc:
+            # Of another OSError, the cause is found in urllib3's own.
+            raise ConnectTimeoutError(self, "no address has answered in time") from exc
 
     def _tunnel(self) -> None:
         # Without `_tunnel`, what the HTTP proxy does would pass for what C42 does.

@@ -18,6 +18,7 @@ from c42_proxy.errors import (
     Overloaded,
     TokenRefused,
     UpstreamError,
+    UpstreamTimeout,
     UpstreamUnavailable,
 )
 from c42_proxy.observability.metrics import Metrics
@@ -87,6 +88,14 @@ class CauseTest(AskingTest):
             with self.subTest(cause):
                 self.assertEqual(cause, self.cause(behaviour))
         self.assertEqual(Cause.TIMED_OUT, self.cause(is_silent, BUDGET))
+
+    def test_the_system_gives_up(self) -> None:
+        """If the system itself gives up connecting before the budget ends, that is a time-out, too."""
+        with patch("socket.socket.connect_ex", return_value=errno.ETIMEDOUT):
+            failure = self.failure("http://127.0.0.1:1/")
+            behind = self.failure("https://c42.example/", proxy_url="http://127.0.0.1:1")
+        self.assertEqual((UpstreamTimeout, Cause.TIMED_OUT), (type(failure), failure.cause))
+        self.assertEqual("HTTP proxy: timed out", behind.cause)
 
     def test_no_connection(self) -> None:
         """A name that does not resolve, a port that refuses, and what leads nowhere have theirs."""
