@@ -11,8 +11,8 @@ from ..threads import Threads, Timer
 
 FETCHES_AT_ONCE = 256
 MAX_WAITING = 1000
-SPARE_THREADS = 16
-"""On a busy machine, a thread may need a while to become free, and the next ones as well."""
+SPARE_THREADS = 272
+"""More threads than slots: a slot is free a moment before its thread is. On a busy machine, all may need a while."""
 
 Work = Callable[[], object]
 
@@ -30,8 +30,7 @@ class ConcurrencyLimit:
         self._timer = timer
         self._misses = BoundedSemaphore(at_once + waiting)
         self._free = at_once
-        # More than there are slots: a slot is free a moment before its thread is.
-        self._threads = Threads(2 * at_once + SPARE_THREADS, name="c42-fetch")
+        self._threads = Threads(at_once + SPARE_THREADS, name="c42-fetch")
         self._queue: dict[object, tuple[Work, Work]] = {}
         self._lock = Lock()
 

@@ -343,6 +343,31 @@ class LeaseTest(RedisTest):
             self.store.close()
             self.assertFalse(renewing[0].is_alive())
 
+    def test_closed_while_it_renews(self) -> None:
+        """A store that is closed while Redis dawdles over a renewal ends with its thread."""
+        renews = threading.Event()
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                while command := self.request.recv(10_000):
+                    if b"PEXPIRE" in command:
+                        renews.set()
+                        self.request.recv(1)  # until the connection is closed
+                    else:
+                        self.request.sendall(b"+OK\r\n")
+
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            store = self.open_at(f"redis://127.0.0.1:{server.server_address[1]}")
+            before = set(threading.enumerate())
+            self.assertIsNotNone(store.lease("a"))
+            renewing = [thread for thread in set(threading.enumerate()) - before if thread.name == "c42-lease"]
+            self.assertTrue(renews.wait(10))
+            store.close()
+            self.assertEqual([False], [thread.is_alive() for thread in renewing])
+            server.shutdown()
+
     def test_closed_at_the_last_moment(self) -> None:
         """A store ends also if it is closed in the instant in which its thread begins to look for leases."""
 
