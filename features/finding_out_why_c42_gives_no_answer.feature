@@ -17,6 +17,12 @@ Feature: Finding out why C42 gives no answer
       Then it names Arthur
       And the operator reads no warning
 
+    Scenario: C42's answer is as long as it may be
+      Given C42 answers with 4 megabytes
+      When "Tea" is requested
+      Then it names Arthur
+      And the operator reads no warning
+
     Scenario Outline: C42 <fails>
       Given C42 <fails>
       When "Tea" is requested

@@ -307,6 +307,18 @@ def changed(answer: Answer, change: Callable[[Any], object]) -> Answer:
     return status, headers, json.dumps(content)
 
 
+def as_long_as(length: int) -> Behaviour:
+    """C42 answers as it should, with so many characters: blanks follow."""
+
+    def behave(_call: Call, truth: Callable[[], Answer]) -> Answer:
+        answer = truth()
+        assert not isinstance(answer, Failure), answer
+        status, headers, body = answer
+        return status, headers, body.ljust(length)
+
+    return behave
+
+
 def only_at_offset(offset: int, behaviour: Behaviour) -> Behaviour:
     return lambda call, truth: behaviour(call, truth) if call.offset == offset else truth()
 
@@ -349,7 +361,6 @@ MISBEHAVIOURS: dict[str, Behaviour] = {
         lambda answer: answer["data"][0].update(event_id="another"), "subscribers"
     ),
     "answers with garbled text": altered(lambda answer: answer["data"][0].update(title="\ud83d")),
-    "answers with more than 4 megabytes": lambda _call, truth: changed(
-        truth(), lambda answer: answer.update(more=[{"blank": " " * 4_194_304}])
-    ),
+    "answers with 4 megabytes": as_long_as(4_194_304),
+    "answers with more than 4 megabytes": as_long_as(4_194_305),
 }

@@ -39,7 +39,7 @@ NOBODY = address("127.0.0.1", 1)
 UNREACHABLE = address("224.0.0.1", 1)
 """TCP does not connect to many receivers at once (multicast)."""
 CONNECTED = b"HTTP/1.0 200 Connection established\r\n\r\n"
-HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+HINTS = b"".join(b"HTTP/1.1 %d Soon\r\nLink: </x>\r\n\r\n" % status for status in (102, 103, 103, 199))
 
 
 def changed(change: Change) -> Way:
@@ -294,7 +294,7 @@ WAYS: dict[str, Way] = {
     # It is well, if in an unusual way
     "is well": changed(lambda usual: usual),
     "is well, with a certificate": secured(),
-    "sends hints before its answer": changed(_sends_first(2 * HINTS)),
+    "sends hints before its answer": changed(_sends_first(HINTS)),
     "sends its answer in pieces": changed(_in_another_form(_in_pieces)),
     "packs its answer": changed(_in_another_form(_compressed)),
     "hangs up when it is asked again": changed(_ends_kept_connections(closes)),
