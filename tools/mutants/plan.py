@@ -78,7 +78,7 @@ CORE = (
         "upstream/deadline_connection",
         "upstream.transport",
         "upstream.client",
-        others=("upstream.combine", "upstream.http_proxy", "private_names"),
+        others=("upstream.causes", "upstream.combine", "upstream.http_proxy", "private_names"),
     ),
     _core(
         "upstream/causes",
