@@ -270,8 +270,8 @@ class CircuitBreaker:
     def _log_change(self, state: _State, last_line: object) -> None:
         """Log the phase of `state` if it is another one than before.
 
-        `last_line` stands for the last change that had been logged when `state` was read. What another thread has
-        logged meanwhile may be newer: then the next state that is read decides.
+        `last_line` is `self._last_line` from before `state` was read. If another thread has logged a change meanwhile,
+        that may be newer: then the next state that is read decides.
         """
         now = self._clock()
         phase: Phase = "closed"

@@ -11,8 +11,9 @@ from ..threads import Threads, Timer
 
 FETCHES_AT_ONCE = 256
 MAX_WAITING = 1000
-SPARE_THREADS = 272
-"""More threads than slots: a slot is free a moment before its thread is. On a busy machine, all may need a while."""
+SPARE_THREADS = FETCHES_AT_ONCE + 16
+"""Threads beyond the slots: a slot is free a moment before its thread is. On a busy machine, those of all slots may be
+late at once."""
 
 Work = Callable[[], object]
 

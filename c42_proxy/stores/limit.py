@@ -32,7 +32,7 @@ class StoreLimit:
         self._waiting: deque[Lock] = deque()
         self._lock = Lock()
         self._failure: StoreError | None = None
-        """The last one. It is new for each failure."""
+        """The last one: a new object for each failure, so that `is` tells them apart."""
         self._progress = time.monotonic()
 
     def slot(self) -> "_Slot":

@@ -28,7 +28,13 @@ from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, ProtocolError, ProxyError, ReadTimeoutError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    ReadTimeoutError,
+)
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from ..deadline import Deadline, deadline_in_force, ends_at
@@ -39,7 +45,7 @@ LINE_TOO_LONG = http.client.LineTooLong
 """Without the name, lines that are too long would count as a broken connection, not as an invalid answer."""
 
 INTERIM = range(102, 200)
-"""The final answer is still to come (RFC 9110, section 15.2). http.client reads over 100; 101 is no interim answer."""
+"""The final answer is still to come (RFC 9110, section 15.2). http.client skips 100; 101 is no interim answer."""
 
 MAX_HEAD_BYTES = 1_048_576
 """At most this much is read of a head that Python's parser has given up on, to see whether it ends."""
@@ -184,8 +190,10 @@ class _HTTPConnection(HTTPConnection):
         try:
             return _addresses.connect(self._dns_host, self.port, deadline_in_force())
         except TimeoutError as exc:
-            # Of another OSError, the cause is found in urllib3's own.
             raise ConnectTimeoutError(self, "no address has answered in time") from exc
+        except OSError as exc:
+            # Not the OSError itself: urllib3 takes a reset for one that came after sending, and reads on.
+            raise NewConnectionError(self, f"no address can be reached: {exc}") from exc
 
     def _tunnel(self) -> None:
         # Without `_tunnel`, what the HTTP proxy does would pass for what C42 does.
@@ -196,6 +204,8 @@ class _HTTPConnection(HTTPConnection):
         deadline_in_force().at_http_proxy.discard(id(self))
 
     def request(self, *args: Any, **kwargs: Any) -> None:
+        # The fetch may have ended while this page looked for a back-off.
+        deadline_in_force().check_may_begin()
         self._request = (args, kwargs)
         self._tunnel_to: tuple[Any, ...] = (self._tunnel_host, self._tunnel_port, self._tunnel_scheme)
         try:
@@ -213,7 +223,7 @@ class _HTTPConnection(HTTPConnection):
                 raise
             host, port, scheme = self._tunnel_to
             if host is not None:
-                # The connection is closed, which has forgotten the tunnel: the request would go to the proxy itself.
+                # http.client has closed the connection, which forgets the tunnel: the request would go to the proxy.
                 self.set_tunnel(host, port, self._tunnel_headers, scheme)  # type: ignore[attr-defined]  # http.client's
             args, kwargs = self._request
             self.request(*args, **kwargs)

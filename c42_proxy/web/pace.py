@@ -8,7 +8,7 @@ MAX_WAITING = 256
 
 
 class Pace:
-    """Lets the searches of one event loop begin, one in each second pass of the loop.
+    """Lets the searches of one event loop begin, one in two passes of the loop.
 
     In each pass, the loop answers the hits that have come. It needs longer for a pass while many threads run, so
     searches begin at the rate that it can bear.

@@ -207,6 +207,14 @@ class OpenTest(BreakerTest):
         self.fails("c")
         self.assert_refused(CircuitOpen, 5)
 
+    def test_failures_and_clock_set_back(self) -> None:
+        """If the clock is set back while it is open, the next failure opens it again."""
+        self.fails("a", "b", "c")
+        self.now = NOW - 3600
+        self.assert_allowed()
+        self.fails("d")
+        self.assert_refused(CircuitOpen, 5)
+
     def test_success_clears_the_count(self) -> None:
         """After a success, the count begins anew."""
         self.fails("a", "b")

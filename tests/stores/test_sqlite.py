@@ -538,6 +538,19 @@ class ErasureTest(SqliteTest):
         with self.assertRaisesRegex(StoreError, f"{self.path}"):
             self.store.erase(NOW)
 
+    def test_wait_after_erasing(self) -> None:
+        """Erasing waits only shortly for others. What comes after it waits for as long as ever."""
+        self.store.put("a", entry("a"), NOW)
+        self.assertTrue(self.store.erase(NOW))
+        stranger = self.enterContext(
+            closing(sqlite3.connect(self.path, isolation_level=None, timeout=0, check_same_thread=False))
+        )
+        stranger.execute("BEGIN IMMEDIATE")
+        ending = threading.Timer(0.3, stranger.execute, ("ROLLBACK",))
+        ending.start()
+        self.addCleanup(ending.join)
+        self.assertTrue(self.store.put("b", entry("b"), NOW))
+
     def test_a_new_file(self) -> None:
         """A new file is marked by the same number in every version: it need not be overwritten."""
         self.store.put("a", entry("a"), NOW)

@@ -5,6 +5,7 @@ import socket
 import ssl
 import tempfile
 import unittest
+from itertools import product
 from pathlib import Path
 from threading import Thread
 from unittest.mock import patch
@@ -96,6 +97,13 @@ class CauseTest(AskingTest):
             behind = self.failure("https://c42.example/", proxy_url="http://127.0.0.1:1")
         self.assertEqual((UpstreamTimeout, Cause.TIMED_OUT), (type(failure), failure.cause))
         self.assertEqual("HTTP proxy: timed out", behind.cause)
+
+    def test_reset_while_connecting(self) -> None:
+        """A connection that is reset before it is there counts as one, with and without TLS."""
+        for number, url in product((errno.ECONNRESET, errno.EPIPE), ("http://127.0.0.1:1/", "https://127.0.0.1:1/")):
+            with self.subTest(number=number, url=url), patch("socket.socket.connect_ex", return_value=number):
+                failure = self.failure(url)
+                self.assertEqual((UpstreamUnavailable, Cause.RESET), (type(failure), failure.cause))
 
     def test_no_connection(self) -> None:
         """A name that does not resolve, a port that refuses, and what leads nowhere have theirs."""

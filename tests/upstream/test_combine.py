@@ -495,17 +495,33 @@ class FaultsTest(CombinerTest):
         """Once the answer is decided, no further page is asked for, also with requests' own session."""
         usual = c42(people=people(3000))
         decisions: tuple[dict[str, Behaviour], ...] = ({"event": after(0.1, GONE)}, {"page 100": says({}, "401 No")})
-        for decision, session in product(decisions, (None, requests.Session())):
-            with self.subTest(decision=list(decision), session=session):
+        for decision, public in product(decisions, (False, True)):
+            session = requests.Session() if public else new_session(8)
+            session.trust_env = False
+            with self.subTest(decision=list(decision), public=public):
                 self.wire.calls.clear()
                 self.wire.behaviour = but(after(0.05, usual), decision)
                 with suppress(TokenRefused):
                     self.combiner(session=session).combined(EVENT_ID)
-                time.sleep(0.2)  # the pages under way come in, and would be followed by others
-                asked = self.pages_asked()
-                time.sleep(0.1)
-                self.assertLess(asked, 25)
-                self.assertEqual(asked, self.pages_asked())
+                until(lambda: not self.busy_threads(), "the end of the pages under way")
+                self.assertLess(self.pages_asked(), 25)
+
+    def test_no_page_after_a_slow_look(self) -> None:
+        """If the answer is decided while a page is looking for a back-off, that page is not asked for."""
+        looks, decided = threading.Event(), threading.Event()
+        self.addCleanup(decided.set)
+
+        class Slow(MemoryStore):
+            def read_state(self, name: str) -> str | None:
+                looks.set()
+                decided.wait(PLENTY)
+                return super().read_state(name)
+
+        self.wire.behaviour = but(c42(people=people(150)), {"event": once(looks, GONE)})
+        self.assertEqual(404, self.combiner(states=Slow(100_000)).combined(EVENT_ID).entry.status)
+        decided.set()
+        until(lambda: not self.busy_threads(), "the end of the page's thread")
+        self.assertEqual({"event": 1, "page 0": 1}, dict(self.wire.calls))
 
     def test_no_call_after_the_answer(self) -> None:
         """A call whose connection is there only when the client has its answer already is not made."""
