@@ -1019,28 +1019,25 @@ class KnownRefusalTest(EventsTest):
         self.now = NOW - 2
         self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
 
-    def test_closed_by_own_success(self) -> None:
-        """If a fetch that began earlier shows that C42 answers, the breaker is closed, and C42 is asked at once."""
+    def open_and_close_breaker(self, process: Process) -> None:
+        """After the back-off, failures open the breaker, and a fetch of `process` that began before them closes it."""
         self.now += 30
-        early = self.process.ask("early", self.after_gate(self.says()))
+        early = process.ask("early", self.after_gate(self.says()))
         self.assertTrue(self.begun.acquire(timeout=PATIENCE))
         for number in range(5):
             self.ask(self.fails(), event_id=f"event {number}")
         self.assert_stale(78)
         self.gate.set()
         self.end(early)
+
+    def test_closed_by_own_success(self) -> None:
+        """If a fetch that began earlier shows that C42 answers, the breaker is closed, and C42 is asked at once."""
+        self.open_and_close_breaker(self.process)
         self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
 
     def test_closed_by_another_process(self) -> None:
         """If the breaker is closed by another process, C42 is asked within a second."""
-        self.now += 30
-        early = self.another().ask("early", self.after_gate(self.says()))
-        self.assertTrue(self.begun.acquire(timeout=PATIENCE))
-        for number in range(5):
-            self.ask(self.fails(), event_id=f"event {number}")
-        self.assert_stale(78)
-        self.gate.set()
-        self.end(early)
+        self.open_and_close_breaker(self.another())
         self.now += 1
         self.assert_stale(79)
         until(lambda: not isinstance(self.ask(), StaleIfError), "C42 is asked", PATIENCE)

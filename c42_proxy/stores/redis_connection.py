@@ -21,7 +21,7 @@ from ..private_names import private_or_public
 from ..threads import in_thread
 from .contract import STORE_SECONDS
 
-NOBODY = {"host": "127.0.0.1", "port": 1, "socket_connect_timeout": STORE_SECONDS}
+UNUSED = {"host": "127.0.0.1", "port": 1, "socket_connect_timeout": STORE_SECONDS}
 """Nothing listens on this address, in case the check does open a real connection."""
 
 
@@ -56,7 +56,7 @@ def check(base: type[redis.Connection]) -> None:
         def _connect(self) -> socket.socket:
             raise Reached
 
-    connection = Connection(**NOBODY)
+    connection = Connection(**UNUSED)
     if issubclass(base, redis.SSLConnection):
         _files(connection)
     with suppress(Reached):

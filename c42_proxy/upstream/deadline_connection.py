@@ -63,7 +63,7 @@ CLOSING_SECONDS = 0.25
 shortly after another one has no connection that the other one has left open."""
 
 CHECK_SECONDS = 1.0
-NOBODY = "127.0.0.1:1"
+UNUSED = "127.0.0.1:1"
 """Nothing listens on this address, in case the check does open a real connection."""
 
 
@@ -311,13 +311,13 @@ def check() -> None:
     """Read an answer from ourselves, over a pair of sockets. Raises if one of the libraries has changed."""
     adapter = DeadlineAdapter()
     manager = adapter.poolmanager
-    for each in (manager, adapter.proxy_manager_for(f"http://{NOBODY}")):
-        _expect(isinstance(each.connection_from_url(f"https://{NOBODY}/"), _HTTPSPool), "a session makes other pools")
+    for each in (manager, adapter.proxy_manager_for(f"http://{UNUSED}")):
+        _expect(isinstance(each.connection_from_url(f"https://{UNUSED}/"), _HTTPSPool), "a session makes other pools")
     _expect(hasattr(http.client.HTTPConnection, "_tunnel"), "a connection has no _tunnel")
-    _expect("_tunnel_headers" in vars(_HTTPConnection(NOBODY)), "a connection keeps its tunnel in another way")
-    idle = manager.connection_from_url(f"http://{NOBODY}/").pool
+    _expect("_tunnel_headers" in vars(_HTTPConnection(UNUSED)), "a connection keeps its tunnel in another way")
+    idle = manager.connection_from_url(f"http://{UNUSED}/").pool
     idle.get_nowait()
-    idle.put(_HTTPConnection(NOBODY))
+    idle.put(_HTTPConnection(UNUSED))
     # It fails if the pool, or its queue or the queue's lock, is another one or kept in another way.
     adapter.close_idle(0)
     pool, theirs = _pool_to_ourselves(manager)
@@ -353,7 +353,7 @@ def _pool_to_ourselves(manager: PoolManager) -> tuple[HTTPConnectionPool, socket
 
     manager.pool_classes_by_scheme = {"http": Pool}
     manager.clear()
-    pool = manager.connection_from_url(f"http://{NOBODY}/")
+    pool = manager.connection_from_url(f"http://{UNUSED}/")
     return pool, theirs
 
 
