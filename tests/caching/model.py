@@ -97,6 +97,7 @@ class View:
     forbidden: str
     demanded: bool
     own: Entry | None
+    finds: bool
     at_once: bool
     looks: bool
 
@@ -186,7 +187,7 @@ class Rules:
         useful = [entry for entry in (own, *process.perhaps[event]) if entry and self.useful(entry) and not hit]
         at_once = bool(useful) and refused is not None and refused.holds(self.now)
         looks = refused is None or self.now >= refused.look_at
-        known = self.newest(own, self.shared.get(event) if sure and not hit and (looks or not at_once) else None)
+        known = self.newest(own, self._given(event) if sure and not hit and (looks or not at_once) else None)
         fresh = known is not None and self.fresh(known)
         forbidden = self._forbidden(process, event, sure)
         possible = process.perhaps[event] if alone else self.said[event]
@@ -203,9 +204,18 @@ class Rules:
             "a fresh answer is known" if fresh else forbidden,
             demanded=not (fresh or forbidden or maybe or at_once),
             own=own,
+            finds=own is not None or (sure and self._given(event) is not None),
             at_once=at_once,
             looks=looks,
         )
+
+    def _given(self, event: str) -> Entry | None:
+        """What the shared store gives: nothing whose lifetime is over, even if the clock comes back meanwhile."""
+        entry = self.shared.get(event)
+        return entry if entry is not None and self._lives(entry) else None
+
+    def _lives(self, entry: Entry) -> bool:
+        return entry.fetched_at > self.now - self.ttl - self.window
 
     def _forbidden(self, process: Process, event: str, sure: bool) -> str:
         if sure and event in self.failure and self.failure[event].span.covers(self.now):
@@ -250,22 +260,23 @@ class Rules:
             self.failed, self.open, self.breaker_sure = [], None, True
         self.said[event].append(outcome)
         if not self.fresh(outcome):
+            if outcome.status == 404 and view.finds:
+                # It is not given, but takes the place of an answer that might be served stale.
+                self._keep(process, event, view, held, outcome)
             return False
-        kept = self.taken(held, outcome)
+        return self._keep(process, event, view, held, outcome) or None
+
+    def _keep(self, process: Process, event: str, view: View, held: Entry | None, entry: Entry) -> bool:
+        kept = self.taken(held, entry)
         if kept:
-            process.has(event, outcome)
-        if view.sure and self.taken(self.shared.get(event), outcome):
-            self.written(event, outcome)
-        return kept or None
+            process.has(event, entry)
+        if view.sure and self.taken(self.shared.get(event), entry):
+            self.written(event, entry)
+        return kept
 
     def written(self, event: str, entry: Entry) -> None:
         """The shared store has taken an entry: it may forget what is too old, or from the future."""
-        lifetime = self.ttl + self.window
-        self.shared = {
-            other: held
-            for other, held in self.shared.items()
-            if self.believed(held) and held.fetched_at > self.now - lifetime
-        }
+        self.shared = {other: held for other, held in self.shared.items() if self.believed(held) and self._lives(held)}
         self.shared[event] = entry
 
     def _learn_failure(self, process: Process, event: str, view: View, began: float, error: UpstreamError) -> None:

@@ -372,3 +372,18 @@ class ModelTest(unittest.TestCase):
                     suppress_health_check=[HealthCheck.too_slow],
                 ),
             )
+
+    def test_end_of_a_lifetime(self) -> None:
+        """What is asked for as its lifetime ends is not found, and stays so if the clock is set back a moment later."""
+        for window, mood, seconds in ((3600.0, "down", -0.5), (3600.0, "well", -0.5), (0.0, "down", 0.0)):
+            with self.subTest(window=window, mood=mood), tempfile.TemporaryDirectory() as name:
+                machine = CacheMachine()
+                self.addCleanup(machine.teardown)
+                machine.folder = Path(name)  # type: ignore[misc]  # this machine's own
+                machine.start(events=3, window=window, threshold=5)
+                machine.request_all(process=0)
+                machine.time_passes(TTL + window)
+                machine.c42_is(mood)
+                machine.request(number=0, process=1, seconds=seconds)
+                machine.clock_is_set_back(TICK)
+                machine.hits_are_fresh()
