@@ -278,3 +278,10 @@ Feature: Combining an event with its subscribers
       Then all 900 subscribers are named, in C42's order
       And C42 has received the questions for all later pages before it answered one
       And C42 has been asked for 9 pages of subscribers, each once
+
+    Scenario: a list with more pages than are asked for at the same time
+      Given the event "Tea" with 1300 subscribers
+      And C42 takes a moment for each page
+      When it is requested
+      Then all 1300 subscribers are named, in C42's order
+      And C42 has been asked for no more than 8 pages at the same time

@@ -29,6 +29,7 @@ Feature: Explaining what went wrong
         | fails                                        | problem                     |
         | answers nonsense                             | C42's answer cannot be used |
         | answers with an empty list alone             | C42's answer cannot be used |
+        | answers with a list of lists, 100,000 deep   | C42's answer cannot be used |
         | refers the proxy to another address          | C42's answer cannot be used |
         | answers with another event                   | C42's answer cannot be used |
         | answers with two events                      | C42's answer cannot be used |

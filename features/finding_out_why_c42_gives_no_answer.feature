@@ -36,6 +36,7 @@ Feature: Finding out why C42 gives no answer
         | asks to wait 7 s                             | status 429                                          |
         | answers nonsense                             | it is not JSON                                      |
         | answers with an empty list alone             | it has another shape than C42's API promises        |
+        | answers with a list of lists, 100,000 deep   | it is not JSON                                      |
         | answers with a number that is none           | it is not JSON                                      |
         | answers with another event                   | it is not about the event that was asked for        |
         | answers with garbled text                    | a text in it is not Unicode                         |
@@ -48,6 +49,13 @@ Feature: Finding out why C42 gives no answer
       Given C42 says that there is no such thing when asked for the subscribers
       When "Tea" is requested
       Then the operator reads why: "it was a 404 for the list of subscriptions"
+
+    Scenario: C42 fails when the app has its answer already
+      Given a deleted event
+      And C42 is broken when asked for the subscribers, but not before the app is answered
+      When it is requested
+      Then the app is told that there is no such event
+      And the operator soon reads the warning "C42 fails: status 500" once
 
     # A network is needed that fails.
     @use.with_driver=sockets
@@ -126,6 +134,15 @@ Feature: Finding out why C42 gives no answer
         | is behind a gateway that says nothing | HTTP proxy: timed out |
         | is silent behind a gateway            | timed out             |
 
+    # As above.
+    @use.with_driver=sockets
+    Scenario: on the network C42 sends a head of long lines without end, and has much time for it
+      Given on the network C42 sends a head of long lines without end
+      And the proxy is set to give C42 30 s for an answer
+      When "Tea" is requested
+      Then the app is told that C42 did not answer in time
+      And it has waited 0 s
+
   Rule: What goes on is read once, and so is its end
 
     Scenario: a failure goes on, and ends
@@ -174,13 +191,25 @@ Feature: Finding out why C42 gives no answer
       And it is requested again 5 s later
       Then the operator reads the note "the circuit breaker has closed: C42 is asked again" once
 
+    Scenario: a proxy asks C42 no more, and another one learns of it
+      Given the proxies remember answers in one place
+      And 10 other events, each with the subscriber Trillian
+      And "Tea" has been requested
+      And apps request from a second proxy
+      And C42 is broken
+      And 5 other events have been requested
+      Then the operator reads the warning "the circuit breaker has opened: C42 is not asked for 5 s" once
+      When apps request from the first proxy again
+      And "Coffee" is requested
+      Then the operator reads the warning "the circuit breaker has opened: C42 is not asked for 5 s" twice
+
   Rule: The operator is shown what is wrong with C42 at the moment
     Other programs look at it, too. What is over is not shown.
 
     Scenario: C42 asks to wait
       Given C42 asks to wait 30 s
       And "Tea" has been requested
-      Then the operator is shown that C42 asks to wait
+      Then the operator is shown that C42 asks to wait, for 30 s
       When C42 is well again
       And it is requested again 30 s later
       Then the operator is shown that nothing is wrong
@@ -191,10 +220,28 @@ Feature: Finding out why C42 gives no answer
       And 4 other events have been requested
       Then the operator is shown that nothing is wrong
       When "Tea" is requested
-      Then the operator is shown that C42 is down
+      Then the operator is shown that C42 is down, for 5 s
       When C42 is well again
       And it is requested again 5 s later
       Then the operator is shown that nothing is wrong
+
+    Scenario: a second proxy learns that C42 asks to wait
+      Given the proxies remember answers in one place
+      And C42 asks to wait 30 s
+      And "Tea" has been requested
+      When apps request from a second proxy
+      And "Coffee" is requested 10 s later
+      Then the operator is shown that C42 asks to wait, for 20 s
+
+    # The server in front of the app gives them at once.
+    @not.with_driver=flask
+    Scenario: an expired answer costs no more than a remembered one while C42 asks to wait
+      Given "Coffee" has been requested
+      And C42 asks to wait 10 minutes
+      And "Tea" has been requested 5 minutes later
+      When "Coffee" is requested every 1 s for 1 minute
+      Then each time it names Ford
+      And the operator is shown that at least 50 of 60 expired answers were given at once
 
     Scenario: C42 is asked however often it fails
       Given the proxy is set to ask C42 however often it fails

@@ -245,8 +245,9 @@ Feature: Reusing an answer for 4.2 minutes
 
     # Redis is bounded by its own operator, and the SQLite file forgets what is oldest.
     @use.with_store=memory
-    Scenario: room for two answers
+    Scenario: room for two answers, or for none that is so large
       Given the event "Biscuits" with the subscriber Zaphod
+      And the event "Dinner" with 250 subscribers
       And the proxy has room for two answers
       And "Tea" has been requested
       And "Coffee" has been requested
@@ -256,3 +257,6 @@ Feature: Reusing an answer for 4.2 minutes
       Then C42 has been asked for "Tea" once
       When "Coffee" is requested
       Then C42 has been asked for "Coffee" twice
+      When "Dinner" is requested
+      Then all 250 subscribers are named, in C42's order
+      And the answer comes from C42, and is not remembered

@@ -75,6 +75,16 @@ Feature: Riding out an outage
       When it is requested again 2 s later
       Then the answer is titled "Biscuits"
 
+    Scenario: C42 is asked first, even if its failure has just been told again
+      Given "Tea" has been requested
+      And C42 is broken
+      And it has been requested again 5 minutes later
+      And it has been requested again 0.5 s later
+      And C42 renames it to "Biscuits"
+      And C42 is well again
+      When it is requested again 0.5 s later
+      Then the answer is titled "Biscuits"
+
     Scenario: an operator may choose never to give an expired answer
       Given the proxy is set never to give an expired answer
       And "Tea" has been requested
@@ -146,6 +156,41 @@ Feature: Riding out an outage
       And it is requested again 5 s later
       Then it names Arthur
 
+    # The other processes of a proxy learn of it within 1 s.
+    @use.with_store=memory
+    Scenario: C42 is down, and then answers somebody who asked before
+      Given the proxy is set to give C42 30 s for an answer
+      And "Tea" has been requested
+      And another event is being requested 5 minutes later, and C42 does not answer yet
+      And C42 is broken
+      And 5 other events have been requested
+      And C42 renames "Tea" to "Biscuits"
+      And C42 is well again
+      When "Tea" is requested
+      Then the answer is titled "Tea"
+      When C42 answers those who still wait
+      And "Tea" is requested
+      Then the answer is titled "Biscuits"
+
+    # This driver's proxies are one after the other.
+    @not.with_driver=live
+    Scenario: C42 is down, and then answers somebody who asked another proxy before
+      Given the proxies remember answers in one place
+      And the proxy is set to give C42 30 s for an answer
+      And "Tea" has been requested
+      And apps request from a second proxy
+      And another event is being requested 5 minutes later, and C42 does not answer yet
+      And C42 is broken
+      And 5 other events have been requested
+      And C42 renames "Tea" to "Biscuits"
+      And C42 is well again
+      And apps request from the first proxy again
+      When "Tea" is requested
+      Then the answer is titled "Tea"
+      When C42 answers those who still wait
+      And "Tea" is requested 1 s later
+      Then soon the answer is titled "Biscuits"
+
     Scenario: what failed less than 1 s ago is not tried again for an expired answer
       Given "Tea" has been requested
       And C42 is broken
@@ -166,11 +211,23 @@ Feature: Riding out an outage
       And it is requested again 5 minutes later
       Then the app is told that C42 cannot be reached or is broken
 
+    Scenario: C42 says so too late for that to be remembered, and fails after that
+      Given the proxy is set to reuse answers for 2 s
+      And "Tea" has been requested
+      And C42 deletes it
+      And C42 takes 3 s to answer
+      And it has been requested again 5 minutes later
+      And C42 is broken
+      When it is requested again 2 s later
+      Then the app is told that C42 cannot be reached or is broken
+
     Scenario Outline: C42 refuses the token, and the event is requested once more <wait> after that
       Given "Tea" has been requested
       And C42 refuses the proxy's token
       And it has been requested again 5 minutes later
       When it is requested again <wait> later
+      Then the app is told that C42 refuses the proxy's token
+      When it is requested again 0.1 s later
       Then the app is told that C42 refuses the proxy's token
 
       Examples: while C42 is not asked again, and after that

@@ -115,6 +115,12 @@ Feature: Settling what happens in rare cases
         | event            | subscribers     | problem                    |
         | answers nonsense | does not answer | C42 did not answer in time |
 
+    Scenario: pages fail in different ways, the one that matters most a moment later
+      Given the event "Tea" with 250 subscribers
+      And C42 is broken when asked for the second page, and a moment later asks to wait 7 s for the third
+      When it is requested
+      Then the app is told that C42 asks to wait, for 7 s
+
   Rule: Time zones and daylight saving time play no part
 
     Scenario Outline: the clocks go <how> in Amsterdam, where the proxy runs

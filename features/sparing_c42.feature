@@ -87,6 +87,13 @@ Feature: Sparing C42
         | wait | times |
         | 1 s  | twice |
 
+    Scenario: C42 asks to wait until a moment that has passed
+      Given C42 asks to wait until a moment that has passed
+      And "Tea" has been requested
+      When it is requested again 0.9 s later
+      Then the app is told that C42 asks to wait, for 1 s
+      And C42 has been asked once
+
   Rule: When C42 asks to wait, nobody asks it anything until then
 
     Scenario Outline: C42 asks to wait 30 s, and another event is requested <wait> later
@@ -107,6 +114,23 @@ Feature: Sparing C42
       And "Tea" has been requested
       And C42 is well again
       When "Coffee" is requested 30 s later
+      Then it names Zaphod
+
+    Scenario: C42 asks to wait until a moment that has passed, and another event is requested
+      Given C42 asks to wait until a moment that has passed
+      And "Tea" has been requested
+      And C42 is well again
+      When "Coffee" is requested
+      Then it names Zaphod
+
+    Scenario: C42 asks to wait 1 hour, and another event is requested before and after that
+      Given C42 asks to wait 1 hour
+      And "Tea" has been requested
+      And C42 is well again
+      When "Coffee" is requested 59 minutes 59.9 s later
+      Then the app is told that C42 asks to wait, for 1 s
+      And C42 has not been asked for it
+      When it is requested again 0.1 s later
       Then it names Zaphod
 
     Scenario Outline: C42 asks to wait <event> for the event, and <subscribers> for its subscribers

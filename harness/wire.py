@@ -377,6 +377,7 @@ DAWDLING: dict[str, Behaviour] = {
     "silence after the headers": drips(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b""),
     "silence in the body": drips(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b""),
     "endless headers": sends_without_end(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n"),
+    "endless long headers": sends_without_end(b"HTTP/1.1 200 OK\r\n", b"X: %b\r\n" % (b"x" * 1000)),
     "one endless header": sends_without_end(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 1000),
     "an endless status line": sends_without_end(b"HTTP/1.1 200 ", b"x" * 1000),
     "endless 103 Early Hints": sends_without_end(b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),

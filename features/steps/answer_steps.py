@@ -24,12 +24,24 @@ from features.support.answers import (
     word_of,
 )
 from features.support.expectations import expect, expect_same, lasting
-from features.support.world import PATH, Context
+from features.support.world import PATH, Context, soon
 
 
 @then('the answer is titled "{title:Title}"')
 def answer_is_titled(context: Context, title: str) -> None:
     expect_same(f'the title "{title}"', title_of(context.world.answer))
+
+
+@then('soon the answer is titled "{title:Title}"')
+def answer_is_soon_titled(context: Context, title: str) -> None:
+    """What another proxy has learnt is found beside the requests: the app asks again until it shows."""
+    wanted = f'the title "{title}"'
+
+    def is_titled() -> bool:
+        context.world.request()
+        return title_of(context.world.answer) == wanted
+
+    expect(soon(is_titled), f"soon {wanted}", title_of(context.world.answer))
 
 
 @then("the answer has no title")
@@ -215,6 +227,11 @@ def answer_is_confirmed_without_being_sent(context: Context) -> None:
 @then("the answer comes from C42 and is remembered")
 def answer_comes_from_c42(context: Context) -> None:
     expect_same("an answer of C42, now remembered", origin(context.world.answer))
+
+
+@then("the answer comes from C42, and is not remembered")
+def answer_is_not_remembered(context: Context) -> None:
+    expect_same("an answer of C42, not remembered", origin(context.world.answer))
 
 
 @then("the answer comes from C42, in place of an expired one, and is remembered")

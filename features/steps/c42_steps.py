@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 from behave import given, step, then
 
 from c42_proxy.sandbox.shapes import Person
 from features.support.expectations import expect, expect_same
-from features.support.fake_c42 import PAGE, TOKEN, Behaviour, Call, only_at_offset
+from features.support.fake_c42 import PAGE, TOKEN, Answer, Behaviour, Call, only_at_offset
 from features.support.network import Way
 from features.support.world import PATIENCE_SECONDS, Context
 
 ZAPHOD = Person("Zaphod")
+MOMENT_SECONDS = 0.1
+"""Long enough for what is asked at the same time to meet."""
 
 
 @step("C42 {does:Behaviour}")
@@ -30,6 +32,43 @@ def c42_misbehaves_when_asked_for(context: Context, does: Behaviour, question: s
             context.world.c42.misbehave(does, "subscribers")
         case "the second page":
             context.world.c42.misbehave(only_at_offset(PAGE, does), "subscribers")
+
+
+@given("C42 {does:Behaviour} when asked for the second page, and a moment later {then:Behaviour} for the third")
+def c42_misbehaves_for_two_pages(context: Context, does: Behaviour, then: Behaviour) -> None:
+    both = Barrier(2)
+
+    def misbehave(call: Call, truth: Callable[[], Answer]) -> Answer:
+        if call.offset == 0:
+            return truth()
+        both.wait(PATIENCE_SECONDS)
+        if call.offset == PAGE:
+            return does(call, truth)
+        Event().wait(MOMENT_SECONDS)
+        return then(call, truth)
+
+    context.world.c42.misbehave(misbehave, "subscribers")
+
+
+@given("C42 {does:Behaviour} when asked for the subscribers, but not before the app is answered")
+def c42_misbehaves_when_the_app_is_answered(context: Context, does: Behaviour) -> None:
+    context.world.c42.when_asked("subscribers", lambda _call: context.world.wait_for_answer())
+    context.world.c42.misbehave(does, "subscribers")
+
+
+@given("C42 takes a moment for each page")
+def c42_takes_a_moment_for_each_page(context: Context) -> None:
+    def take_a_moment(_call: Call) -> None:
+        with context.world.c42.answering():
+            Event().wait(MOMENT_SECONDS)
+
+    context.world.c42.when_asked("subscribers", take_a_moment)
+
+
+@then("C42 has been asked for no more than {number:d} pages at the same time")
+def c42_was_asked_for_no_more_pages_at_once(context: Context, number: int) -> None:
+    most = context.world.c42.most_at_once
+    expect(most <= number, f"no more than {number} pages at the same time", f"{most} pages at the same time")
 
 
 @given("on the network C42 {is_there:Way}")

@@ -111,3 +111,8 @@ def c42_deletes_it(context: Context) -> None:
 @step('C42 renames it to "{title:Title}"')
 def c42_renames_it(context: Context, title: str) -> None:
     context.world.c42.rename(context.world.event_id, title)
+
+
+@given('C42 renames "{title:Title}" to "{other:Title}"')
+def c42_renames_event(context: Context, title: str, other: str) -> None:
+    context.world.c42.rename(context.world.c42.id_of(title), other)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from behave import given, then, when
+from behave import given, step, then, when
 
 from features.support.expectations import expect
 from features.support.world import Context
@@ -71,9 +71,14 @@ def proxy_is_restarted(context: Context, wait: timedelta = timedelta()) -> None:
     context.world.restart()
 
 
-@when("apps request from a second proxy")
+@step("apps request from a second proxy")
 def second_proxy_is_started(context: Context) -> None:
     context.world.start_another()
+
+
+@step("apps request from the first proxy again")
+def first_proxy_answers_again(context: Context) -> None:
+    context.world.go_back_to_first()
 
 
 @given("another proxy asks C42 for it, and hangs")

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from behave import given, step, when
 
+from features.support.fake_c42 import answers, is_well
 from features.support.world import PATH, Context
 
 
@@ -89,7 +90,12 @@ def request_another_event_that_c42_does_not_answer_yet(context: Context, wait: t
 
 @when("C42 fails for those who still wait")
 def let_c42_fail_those_who_wait(context: Context) -> None:
-    context.world.fail_those_who_wait()
+    context.world.answer_those_who_wait(answers(500))
+
+
+@when("C42 answers those who still wait")
+def let_c42_answer_those_who_wait(context: Context) -> None:
+    context.world.answer_those_who_wait(is_well)
 
 
 @given("another event has been requested {wait:Duration} later")

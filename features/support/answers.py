@@ -58,6 +58,7 @@ ORIGINS = {
     r"fwd=stale;(?: fwd-status=\d+;)? detail=stale-if-error": "an answer that has expired, after asking C42",
     r"fwd=uri-miss; stored; fwd-status=200": "an answer of C42, now remembered",
     r"fwd=stale; stored; fwd-status=200": "an answer of C42, now remembered in place of an expired one",
+    r"fwd=uri-miss; fwd-status=200": "an answer of C42, not remembered",
     r"fwd=uri-miss; fwd-status=200; detail=past-expiry": "an answer of C42 that came too late to be remembered",
 }
 """What the marks say. The first number in a mark is a time in seconds."""

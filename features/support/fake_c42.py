@@ -4,13 +4,15 @@ import json
 import re
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from enum import Enum
 from itertools import count
-from threading import Event, Lock, Semaphore
+from threading import Lock, Semaphore
 from typing import Any, Literal
 
 from c42_proxy.sandbox.api import Sandbox
@@ -79,12 +81,15 @@ class FakeC42:
         self._left: dict[tuple[str, str], Subscription] = {}
         self.questions_met = False
         """Whether it has held two questions at the same time, on purpose."""
+        self.most_at_once = 0
+        """How many questions it has held at the same time, in `answering`."""
+        self._at_once = 0
         self._behaviours: dict[CallName, Behaviour] = {}
         self._happenings: list[tuple[CallName, Callable[[Call], None]]] = []
         self._alterations: list[tuple[CallName, Callable[[Any], None]]] = []
         self._in_vain: set[str] = set()
         self._deleted: set[str] = set()
-        self._held: dict[str, tuple[Semaphore, Event]] = {}
+        self._held: dict[str, tuple[Semaphore, Future[Behaviour]]] = {}
         self._now = now
         self._events: dict[str, Sample] = {}
         self._readings: defaultdict[str, list[Sample]] = defaultdict(list)
@@ -117,10 +122,9 @@ class FakeC42:
 
         behaviour = self._behaviours.get(call.name)
         if call.event_id in self._held:
-            received, may_fail = self._held[call.event_id]
+            received, verdict = self._held[call.event_id]
             received.release()
-            may_fail.wait()
-            behaviour = answers(500)
+            behaviour = verdict.result()
         answer = behaviour(call, truth) if behaviour else truth()
         if isinstance(answer, Failure) or answer[0] != 200 or call.event_id in self._deleted:
             with self._lock:
@@ -211,11 +215,21 @@ class FakeC42:
         """Let something more happen at each call of that name, before it is answered."""
         self._happenings.append((name, happen))
 
-    def hold(self, event_ids: Iterable[str], may_fail: Event) -> Semaphore:
-        """Asked for one of these events, it says nothing until it may fail. The semaphore counts the calls."""
+    def hold(self, event_ids: Iterable[str], verdict: "Future[Behaviour]") -> Semaphore:
+        """Asked for one of these events, it says nothing until it is known what. The semaphore counts the calls."""
         received = Semaphore(0)
-        self._held |= dict.fromkeys(event_ids, (received, may_fail))
+        self._held |= dict.fromkeys(event_ids, (received, verdict))
         return received
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """It answers one question; counts how many at the same time."""
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        yield
+        with self._lock:
+            self._at_once -= 1
 
     def alter(self, name: CallName, change: Callable[[Any], None]) -> None:
         """From now on, make this change, too, to the answers to one of the questions."""
@@ -289,6 +303,11 @@ def answers(status: int, body: str = "{}", **headers: str) -> Behaviour:
     return lambda _call, _truth: (status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
+def is_well(_call: Call, truth: Callable[[], Answer]) -> Answer:
+    """C42 answers as it should."""
+    return truth()
+
+
 def fails(failure: Failure) -> Behaviour:
     return lambda _call, _truth: failure
 
@@ -328,7 +347,7 @@ def asks_to_wait(retry_after: str) -> Behaviour:
 
 
 def asks_to_wait_until(later: timedelta) -> Behaviour:
-    """C42 asks to wait until a date, which is `later` than the call."""
+    """C42 asks to wait until a date, which is `later` than the call, or (negative) has passed."""
     return lambda call, truth: asks_to_wait(format_datetime(call.at + later, usegmt=True))(call, truth)
 
 
@@ -343,6 +362,7 @@ MISBEHAVIOURS: dict[str, Behaviour] = {
     "is closed for repairs": answers(503),
     "answers nonsense": answers(200, "<html>Hello</html>"),
     "answers with an empty list alone": answers(200, "[]"),
+    "answers with a list of lists, 100,000 deep": answers(200, "[" * 100_000 + "]" * 100_000),
     "answers with a number that is none": answers(200, '{"data": [], "meta_data": {"count": NaN}}'),
     "refuses the proxy's token": answers(401),
     "does not let the proxy's token read anything": answers(403),
@@ -350,6 +370,7 @@ MISBEHAVIOURS: dict[str, Behaviour] = {
     "says that there is no such thing": answers(404),
     "asks to wait without saying how long": answers(429),
     "asks to wait for a time that nobody can read": asks_to_wait("a while"),
+    "asks to wait until a moment that has passed": asks_to_wait_until(timedelta(minutes=-1)),
     "is busy for 12 s": answers(503, Retry_After="12"),
     "answers with another event": altered(lambda answer: answer["data"][0].update(id="another")),
     "answers with two events": altered(lambda answer: answer["data"].append(answer["data"][0])),

@@ -290,6 +290,7 @@ WAYS: dict[str, Way] = {
     "sends a letter at a time": instead(DAWDLING["a body that drips"]),
     "sends a letter of the head at a time": instead(DAWDLING["headers that drip"]),
     "sends a head without end": instead(DAWDLING["endless headers"]),
+    "sends a head of long lines without end": instead(DAWDLING["endless long headers"]),
     "sends hints without end": instead(DAWDLING["endless 103 Early Hints"]),
     # It is well, if in an unusual way
     "is well": changed(lambda usual: usual),

@@ -1,8 +1,9 @@
 """What a scenario acts on: the proxy, C42, the time, and what happened so far."""
 
+import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 from threading import Barrier, Event, Semaphore
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from werkzeug.test import Client, TestResponse
 
@@ -21,7 +23,7 @@ from c42_proxy.stores.opening import open_shared
 from features.drivers.driver import Driver, pass_time
 from features.drivers.wires import behaviour
 from features.support.expectations import expect, expect_same, lasting
-from features.support.fake_c42 import TOKEN, Call, FakeC42
+from features.support.fake_c42 import TOKEN, Behaviour, Call, FakeC42, answers
 from features.support.network import Way
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class World:
         self._proxies_running = self._running.enter_context(ExitStack())
         self.proxies = 0
         """How many have been started."""
+        self._first_proxy: WSGIApplication | None = None
         self._proxy: WSGIApplication | None = None
         self._answer: TestResponse | None = None
         self._others: deque[str] = deque()
@@ -56,9 +59,11 @@ class World:
         self._event_id: str | None = None
         self._announced = ""
         self._answers: list[TestResponse] = []
+        self._is_answered = Event()
         self._waited = 0.0
         self._folder: Path | None = None
-        self._may_fail = Event()
+        self._verdict: Future[Behaviour] = Future()
+        """What C42 says to those who wait."""
         self._waiting: list[Future[TestResponse]] = []
 
     def close(self) -> None:
@@ -68,9 +73,15 @@ class World:
         """What the proxy has said meanwhile (see `Driver.output`)."""
         return self._driver.output()
 
-    def shown(self) -> list[str]:
-        """What the proxy shows its operator (see `Driver.shown`)."""
-        return self._driver.shown()
+    def degraded(self) -> list[str]:
+        """What the proxy shows its operator: a word for each thing that is wrong at the moment."""
+        return list(json.loads(self._driver.shown("/readyz"))["degraded"])
+
+    def figure(self, name: str, **labels: str) -> float:
+        """What the proxy counts, or shows as a number."""
+        families = text_string_to_metric_families(self._driver.shown("/metrics"))
+        samples = (sample for family in families for sample in family.samples)
+        return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
 
     def request(self, **options: Any) -> None:
         """An app asks for the event that is meant by "it"."""
@@ -96,8 +107,10 @@ class World:
     def send(self, address: str, method: str = "GET", **options: Any) -> None:
         """An app sends any request. The proxy starts at the first one."""
         client, began = self.start(), self._driver.waited
+        self._is_answered.clear()
         self._answer = client.open(address, method=method, **options)
         self._waited = self._driver.waited - began
+        self._is_answered.set()
 
     def start(self) -> Client:
         """An app's view of the proxy, which is started if it was not."""
@@ -109,7 +122,12 @@ class World:
     def start_another(self) -> None:
         """From now on another proxy answers, which is set up in the same way."""
         self._proxy = self._proxies_running.enter_context(self._driver.proxy(self._settings, has_bug=self._has_bug))
+        self._first_proxy = self._first_proxy or self._proxy
         self.proxies += 1
+
+    def go_back_to_first(self) -> None:
+        """From now on the proxy answers again that was started first, if it still runs."""
+        self._proxy = self._first_proxy
 
     def restart(self) -> None:
         """The proxy ends, and another one answers."""
@@ -141,12 +159,11 @@ class World:
 
     def is_soon_there(self, name: str, *, wanted: bool = True) -> bool:
         """Whether the name stands there (or no longer does), now or soon: an answer may come before it is written."""
-        pause = Event()
-        for _ in range(round(PATIENCE_SECONDS / POLL_SECONDS)):
-            if self.can_be_read_there(name) == wanted:
-                return True
-            pause.wait(POLL_SECONDS)
-        return False
+        return soon(lambda: self.can_be_read_there(name) == wanted)
+
+    def wait_for_answer(self) -> None:
+        """Until an app has been answered."""
+        _wait(self._is_answered)
 
     def expect_waited(self, duration: timedelta) -> None:
         """The app waited for its last answer for this time, and not for longer."""
@@ -223,20 +240,24 @@ class World:
             self._answers = [each.result() for each in asked]
 
     def request_in_vain(self, number: int) -> None:
-        """`number` apps ask for another event each. C42 has been asked, and says nothing until they are failed."""
+        """`number` apps ask for another event each. C42 has been asked, and says nothing yet."""
         client = self.start()
         held = [self._others.popleft() for _ in range(number)]
-        asked = self.c42.hold(held, self._may_fail)
+        asked = self.c42.hold(held, self._verdict)
         apps = self._running.enter_context(ThreadPoolExecutor(number))
-        self._running.callback(self._may_fail.set)
+        self._running.callback(self._fail_who_still_waits)
         self._waiting = [apps.submit(client.get, f"{PATH}{event_id}/") for event_id in held]
         for _ in held:
             assert asked.acquire(timeout=PATIENCE_SECONDS), "C42 has not been asked"
 
-    def fail_those_who_wait(self) -> None:
-        """C42 fails for the apps that ask in vain."""
-        self._may_fail.set()
+    def answer_those_who_wait(self, does: Behaviour) -> None:
+        """C42 does this for the apps that ask in vain so far."""
+        self._verdict.set_result(does)
         self._answers = [each.result() for each in self._waiting]
+
+    def _fail_who_still_waits(self) -> None:
+        if not self._verdict.done():
+            self._verdict.set_result(answers(500))
 
     @property
     def answer(self) -> TestResponse:
@@ -296,6 +317,16 @@ class World:
         """The same with an event that nobody has asked for so far."""
         assert self._others, "the scenario gives no other event that nobody has requested yet"
         self.event_id = self._others.popleft()
+
+
+def soon(holds: Callable[[], bool]) -> bool:
+    """Whether something holds, now or soon: the proxy may do it beside the requests."""
+    pause = Event()
+    for _ in range(round(PATIENCE_SECONDS / POLL_SECONDS)):
+        if holds():
+            return True
+        pause.wait(POLL_SECONDS)
+    return False
 
 
 def _wait(event: Event) -> None:

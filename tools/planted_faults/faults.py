@@ -7,6 +7,7 @@ proxy, or it is a setting.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
@@ -71,6 +72,17 @@ def _doubled(concerned: Callable[[str], bool], *, renewals_alone: bool = False) 
             receive(path, headers)
         known[path] = receive(path, headers)
         return known[path]
+
+    return ask
+
+
+def _twice_at_once(concerned: Callable[[str], bool]) -> Calls:
+    """Questions of this kind are asked twice at the same time; one of the two answers counts."""
+
+    def ask(receive: Receive, _known: Known, path: str, headers: Headers) -> Answer:
+        with ThreadPoolExecutor(2) as both:
+            asked = [both.submit(receive, path, headers) for _ in range(1 + concerned(path))]
+            return asked[-1].result()
 
     return ask
 
@@ -327,6 +339,11 @@ GROSS = (
         "nothing is remembered in a file, and apps wait for a second longer",
         settings=_OTHER_SETTINGS,
         places=_OF_SETTINGS,
+    ),
+    Fault(
+        "each page of subscribers is asked for twice at the same time",
+        calls=_twice_at_once(_subscribers),
+        places=("features/combining_an_event_with_its_subscribers.feature",),
     ),
     Fault("the operator reads something else", said="WARNING of something else", places=_OF_LINES),
     Fault("what is over is kept for a day", settings={"C42_STALE_IF_ERROR": "86400"}, places=_OF_SETTINGS),

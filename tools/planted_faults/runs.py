@@ -1,5 +1,6 @@
 """Runs of the features with something planted, each in a process of its own."""
 
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -67,8 +68,10 @@ class _Faulty(InProcess):
     def output(self) -> str:
         return super().output() if self._fault.said is None else self._fault.said
 
-    def shown(self) -> list[str]:
-        return super().shown() if self._fault.said is None else [self._fault.said]
+    def shown(self, path: str) -> str:
+        if self._fault.said is None:
+            return super().shown(path)
+        return json.dumps({"degraded": [self._fault.said]}) if path == "/readyz" else ""
 
 
 class _FaultyMocked(_Faulty, Mocked):
