@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC
 from http import HTTPStatus
 from typing import NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 import urllib3
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
-from requests.auth import AuthBase
 from werkzeug.http import parse_date
 
 from ..deadline import Deadline, ends_at
@@ -28,6 +27,11 @@ MAX_BODY_BYTES = 4_194_304
 DEFAULT_WAIT = 30.0
 MAX_WAIT = 3600.0
 READ_BYTES = 65_536
+HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "User-Agent": f"c42-proxy/{__version__}",
+}
 REMOVED = "removed"
 
 
@@ -72,9 +76,11 @@ class C42Client:
         clock: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        self._api_url = api_url
-        self._auth = _TokenAuth(token)
         self._session = session
+        # Prepared once and copied: to prepare a request takes a tenth of the time of a miss.
+        self._prepared = requests.Request("GET", api_url, HEADERS).prepare()
+        # Not by `prepare`: a user in the URL would take its place.
+        self._prepared.headers["Authorization"] = f"Token {token.get_secret_value()}"
         self._clock = clock
         self._metrics = metrics
         parts = urlsplit(api_url)
@@ -90,7 +96,7 @@ class C42Client:
             return self._event(event_id, deadline)
 
     def _event(self, event_id: str, deadline: Deadline) -> Event:
-        status, body = self._get(f"events/{event_id}/", {}, deadline)
+        status, body = self._get(f"events/{event_id}/", deadline)
         if status == HTTPStatus.NOT_FOUND:
             return Event(exists=False, title=None, status=status)
         data = _parsed(body, _EventAnswer).data
@@ -112,8 +118,8 @@ class C42Client:
             return self._subscriptions(event_id, offset, deadline)
 
     def _subscriptions(self, event_id: str, offset: int, deadline: Deadline) -> Page:
-        params: dict[str, str | int] = {"event_ids": f"[{event_id}]", "limit": PAGE_LIMIT, "offset": offset}
-        status, body = self._get("event-subscriptions/", params, deadline)
+        query = urlencode({"event_ids": f"[{event_id}]", "limit": PAGE_LIMIT, "offset": offset})
+        status, body = self._get(f"event-subscriptions/?{query}", deadline)
         if status == HTTPStatus.NOT_FOUND:
             raise InvalidAnswer(Cause.NO_LIST, status)
         answer = _parsed(body, _SubscriptionsAnswer)
@@ -126,15 +132,16 @@ class C42Client:
             count=answer.meta_data.count,
         )
 
-    def _get(self, path: str, params: dict[str, str | int], deadline: Deadline) -> tuple[int, bytes]:
+    def _get(self, path: str, deadline: Deadline) -> tuple[int, bytes]:
         """The status, 200 or 404, and the whole body. Raises UpstreamError and Overloaded."""
+        request = self._prepared.copy()
+        request.url = f"{self._prepared.url}{path}"
+        request.headers.update(_correlation_headers())
         try:
-            # Not `session.get`: to merge in what a session may have takes a tenth of the time of a miss.
-            request = requests.Request("GET", self._api_url + path, _headers(), params=params, auth=self._auth)
             with (
                 ends_at(deadline),
                 self._session.send(
-                    request.prepare(), timeout=deadline.remaining(), allow_redirects=False, stream=True
+                    request, timeout=deadline.remaining(), allow_redirects=False, stream=True
                 ) as response,
             ):
                 tracing.annotate({"http.response.status_code": response.status_code})
@@ -163,23 +170,8 @@ class C42Client:
         raise InvalidAnswer(Cause.status(status), status)
 
 
-class _TokenAuth(AuthBase):
-    """Sets our `Authorization` last, so that nothing replaces it."""
-
-    def __init__(self, token: SecretStr) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Token {self._token.get_secret_value()}"
-        return request
-
-
-def _headers() -> dict[str, str]:
-    headers = {
-        "Accept": "application/json",
-        "Accept-Encoding": "gzip, deflate",
-        "User-Agent": f"c42-proxy/{__version__}",
-    }
+def _correlation_headers() -> dict[str, str]:
+    headers = {}
     if (request := correlation.current()) is not None:
         headers["X-Request-ID"] = request.request_id
         traceparent = tracing.traceparent() or request.traceparent

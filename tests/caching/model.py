@@ -138,7 +138,7 @@ class Rules:
                 not process.back_off.covers(now) or self._is_shorter(process.back_off)
             ):
                 process.back_off = None
-        is_old = (self.failed or self.open) and now >= self.breaker_noted_at + HOUR
+        is_old = (self.failed or self.open or self.ended) and now >= self.breaker_noted_at + HOUR
         if is_old or (self.open is not None and self.open.since > now + SKEW):
             self.breaker_sure = False
 
@@ -248,6 +248,8 @@ class Rules:
             process.own[event] = view.known
         if outcome is None:
             return False
+        # It may have been noted anew: for an hour, by a clock that may have been set back.
+        self.breaker_noted_at = min(self.breaker_noted_at, self.now)
         if not view.sure:
             self.openings.append(Span(began, began + OPEN_SECONDS + PROBE_SECONDS))
             self.breaker_sure = False
