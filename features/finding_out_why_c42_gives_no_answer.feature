@@ -83,6 +83,7 @@ Feature: Finding out why C42 gives no answer
         | has a certificate of an unknown authority | certificate not trusted      |
         | has a certificate for another name        | certificate for another name |
         | has a certificate for another address     | certificate for another name |
+        | has a certificate that has expired        | certificate not valid today  |
         | has no certificate                        | no TLS there                 |
         | wants a certificate of the proxy          | TLS failed                   |
 
@@ -142,6 +143,13 @@ Feature: Finding out why C42 gives no answer
       When "Tea" is requested
       Then the app is told that C42 did not answer in time
       And it has waited 0 s
+
+  Rule: The operator reads how long C42 took, once for each time that it was asked
+    Who waits for what somebody else has asked for has no such time.
+
+    Scenario: ten people open the same invitation
+      When "Tea" is requested by 10 people at once
+      Then the operator soon reads the note "how long C42 took" once
 
   Rule: What goes on is read once, and so is its end
 

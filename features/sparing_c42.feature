@@ -53,6 +53,23 @@ Feature: Sparing C42
         | is broken                        | that C42 cannot be reached or is broken |
         | refuses the proxy's token        | that C42 refuses the proxy's token      |
 
+    # As above.
+    @use.with_driver=sockets
+    Scenario Outline: two proxies are asked at once, and the answer is not remembered, because <why>
+      Given the proxies remember answers in one place
+      And <setting>
+      And C42 takes 3 s to answer
+      When "Tea" is requested from two proxies at once
+      Then all of them are told the same, that it names Arthur and Ford
+      And C42 has been asked once
+      When "Tea" is requested
+      Then C42 has been asked twice
+
+      Examples: whatever the reason
+        | why               | setting                                   |
+        | it comes too late | the proxy is set to reuse answers for 2 s |
+        | there is no room  | there is no room for answers              |
+
   Rule: What an event costs at the most does not depend on how many look at it
     An answer is reused for 4 minutes 12 s: an event that somebody always looks at is asked for 14.3 times an hour. With up to
     a hundred subscribers that makes 28.6 calls an hour, 14.3 of each kind; with 250 subscribers, 57.
@@ -67,6 +84,13 @@ Feature: Sparing C42
         | number | calls |
         | 100    | 20    |
         | 250    | 40    |
+
+    Scenario: C42 fails for the event, so its list need not be read to the end
+      Given the event "Dinner" with 250 subscribers
+      And C42 is broken when asked for the event, and lists the subscribers a moment later
+      When "Dinner" is requested
+      Then the app is told that C42 cannot be reached or is broken
+      And C42 has been asked for 1 page of subscribers, each once
 
   Rule: What failed less than 1 s ago is not tried again
     So those who request an event together are told the same.

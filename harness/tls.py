@@ -11,6 +11,7 @@ from c42_proxy.sandbox.server import App
 from harness.processes import Process, clean_environ, free_port
 
 HERE = "IP:127.0.0.1,DNS:localhost"
+KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 class Authority:
@@ -40,14 +41,23 @@ class Authority:
         self._issue(file, *also, "-CA", f"{self.file}", "-CAkey", f"{self.file}")
         return file
 
-    def server(self, names: str = HERE) -> ssl.SSLContext:
+    def expired(self) -> Path:
+        """A file with a certificate that was valid until yesterday, and its key."""
+        file = self.file.with_name("expired.pem")
+        names = ["-subj", f"/CN={self._marker} expired", "-addext", f"subjectAltName={HERE}"]
+        asked = subprocess.run(["openssl", "req", *KEY, *names, "-keyout", "-"], check=True, capture_output=True).stdout
+        by = ["-CA", f"{self.file}", "-CAkey", f"{self.file}", "-copy_extensions", "copy", "-days", "-1"]
+        made = subprocess.run(["openssl", "x509", "-req", *by], input=asked, check=True, capture_output=True).stdout
+        file.write_bytes(made + asked)
+        return file
+
+    def server(self, names: str = HERE, *, expired: bool = False) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate(names))
+        context.load_cert_chain(self.expired() if expired else self.certificate(names))
         return context
 
     def _issue(self, file: Path, *options: str) -> None:
-        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-        words = ["openssl", "req", "-x509", *kind, "-subj", f"/CN={self._marker} {file.stem}", *options]
+        words = ["openssl", "req", "-x509", *KEY, "-days", "2", "-subj", f"/CN={self._marker} {file.stem}", *options]
         made = subprocess.run([*words, "-keyout", "-"], check=True, capture_output=True)
         file.write_bytes(made.stdout)
 

@@ -68,13 +68,15 @@ class InProcess(Driver):
 
 
 class _Lines(logging.Handler):
-    """What an operator reads; of a request's line, its cause."""
+    """What an operator reads; of a request's line, its cause, and that it says how long C42 took."""
 
     def __init__(self) -> None:
         super().__init__()
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "c42_ms"):
+            self.said.append("INFO how long C42 took")
         cause = f": {record.cause}" if hasattr(record, "cause") else ""
         self.said.append(f"{record.levelname} {record.getMessage()}{cause}")
 

@@ -36,6 +36,11 @@ def proxy_has_room_for_two(context: Context) -> None:
     context.world.set_up(C42_CACHE_MAX_BYTES=str(2 * ROOM_FOR_ONE))
 
 
+@given("there is no room for answers")
+def no_room_for_answers(context: Context) -> None:
+    context.world.set_up(C42_CACHE_MAX_BYTES="1")
+
+
 @given("the proxy is set to allow pages of {sites:Names}")
 def proxy_allows_pages_of(context: Context, sites: list[str]) -> None:
     context.world.set_up(C42_ALLOW_ORIGINS=", ".join(f"https://{site}" for site in sites))

@@ -84,12 +84,13 @@ def secured(
     change: Callable[[ssl.SSLContext], None] = lambda _context: None,
     *,
     trusted: bool = True,
+    expired: bool = False,
 ) -> Way:
     """C42 is at an https address, with a certificate for these names, of an authority that the proxy trusts or not."""
 
     @contextmanager
     def way(usual: Behaviour, path: str) -> Iterator[dict[str, str]]:
-        context = _authority().server(names)
+        context = _authority().server(names, expired=expired)
         change(context)
         with Wire(usual, tls=context) as c42:
             trust = {"C42_CA_FILE": f"{_authority().file}"} if trusted else {}
@@ -272,6 +273,7 @@ WAYS: dict[str, Way] = {
     "has a certificate of an unknown authority": secured(trusted=False),
     "has a certificate for another name": secured(f"DNS:{NAME}", host="localhost"),
     "has a certificate for another address": secured("IP:127.0.0.2"),
+    "has a certificate that has expired": secured(expired=True),
     "has no certificate": without_tls,
     "wants a certificate of the proxy": secured(change=_agrees_on_nothing),
     # What it answers
