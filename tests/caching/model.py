@@ -138,9 +138,12 @@ class Rules:
                 not process.back_off.covers(now) or self._is_shorter(process.back_off)
             ):
                 process.back_off = None
-        is_old = (self.failed or self.open or self.ended) and now >= self.breaker_noted_at + HOUR
-        if is_old or (self.open is not None and self.open.since > now + SKEW):
+        if self._breaker_is_forgotten() or (self.open is not None and self.open.since > now + SKEW):
             self.breaker_sure = False
+
+    def _breaker_is_forgotten(self) -> bool:
+        """Whether what was noted of it is too old. It may come back with a clock that is set back."""
+        return bool(self.failed or self.open or self.ended) and self.now >= self.breaker_noted_at + HOUR
 
     def instants(self) -> list[float]:
         """When something changes by itself."""
@@ -259,7 +262,8 @@ class Rules:
         if view.sure:
             if self.open is not None and self.open.since <= self.now + SKEW and not self.open.covers(self.now):
                 self.ended = self.open
-            self.failed, self.open, self.breaker_sure = [], None, True
+            self.breaker_sure = not self._breaker_is_forgotten()
+            self.failed, self.open = [], None
         self.said[event].append(outcome)
         if not self.fresh(outcome):
             if outcome.status == 404 and view.finds:
