@@ -97,7 +97,7 @@ judged: .venv/installed-judged ## judge the proxy and others by the features: on
 mutants: .venv/installed-dev ## break the core in each small way, and see whether a test notices (cosmic-ray, redis-server; two hours); MUTANTS=--features asks the features alone
 	nice $(BIN)/python -m tools.mutants $(MUTANTS)
 
-bench: .venv/installed-dev ## measure, and write docs/performance.md (wrk, nginx, redis-server, two cores); BENCH='--beside FOLDER' for an earlier version
+bench: .venv/installed-dev ## measure, and write docs/performance.md beside version 0.1 (wrk, nginx, redis-server, two cores, the git history)
 	$(BIN)/python -m tools.bench $(BENCH)
 
 image: ## build the container image and try it

@@ -22,6 +22,7 @@ from pathlib import Path
 from threading import Event
 
 from c42_proxy.version import __version__
+from harness.history import extract
 from harness.needs import needs
 from harness.nginx import FILES, Nginx
 from harness.processes import C42_PROXY, ROOT, Process, clean_environ, free_port, until
@@ -54,9 +55,7 @@ def installed(version: str) -> tuple[str, ...]:
     folder = ROOT / "build" / "earlier" / commit
     if not (folder / "installed").exists():
         source = folder / "source"
-        source.mkdir(parents=True, exist_ok=True)
-        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
-        subprocess.run(["tar", "-x", "-C", source], input=archive, check=True)
+        extract(commit, source)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "venv"], check=True)
         pip = [str(folder / "venv/bin/pip"), "install", "--quiet", "--disable-pip-version-check", str(source)]
         subprocess.run(pip, check=True)

@@ -25,9 +25,9 @@ PROGRAMS = ("wrk", "nginx", "redis-server", "taskset")
     "--only", multiple=True, type=click.Choice(list(MEASURES)), help="Measure this group alone; may be repeated."
 )
 @click.option(
-    "--beside", type=click.Path(exists=True, path_type=Path), help="A folder with an earlier version, to compare with."
+    "--beside", default="68b5a57", show_default=True, help="The commit to compare with, if not that of version 0.1."
 )
-def main(quick: bool, only: tuple[str, ...], beside: Path | None) -> None:
+def main(quick: bool, only: tuple[str, ...], beside: str) -> None:
     """Measure the proxy beside its peers, on two cores and over loopback alone.
 
     A full run writes docs/performance.md; a quick or a partial one build/bench/performance.md. If a goal is missed, the
@@ -48,7 +48,7 @@ def main(quick: bool, only: tuple[str, ...], beside: Path | None) -> None:
     sections.append(Section("The bench itself", "It must not be too long to be run before each release.", goals=[took]))
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / "performance.md"
-    written.write_text(page(sections, described()))
+    written.write_text(page(sections, described(beside)))
     goals = [goal for section in sections for goal in section.goals]
     met = sum(goal.is_met for goal in goals)
     click.echo(f"{met} of {len(goals)} goals met; {written} written")

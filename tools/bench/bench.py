@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from harness.history import extract
 from harness.processes import ROOT, clean_environ, free_port
 
 from .c42 import StandIn
@@ -46,11 +47,11 @@ QUICK = Plan(runs=1, seconds=1, misses=10, cached=(10, 1000, 20_000), shared_hit
 
 @dataclass
 class Bench:
-    """`beside` is the folder of an earlier version, if there is one to compare with."""
+    """`earlier` is the commit of the version to compare with."""
 
     plan: Plan
     cores: Cores
-    beside: Path | None
+    earlier: str
 
     @contextmanager
     def started(self) -> Iterator[Self]:
@@ -58,6 +59,8 @@ class Bench:
         with tempfile.TemporaryDirectory(prefix="c42-bench-") as folder, StandIn(self.cores.load) as self.c42:
             self.folder = Path(folder)
             self.answer = self.folder / "answer.json"
+            self._beside = self.folder / "earlier"
+            extract(self.earlier, self._beside)
             with self.ours() as proxy:
                 self.answer.write_text(json.dumps(_repeatable(proxy.port)))
             yield self
@@ -65,8 +68,7 @@ class Bench:
     @property
     def versions(self) -> dict[str, Callable[..., Server]]:
         """The ways to start the proxy: this version, and the earlier one."""
-        earlier = {EARLIER: partial(self.ours, root=self.beside)} if self.beside else {}
-        return {OURS: self.ours, **earlier}
+        return {OURS: self.ours, EARLIER: partial(self.ours, root=self._beside)}
 
     @property
     def variables(self) -> dict[str, str]:

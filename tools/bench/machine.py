@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
+from harness.history import short
+
+BACKLOG = Path("/proc/sys/net/core/somaxconn")
 PACKAGES = ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "flask", "requests")
 
 
@@ -29,8 +33,15 @@ class Cores:
         return cls(*usable[:2])
 
 
-def described() -> list[tuple[str, str]]:
-    """What a reader needs to know to believe the figures, or to doubt them."""
+def open_files() -> int:
+    """How many files this process may have open, from now on as many as it may ask for."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def described(earlier: str) -> list[tuple[str, str]]:
+    """What a reader needs to know to believe the figures, or to doubt them. `earlier` is the commit to compare with."""
     models = [line.partition(":")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     nginx = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr.strip()  # noqa: S607  # the one of the PATH
     return [
@@ -40,4 +51,6 @@ def described() -> list[tuple[str, str]]:
         ("Python", platform.python_version()),
         ("Packages", ", ".join(f"{name} {version(name)}" for name in PACKAGES)),
         ("nginx", nginx.partition("nginx/")[2]),
+        ("Open files, somaxconn", f"{open_files():,}, {int(BACKLOG.read_text()):,}"),
+        ("Commit, and that of the earlier version", f"{short('HEAD')}, {short(earlier)}"),
     ]

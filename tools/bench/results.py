@@ -11,13 +11,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound that we set, and what was measured. `at_least`: the measured value must not be below the bound."""
+    """A bound that we set, and what was measured. `at_least`: the measured value must not be below the bound.
+
+    `earlier` is what was measured of the earlier version in the same run, if it was.
+    """
 
     what: str
     measured: float
     bound: float
     at_least: bool = True
     unit: str = ""
+    earlier: float | None = None
 
     @property
     def is_met(self) -> bool:
@@ -25,10 +29,14 @@ class Goal:
 
     @property
     def row(self) -> list[str]:
-        """As a row of a table: the goal, its bound, the measured value, the verdict."""
+        """As a row of a table: the goal, its bound, the measured value, the earlier version's, the verdict."""
         sign = "≥" if self.at_least else "≤"
         verdict = "met" if self.is_met else "**missed**"
-        return [self.what, f"{sign} {number(self.bound)}{self.unit}", f"{number(self.measured)}{self.unit}", verdict]
+        earlier = "" if self.earlier is None else f"{number(self.earlier)}{self.unit}"
+        return [
+            *(self.what, f"{sign} {number(self.bound)}{self.unit}", f"{number(self.measured)}{self.unit}"),
+            *(earlier, verdict),
+        ]
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ def page(sections: Sequence[Section], machine: Sequence[tuple[str, str]]) -> str
     """The page for docs/."""
     parts = [
         "# Performance",
-        "Written by `make bench`; do not edit. The ratios say more than the figures: they hold on other machines, too.",
+        "Written by `make bench`; do not edit. The ratios say more than the figures, but differ between machines, too: "
+        "beside some of them is what the earlier version reached in the same run.",
         str(Table(["", ""], machine)),
         "## Goals",
         str(_goals(sections)),
@@ -80,7 +89,10 @@ def page(sections: Sequence[Section], machine: Sequence[tuple[str, str]]) -> str
 
 
 def _goals(sections: Sequence[Section]) -> Table:
-    return Table(["goal", "bound", "measured", ""], [goal.row for section in sections for goal in section.goals])
+    return Table(
+        ["goal", "bound", "measured", "earlier version", ""],
+        [goal.row for section in sections for goal in section.goals],
+    )
 
 
 def interleaved(runs: int, candidates: Mapping[K, Callable[[], T]]) -> dict[K, list[T]]:

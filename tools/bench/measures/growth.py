@@ -38,8 +38,8 @@ def measure(bench: Bench) -> Section:
     return Section(
         "A full memory",
         f"Hits with so many cached events (bounds raised), each of which was asked for before: on {few} of them, and "
-        "on random ones of all. No step of a hit depends on how many there are; the second column is lower because the "
-        "processor's own caches are too small for all of them.",
+        "on random ones of all. No step of a hit depends on how many there are, but the processor's own caches are too "
+        "small for all of them (ADR 0019).",
         [Table(["cached events", f"hits/s on {few}", "hits/s on any", "p99 ms"], rows)],
         [Goal(f"hits/s on any of {sizes[-1]:,} cached events, relative to {few} cached", ratio, 0.9)],
     )

@@ -14,6 +14,12 @@ class ResultsTest(unittest.TestCase):
         ):
             self.assertEqual(verdict, Goal("hits", measured, bound, at_least=at_least).row[-1])
 
+    def test_earlier_version(self) -> None:
+        """What the earlier version reached is beside what this one did, if it was measured."""
+        for earlier, shown in ((None, ""), (1.24, "1.24 ms")):
+            goal = Goal("a miss", 3, 2, at_least=False, unit=" ms", earlier=earlier)
+            self.assertEqual(["a miss", "≤ 2 ms", "3 ms", shown, "**missed**"], goal.row)
+
     def test_runs(self) -> None:
         """Candidates take turns, so that a slow moment of the machine meets all of them; the median of each counts."""
         order: list[str] = []
