@@ -241,11 +241,11 @@ Feature: Reusing an answer for 4.2 minutes
         | apps request from a second proxy |
 
   Rule: Memory is bounded: what has not been requested for the longest is forgotten first
-    The operator decides how much room there is.
+    The operator decides how much room there is. An answer that is larger than that is not remembered.
 
     # Redis is bounded by its own operator, and the SQLite file forgets what is oldest.
     @use.with_store=memory
-    Scenario: room for two answers, or for none that is so large
+    Scenario: room for two answers, but not for a large one
       Given the event "Biscuits" with the subscriber Zaphod
       And the event "Dinner" with 250 subscribers
       And the proxy has room for two answers
@@ -260,3 +260,5 @@ Feature: Reusing an answer for 4.2 minutes
       When "Dinner" is requested
       Then all 250 subscribers are named, in C42's order
       And the answer comes from C42, and is not remembered
+      When "Dinner" is requested
+      Then C42 has been asked for "Dinner" twice

@@ -4,12 +4,26 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from c42_proxy.sandbox.api import Sandbox
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from c42_proxy.sandbox.server import App
 from harness.processes import Process, clean_environ, free_port
 
+CA = """
+[ca]
+default_ca = ours
+[ours]
+database = {folder}/index
+new_certs_dir = {folder}
+default_md = sha256
+policy = any
+rand_serial = yes
+copy_extensions = copy
+[any]
+commonName = supplied
+"""
 HERE = "IP:127.0.0.1,DNS:localhost"
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
@@ -42,13 +56,18 @@ class Authority:
         return file
 
     def expired(self) -> Path:
-        """A file with a certificate that was valid until yesterday, and its key."""
-        file = self.file.with_name("expired.pem")
-        names = ["-subj", f"/CN={self._marker} expired", "-addext", f"subjectAltName={HERE}"]
-        asked = subprocess.run(["openssl", "req", *KEY, *names, "-keyout", "-"], check=True, capture_output=True).stdout
-        by = ["-CA", f"{self.file}", "-CAkey", f"{self.file}", "-copy_extensions", "copy", "-days", "-1"]
-        made = subprocess.run(["openssl", "x509", "-req", *by], input=asked, check=True, capture_output=True).stdout
-        file.write_bytes(made + asked)
+        """A file with a certificate that was valid in 2020, and its key."""
+        with TemporaryDirectory() as folder:
+            names = ["-subj", f"/CN={self._marker} expired", "-addext", f"subjectAltName={HERE}"]
+            request = Path(folder, "request.pem")
+            _openssl("req", "-new", *KEY, *names, "-keyout", f"{request}.key", "-out", f"{request}")
+            (settings := Path(folder, "ca.cnf")).write_text(CA.format(folder=folder))
+            Path(folder, "index").touch()
+            by = ["-config", f"{settings}", "-cert", f"{self.file}", "-keyfile", f"{self.file}"]
+            valid = ["-startdate", "20200101000000Z", "-enddate", "20200102000000Z"]
+            made = _openssl("ca", "-batch", "-notext", *by, *valid, "-in", f"{request}")
+            file = self.file.with_name("expired.pem")
+            file.write_bytes(made + Path(f"{request}.key").read_bytes())
         return file
 
     def server(self, names: str = HERE, *, expired: bool = False) -> ssl.SSLContext:
@@ -60,6 +79,10 @@ class Authority:
         words = ["openssl", "req", "-x509", *KEY, "-days", "2", "-subj", f"/CN={self._marker} {file.stem}", *options]
         made = subprocess.run([*words, "-keyout", "-"], check=True, capture_output=True)
         file.write_bytes(made.stdout)
+
+
+def _openssl(*words: str) -> bytes:
+    return subprocess.run(["openssl", *words], check=True, capture_output=True).stdout
 
 
 class TlsSandbox(Process):

@@ -134,6 +134,7 @@ class ValuesTest(unittest.TestCase):
             "C42_API_URL",
             "an http:// or https:// address without user, query and fragment",
             *("c42.example", "ftp://c42.example/", "https://", "file:///etc/passwd", "https://user@c42.example/"),
+            *("https://.example/", "https://*.example/"),
             *("https://user:word@c42.example/", "https://c42.example/?a=b", "https://c42.example/#a"),
             *("https://c42.example:99999/", "https://c42.example:port/", "\udcff", "x" * 100_000),
         )

@@ -58,9 +58,9 @@ class Driver(Protocol):
         """The settings of proxies that remember answers in one place: in a file, if the driver has no other place."""
         return {**settings, "C42_CACHE_URL": f"sqlite:///{folder}/answers.sqlite3"}
 
-    def shown(self, path: str) -> str:
-        """What the proxy shows its operator at the operators' port."""
-        raise AssertionError(f"the operators' port of a proxy in another process is not asked for {path}")
+    def shown(self, proxy: "WSGIApplication", path: str) -> str:
+        """What this proxy shows its operator at the operators' port."""
+        raise AssertionError(f"{proxy} runs in another process: its operators' port is not asked for {path}")
 
     def output(self) -> str:
         """The end of what the proxy has printed since the scenario began, if it runs in other processes."""

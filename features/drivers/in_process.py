@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar
 
+from flask import Flask
 from freezegun import freeze_time
 
 from c42_proxy.app import Proxy, build
@@ -35,6 +36,8 @@ class InProcess(Driver):
         time.tzset()
         self._serve = serve
         self._running = ExitStack()
+        self._ops: dict[int, Flask] = {}
+        """The operators' port of each proxy, by the id of its app."""
         self._lines = _Lines()
         log = logging.getLogger("c42_proxy")
         log.setLevel(logging.INFO)
@@ -49,16 +52,16 @@ class InProcess(Driver):
     def proxy(self, settings: dict[str, str], *, has_bug: bool) -> "Iterator[WSGIApplication]":
         checked = Settings.from_env({**self.usual, **settings})
         proxy = build(checked, clock=broken_clock if has_bug else self._seconds)
-        self._ops = proxy.ops
         with closing(proxy), self._serve(proxy) as served:
+            self._ops[id(served)] = proxy.ops
             proxy.start()
             yield served
 
     def _seconds(self) -> float:
         return self.now.timestamp()
 
-    def shown(self, path: str) -> str:
-        return self._ops.test_client().get(path).text
+    def shown(self, proxy: "WSGIApplication", path: str) -> str:
+        return self._ops[id(proxy)].test_client().get(path).text
 
     def output(self) -> str:
         return "\n".join(self._lines.said)
@@ -68,7 +71,7 @@ class InProcess(Driver):
 
 
 class _Lines(logging.Handler):
-    """What an operator reads; of a request's line, its cause, and that it says how long C42 took."""
+    """What an operator reads; of a request's line, its cause, and in a line of its own how long C42 took."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "c42_ms"):
-            self.said.append("INFO how long C42 took")
+            self.said.append(f"INFO C42 took {record.c42_ms} ms")
         cause = f": {record.cause}" if hasattr(record, "cause") else ""
         self.said.append(f"{record.levelname} {record.getMessage()}{cause}")
 

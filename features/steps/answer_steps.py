@@ -24,24 +24,12 @@ from features.support.answers import (
     word_of,
 )
 from features.support.expectations import expect, expect_same, lasting
-from features.support.world import PATH, Context, soon
+from features.support.world import PATH, Context
 
 
 @then('the answer is titled "{title:Title}"')
 def answer_is_titled(context: Context, title: str) -> None:
     expect_same(f'the title "{title}"', title_of(context.world.answer))
-
-
-@then('soon the answer is titled "{title:Title}"')
-def answer_is_soon_titled(context: Context, title: str) -> None:
-    """What another proxy has learnt is found beside the requests: the app asks again until it shows."""
-    wanted = f'the title "{title}"'
-
-    def is_titled() -> bool:
-        context.world.request()
-        return title_of(context.world.answer) == wanted
-
-    expect(soon(is_titled), f"soon {wanted}", title_of(context.world.answer))
 
 
 @then("the answer has no title")

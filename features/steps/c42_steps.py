@@ -11,13 +11,11 @@ from c42_proxy.sandbox.shapes import Person
 from features.support.expectations import expect, expect_same
 from features.support.fake_c42 import PAGE, TOKEN, Answer, Behaviour, Call, only_at_offset
 from features.support.network import Way
-from features.support.world import PATIENCE_SECONDS, Context
+from features.support.world import PATIENCE_SECONDS, WAITING_SECONDS, Context, pause
 
 ZAPHOD = Person("Zaphod")
 MOMENT_SECONDS = 0.1
 """Long enough for what is asked at the same time to meet."""
-LONG_MOMENT_SECONDS = 0.3
-"""Long enough for the proxy to read an answer."""
 
 
 @step("C42 {does:Behaviour}")
@@ -46,7 +44,7 @@ def c42_misbehaves_for_two_pages(context: Context, does: Behaviour, then: Behavi
         both.wait(PATIENCE_SECONDS)
         if call.offset == PAGE:
             return does(call, truth)
-        Event().wait(MOMENT_SECONDS)
+        pause(MOMENT_SECONDS)
         return then(call, truth)
 
     context.world.c42.misbehave(misbehave, "subscribers")
@@ -64,7 +62,7 @@ def c42_misbehaves_before_it_lists(context: Context, does: Behaviour) -> None:
 
     def list_later(_call: Call) -> None:
         is_asked.wait(PATIENCE_SECONDS)
-        Event().wait(LONG_MOMENT_SECONDS)
+        pause(WAITING_SECONDS)
 
     context.world.c42.misbehave(does, "event")
     context.world.c42.when_asked("event", lambda _call: is_asked.set())
@@ -75,7 +73,7 @@ def c42_misbehaves_before_it_lists(context: Context, does: Behaviour) -> None:
 def c42_takes_a_moment_for_each_page(context: Context) -> None:
     def take_a_moment(_call: Call) -> None:
         with context.world.c42.answering():
-            Event().wait(MOMENT_SECONDS)
+            pause(MOMENT_SECONDS)
 
     context.world.c42.when_asked("subscribers", take_a_moment)
 
@@ -210,6 +208,7 @@ def c42_was_asked_for_nothing(context: Context) -> None:
     context.world.c42.expect_asked(0)
 
 
+@then("C42 has been asked for {pages:Pages} of subscribers alone")
 @then("C42 has been asked for {pages:Pages} of subscribers, each {number:Times}")
-def c42_was_asked_for_pages(context: Context, pages: int, number: int) -> None:
+def c42_was_asked_for_pages(context: Context, pages: int, number: int = 1) -> None:
     context.world.c42.expect_pages(context.world.event_id, pages, number)

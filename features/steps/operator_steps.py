@@ -1,5 +1,6 @@
-"""What the operator reads in the log of the proxy."""
+"""What the operator reads in the log of the proxy, and is shown at the operators' port."""
 
+import re
 from datetime import timedelta
 
 from behave import then
@@ -30,6 +31,13 @@ def operator_reads(context: Context, level: str, words: str, number: int) -> Non
     expect(found == times(number), f"{level} {words}, {times(number)}", f"{found} among {lines}")
 
 
+@then("the operator reads how long C42 took {number:Times}")
+def operator_reads_how_long_c42_took(context: Context, number: int) -> None:
+    lines = context.world.output().splitlines()
+    found = times(sum(re.fullmatch(r"INFO C42 took [0-9.]+ ms", line) is not None for line in lines))
+    expect(found == times(number), f"how long C42 took, {times(number)}", f"{found} among {lines}")
+
+
 @then('the operator soon reads the {level:Level} "{words:Title}" once')
 def operator_soon_reads(context: Context, level: str, words: str) -> None:
     """The proxy says it when the app has its answer already."""
@@ -51,7 +59,7 @@ def operator_is_shown_answers_given_at_once(context: Context, number: int, all_o
     expect(at_once >= number, f"at least {number} of them at once", f"{at_once:.0f} of them at once")
 
 
-@then("the operator is shown that {state:State}, for {wait:Duration}")
+@then("the operator is shown that {state:TemporaryState}, for another {wait:Duration}")
 def operator_is_shown_for_how_long(context: Context, state: list[str], wait: timedelta) -> None:
     operator_is_shown(context, state)
     until = context.world.figure(UNTIL[state[0]])

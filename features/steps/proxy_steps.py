@@ -36,8 +36,8 @@ def proxy_has_room_for_two(context: Context) -> None:
     context.world.set_up(C42_CACHE_MAX_BYTES=str(2 * ROOM_FOR_ONE))
 
 
-@given("there is no room for answers")
-def no_room_for_answers(context: Context) -> None:
+@given("the proxy has room for no answer")
+def proxy_has_room_for_none(context: Context) -> None:
     context.world.set_up(C42_CACHE_MAX_BYTES="1")
 
 

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 from behave import given, step, when
 
+from features.support.expectations import expect
 from features.support.fake_c42 import answers, is_well
-from features.support.world import PATH, Context
+from features.support.world import PATH, Context, soon
 
 
 @given('"{title:Title}" has been requested')
@@ -79,23 +80,38 @@ def request_a_number_of_other_events(context: Context, number: int) -> None:
 
 @given("{number:d} other events are being requested, and C42 does not answer yet")
 def request_events_that_c42_does_not_answer_yet(context: Context, number: int) -> None:
-    context.world.request_in_vain(number)
+    context.world.request_and_hold(number)
 
 
 @given("another event is being requested {wait:Duration} later, and C42 does not answer yet")
 def request_another_event_that_c42_does_not_answer_yet(context: Context, wait: timedelta) -> None:
     context.world.pass_time(wait)
-    context.world.request_in_vain(1)
+    context.world.request_and_hold(1)
+
+
+@when('"{title:Title}" is requested until the answer changes')
+@when('"{title:Title}" is requested {wait:Duration} later, until the answer changes')
+def request_event_titled_until_the_answer_changes(context: Context, title: str, wait: timedelta = timedelta()) -> None:
+    """Until it is another one than the last. What another proxy has learnt is found beside the requests."""
+    before = context.world.answer.text
+    context.world.pass_time(wait)
+    context.world.choose(title)
+
+    def has_changed() -> bool:
+        context.world.request()
+        return context.world.answer.text != before
+
+    expect(soon(has_changed), "another answer", "the same answer each time")
 
 
 @when("C42 fails for those who still wait")
 def let_c42_fail_those_who_wait(context: Context) -> None:
-    context.world.answer_those_who_wait(answers(500))
+    context.world.answer_held(answers(500))
 
 
 @when("C42 answers those who still wait")
 def let_c42_answer_those_who_wait(context: Context) -> None:
-    context.world.answer_those_who_wait(is_well)
+    context.world.answer_held(is_well)
 
 
 @given("another event has been requested {wait:Duration} later")

@@ -223,7 +223,7 @@ class FakeC42:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """It answers one question; counts how many at the same time."""
+        """It makes the answer to one question; counts how many at the same time."""
         with self._lock:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)

@@ -59,6 +59,7 @@ STATES = {
     "C42 is down": ["c42-down"],
     "C42 refuses the token": ["token-refused"],
 }
+TEMPORARY = ("C42 asks to wait", "C42 is down")
 LEVELS = {"note": "INFO", "warning": "WARNING", "error": "ERROR"}
 QUESTIONS = ("the event", "the subscribers", "the second page")
 
@@ -139,6 +140,12 @@ def state(text: str) -> list[str]:
     return STATES[text]
 
 
+@with_pattern(_one_of(*TEMPORARY))
+def temporary_state(text: str) -> list[str]:
+    """What the operator may be shown that has an end:"""
+    return STATES[text]
+
+
 @with_pattern(_one_of(*LEVELS))
 def level(text: str) -> str:
     """How urgent it is for the operator:"""
@@ -198,6 +205,7 @@ TYPES: dict[str, Callable[[str], Any]] = {
     "Behaviour": behaviour,
     "Way": way,
     "State": state,
+    "TemporaryState": temporary_state,
     "Level": level,
     "Question": question,
     "Problem": problem,
@@ -212,6 +220,7 @@ KNOWN: dict[str, Iterable[str]] = {
     "Behaviour": MISBEHAVIOURS,
     "Way": WAYS,
     "State": STATES,
+    "TemporaryState": TEMPORARY,
     "Level": LEVELS,
     "Question": QUESTIONS,
     "Problem": PROBLEMS,

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 PATH = "/events-with-subscriptions/"
 PATIENCE_SECONDS = 20
 POLL_SECONDS = 0.05
-WAITING_SECONDS = 0.3
+WAITING_SECONDS = 1.0
+"""Long enough for a busy machine to pass a request on."""
 
 
 class World:
@@ -62,9 +63,8 @@ class World:
         self._is_answered = Event()
         self._waited = 0.0
         self._folder: Path | None = None
-        self._verdict: Future[Behaviour] = Future()
-        """What C42 says to those who wait."""
-        self._waiting: list[Future[TestResponse]] = []
+        self._held: list[tuple[Future[Behaviour], list[Future[TestResponse]]]] = []
+        """What C42 will do for requests that it holds, and what they are answered."""
 
     def close(self) -> None:
         self._running.close()
@@ -75,13 +75,20 @@ class World:
 
     def degraded(self) -> list[str]:
         """What the proxy shows its operator: a word for each thing that is wrong at the moment."""
-        return list(json.loads(self._driver.shown("/readyz"))["degraded"])
+        return list(json.loads(self._shown("/readyz"))["degraded"])
 
     def figure(self, name: str, **labels: str) -> float:
         """What the proxy counts, or shows as a number."""
-        families = text_string_to_metric_families(self._driver.shown("/metrics"))
-        samples = (sample for family in families for sample in family.samples)
-        return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
+        samples = [
+            each for family in text_string_to_metric_families(self._shown("/metrics")) for each in family.samples
+        ]
+        values = [each.value for each in samples if each.name == name and labels.items() <= each.labels.items()]
+        assert values, f"the proxy shows no {name}"
+        return sum(values)
+
+    def _shown(self, path: str) -> str:
+        assert self._proxy is not None, "no proxy has been started"
+        return self._driver.shown(self._proxy, path)
 
     def request(self, **options: Any) -> None:
         """An app asks for the event that is meant by "it"."""
@@ -126,12 +133,13 @@ class World:
         self.proxies += 1
 
     def go_back_to_first(self) -> None:
-        """From now on the proxy answers again that was started first, if it still runs."""
+        """From now on the proxy answers again that was started first. It must still run."""
         self._proxy = self._first_proxy
 
     def restart(self) -> None:
         """The proxy ends, and another one answers."""
         self._proxies_running.close()
+        self._first_proxy = None
         self.start_another()
 
     def let_another_proxy_hang(self) -> None:
@@ -213,7 +221,7 @@ class World:
             answers = [apps.submit(first.get, PATH + self.event_id + "/")]
             _wait(asked)
             answers.append(apps.submit(self.start().get, PATH + self.event_id + "/"))
-            # That the second one waits cannot be seen. If it comes later than this, it finds the answer.
+            # That the second one waits cannot be seen.
             may_answer.wait(WAITING_SECONDS)
             may_answer.set()
             self._answers = [each.result() for each in answers]
@@ -239,25 +247,24 @@ class World:
             may_answer.set()
             self._answers = [each.result() for each in asked]
 
-    def request_in_vain(self, number: int) -> None:
-        """`number` apps ask for another event each. C42 has been asked, and says nothing yet."""
+    def request_and_hold(self, number: int) -> None:
+        """`number` apps ask for another event each. C42 has been asked, and does not answer yet."""
         client = self.start()
         held = [self._others.popleft() for _ in range(number)]
-        asked = self.c42.hold(held, self._verdict)
+        does: Future[Behaviour] = Future()
+        asked = self.c42.hold(held, does)
         apps = self._running.enter_context(ThreadPoolExecutor(number))
-        self._running.callback(self._fail_who_still_waits)
-        self._waiting = [apps.submit(client.get, f"{PATH}{event_id}/") for event_id in held]
+        self._running.callback(self.answer_held, answers(500))
+        self._held.append((does, [apps.submit(client.get, f"{PATH}{event_id}/") for event_id in held]))
         for _ in held:
             assert asked.acquire(timeout=PATIENCE_SECONDS), "C42 has not been asked"
 
-    def answer_those_who_wait(self, does: Behaviour) -> None:
-        """C42 does this for the apps that ask in vain so far."""
-        self._verdict.set_result(does)
-        self._answers = [each.result() for each in self._waiting]
-
-    def _fail_who_still_waits(self) -> None:
-        if not self._verdict.done():
-            self._verdict.set_result(answers(500))
+    def answer_held(self, does: Behaviour) -> None:
+        """C42 does this for the requests that it holds."""
+        held, self._held = self._held, []
+        for said, _asked in held:
+            said.set_result(does)
+        self._answers = [each.result() for _said, asked in held for each in asked]
 
     @property
     def answer(self) -> TestResponse:
@@ -321,12 +328,16 @@ class World:
 
 def soon(holds: Callable[[], bool]) -> bool:
     """Whether something holds, now or soon: the proxy may do it beside the requests."""
-    pause = Event()
     for _ in range(round(PATIENCE_SECONDS / POLL_SECONDS)):
         if holds():
             return True
-        pause.wait(POLL_SECONDS)
+        pause(POLL_SECONDS)
     return False
+
+
+def pause(seconds: float) -> None:
+    """In real time, even if the time of the scenario stands still."""
+    Event().wait(seconds)
 
 
 def _wait(event: Event) -> None:

@@ -14,10 +14,9 @@ COPIED = ("c42_proxy", "docs", "features", "harness", "tests", "tools", "behave.
 
 
 TUNING = {
-    *("CALLS_AT_ONCE", "COMMANDS_AT_ONCE", "FLASK_THREADS", "LOOKS_AT_ONCE", "SPARE_THREADS"),
+    *("CALLS_AT_ONCE", "COMMANDS_AT_ONCE", "FLASK_THREADS", "SPARE_THREADS"),
     *("LISTED_AT_ONCE", "ERASED_AT_ONCE", "READ_AT_ONCE", "READ_BYTES", "SCANNED_AT_ONCE"),
     *("POLL_SECONDS", "MAX_POLL_SECONDS", "MAX_CHANGES", "MAX_PAUSE_MICROSECONDS", "RENEW_SECONDS"),
-    "IDLE_SECONDS",
     *("ENTRY_OVERHEAD", "MAX_FILE_VARIABLE_BYTES", "_http_date"),
 }
 """Constants of the core that are no rules: how many threads, how much in one go, how long between two looks, how much

@@ -346,7 +346,12 @@ GROSS = (
         places=("features/combining_an_event_with_its_subscribers.feature",),
     ),
     Fault("the operator reads something else", said="WARNING of something else", places=_OF_LINES),
-    Fault("the operator of the ASGI app reads it", said="WARNING of something else", places=_OF_LINES, driver="asgi"),
+    Fault(
+        "the operator of the ASGI app reads something else",
+        said="WARNING of something else",
+        places=_OF_LINES,
+        driver="asgi",
+    ),
     Fault("what is over is kept for a day", settings={"C42_STALE_IF_ERROR": "86400"}, places=_OF_SETTINGS),
 )
 """Faults in which each check of the features must fail somewhere."""

@@ -39,6 +39,12 @@ class Noticed:
     steps: set[str] = field(default_factory=set)
 
 
+NONE_AT_ONCE = """
+c42_proxy_requests_total{outcome="stale"} 60
+c42_proxy_request_duration_seconds_count{outcome="stale"} 60
+"""
+
+
 @dataclass
 class Steps:
     """The functions of the steps: where each is used, which only look at what came, and names that two of them have."""
@@ -68,10 +74,10 @@ class _Faulty(InProcess):
     def output(self) -> str:
         return super().output() if self._fault.said is None else self._fault.said
 
-    def shown(self, path: str) -> str:
+    def shown(self, proxy: "WSGIApplication", path: str) -> str:
         if self._fault.said is None:
-            return super().shown(path)
-        return json.dumps({"degraded": [self._fault.said]}) if path == "/readyz" else ""
+            return super().shown(proxy, path)
+        return json.dumps({"degraded": [self._fault.said]}) if path == "/readyz" else NONE_AT_ONCE
 
 
 class _FaultyMocked(_Faulty, Mocked):
