@@ -52,6 +52,7 @@ Feature: Finding out why C42 gives no answer
 
     Scenario: C42 fails when the app has its answer already
       Given a deleted event
+      And C42 answers neither question before it has received both
       And C42 is broken when asked for the subscribers, but not before the app is answered
       When it is requested
       Then the app is told that there is no such event
