@@ -1,7 +1,6 @@
 """A requests session for an upstream that may misbehave."""
 
 from functools import cache
-from http.cookiejar import DefaultCookiePolicy
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -14,15 +13,14 @@ def new_session(connections: int, *, ca_file: str | None = None, proxy_url: str 
     """A session that keeps up to `connections` alive.
 
     It trusts the authorities in `ca_file` (by default those that requests brings), and goes through the HTTP proxy at
-    `proxy_url`. It uses no proxy, `.netrc` or certificate of the environment, keeps no cookies and reads no redirects.
-    Reads inside `deadline.ends_at(...)` end at that deadline.
+    `proxy_url`. It uses no proxy, `.netrc` or certificate of the environment. Reads inside `deadline.ends_at(...)` end
+    at that deadline.
     """
-    session = _Session()
+    session = requests.Session()
     session.trust_env = False
     session.verify = ca_file or True
     if proxy_url is not None:
         session.proxies = {"http": proxy_url, "https": proxy_url}
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = adapter_class()(pool_maxsize=connections)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
@@ -59,8 +57,3 @@ address may use up the whole time budget; an answer that is cut off in its heade
 answer with malformed headers may be waited for until the budget ends; a call on a kept-alive connection that the \
 upstream closes at that moment is not repeated; early hints are not understood; and unneeded connections stay open.""",
     )
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Always None: requests would read the whole body of a redirect, even if it must not follow it."""

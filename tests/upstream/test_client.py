@@ -325,6 +325,27 @@ class SizeTest(C42Test):
                 self.event(says(b"", f"{status} Moved", "Location: /elsewhere"))
         self.assertEqual(5, self.wire.calls["event"])
 
+    def test_body_of_a_redirect(self) -> None:
+        """A redirect's body is not waited for, not even one without an end."""
+        endless = sends_without_end(
+            b"HTTP/1.1 302 Found\r\nLocation: /\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 1000
+        )
+        with self.assertRaisesRegex(InvalidAnswer, "302"):
+            self.event(endless)
+
+    def test_cookies(self) -> None:
+        """A cookie of C42 is neither kept nor sent back."""
+        sent: list[str | None] = []
+
+        def behave(_path: str, connection: Connection) -> None:
+            sent.append(connection.header("Cookie"))
+            connection.send(answer(event(), "200 OK", "Set-Cookie: a=b; Path=/"))
+
+        self.event(behave)
+        self.event(behave)
+        self.assertEqual([None, None], sent)
+        self.assertEqual(0, len(self.session.cookies))
+
     def test_refused(self) -> None:
         """Where nobody listens, C42 is down."""
         client = C42Client(
@@ -354,8 +375,11 @@ class TransportTest(C42Test):
 
             with self.subTest(error=error):
                 self.session.mount("http://", Raising())
+                client = C42Client(
+                    self.wire.url, SecretStr(TOKEN), session=self.session, clock=lambda: NOW, metrics=Metrics()
+                )
                 with self.assertRaises(expected):
-                    self.event(c42())
+                    client.event(EVENT_ID, Deadline(PLENTY))
 
 
 class OurOwnLimitsTest(C42Test):
