@@ -142,13 +142,10 @@ class C42Client:
         try:
             with (
                 ends_at(deadline),
-                # Not `session.send`, which looks for cookies and redirects: none are kept or followed.
+                # Not `session.send`, which looks for cookies and redirects: none are kept or followed. An adapter reads
+                # no body.
                 self._adapter.send(
-                    request,
-                    stream=True,
-                    timeout=deadline.remaining(),
-                    verify=self._verify,
-                    proxies=self._proxies,
+                    request, timeout=deadline.remaining(), verify=self._verify, proxies=self._proxies
                 ) as response,
             ):
                 tracing.annotate({"http.response.status_code": response.status_code})
