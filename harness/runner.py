@@ -48,8 +48,10 @@ END_SECONDS = 5.0
 
 Module = list[unittest.TestCase]
 
-KEPT = re.compile(r"-leases( \(deleted\))?$|^/dev/shm/pym-")
-"""What a process keeps open until it ends: lock files (see `c42_proxy.stores.locks`), and multiprocessing's memory."""
+KEPT = re.compile(r"-leases( \(deleted\))?$|^/dev/shm/pym-|/libffi\.so[.0-9]*$")
+"""What a process keeps open until it ends: lock files (see `c42_proxy.stores.locks`), multiprocessing's memory, and
+libffi's own file, from the first callback of ctypes on.
+"""
 
 
 MOST_RERUN = 3
