@@ -90,8 +90,8 @@ def build(
 ) -> Proxy:
     """Wire the proxy. Nothing is connected, opened or started yet.
 
-    `session` makes the calls to C42, `clock` returns the seconds since the epoch, `store` is the shared tier. By
-    default they are made from the settings. `spans` are closed with the proxy.
+    `session` has the adapter that makes the calls to C42, `clock` returns the seconds since the epoch, `store` is the
+    shared tier. By default they are made from the settings. `spans` are closed with the proxy.
     """
     opened = ExitStack()
     budget = settings.timeout

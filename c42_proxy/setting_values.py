@@ -28,7 +28,7 @@ class WrongFile(ValueError):
 
 def api_url(value: str) -> str:
     url = urlsplit(str(TypeAdapter(AnyHttpUrl).validate_python(value)))
-    # A host that begins so is one of no request: requests refuses it.
+    # requests refuses a host that begins with a dot or a star.
     if url.query or url.fragment or "@" in url.netloc or url.netloc.startswith((".", "*")):
         raise ValueError
     return url.geturl().rstrip("/") + "/"

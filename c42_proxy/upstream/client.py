@@ -61,10 +61,10 @@ class Page:
 
 
 class C42Client:
-    """The two calls that the proxy makes. As thread-safe as its session.
+    """The two calls that the proxy makes. As thread-safe as the adapter of its session.
 
-    `session` makes them (see `transport.new_session`). `clock` returns seconds since the epoch: `Retry-After` may be a
-    date.
+    That adapter makes them, with `verify` and `proxies` of `session` (see `transport.new_session`). `clock` returns
+    seconds since the epoch: `Retry-After` may be a date.
     """
 
     def __init__(
@@ -142,10 +142,13 @@ class C42Client:
         try:
             with (
                 ends_at(deadline),
-                # Not `session.send`, which looks for cookies and redirects: none are kept or followed. An adapter reads
-                # no body.
+                # Not `session.send`, which looks for cookies and redirects: none are kept or followed.
                 self._adapter.send(
-                    request, timeout=deadline.remaining(), verify=self._verify, proxies=self._proxies
+                    request,
+                    stream=True,
+                    timeout=deadline.remaining(),
+                    verify=self._verify,
+                    proxies=self._proxies,
                 ) as response,
             ):
                 tracing.annotate({"http.response.status_code": response.status_code})

@@ -55,7 +55,10 @@ class InProcess(Driver):
         with closing(proxy), self._serve(proxy) as served:
             self._ops[id(served)] = proxy.ops
             proxy.start()
-            yield served
+            try:
+                yield served
+            finally:
+                del self._ops[id(served)]
 
     def _seconds(self) -> float:
         return self.now.timestamp()

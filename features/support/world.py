@@ -221,7 +221,7 @@ class World:
             answers = [apps.submit(first.get, PATH + self.event_id + "/")]
             _wait(asked)
             answers.append(apps.submit(self.start().get, PATH + self.event_id + "/"))
-            # That the second one waits cannot be seen.
+            # That the second one waits cannot be seen: it must have come within this time.
             may_answer.wait(WAITING_SECONDS)
             may_answer.set()
             self._answers = [each.result() for each in answers]

@@ -62,6 +62,9 @@ from harness.wire import (
 )
 from tests.upstream.test_client import BUDGET, PLENTY, SLACK, TOKEN, Fault, budget_for, event_faults, page_faults
 
+SILENT_BUDGET = 1.5
+"""In seconds: long enough for the other call to be answered on a busy machine."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -596,13 +599,15 @@ class DisagreementTest(CombinerTest):
             for calls in (first_calls, later_pages, *([event_and_later_page] if fault is is_silent else [])):
                 with self.subTest(one=FAILURES[one][1], other=FAILURES[other][1]):
                     # Only where a call is silent is the budget used up. The other call must have failed before.
-                    self.assert_precedes(calls, expected, 1.0 if is_silent in {fault, other_fault} else PLENTY)
+                    self.assert_precedes(
+                        calls, expected, SILENT_BUDGET if is_silent in {fault, other_fault} else PLENTY
+                    )
 
     def assert_precedes(self, calls: Behaviour, expected: type[UpstreamError], budget: float) -> None:
         start = time.monotonic()
         with self.assertRaises(expected):
             self.fetch(calls, budget)
-        self.assertLess(time.monotonic() - start, budget + SLACK)
+        self.assertLess(time.monotonic() - start, budget + 4 * SLACK)
 
     def test_precedence_of_a_later_failure(self) -> None:
         """Which of two pages fails first does not matter."""
