@@ -122,9 +122,9 @@ class FakeC42:
 
         behaviour = self._behaviours.get(call.name)
         if call.event_id in self._held:
-            received, verdict = self._held[call.event_id]
+            received, does = self._held[call.event_id]
             received.release()
-            behaviour = verdict.result()
+            behaviour = does.result()
         answer = behaviour(call, truth) if behaviour else truth()
         if isinstance(answer, Failure) or answer[0] != 200 or call.event_id in self._deleted:
             with self._lock:
@@ -215,10 +215,10 @@ class FakeC42:
         """Let something more happen at each call of that name, before it is answered."""
         self._happenings.append((name, happen))
 
-    def hold(self, event_ids: Iterable[str], verdict: "Future[Behaviour]") -> Semaphore:
-        """Asked for one of these events, it says nothing until it is known what. The semaphore counts the calls."""
+    def hold(self, event_ids: Iterable[str], does: "Future[Behaviour]") -> Semaphore:
+        """Asked for one of these events, it waits until `does` is known. The semaphore counts the calls."""
         received = Semaphore(0)
-        self._held |= dict.fromkeys(event_ids, (received, verdict))
+        self._held |= dict.fromkeys(event_ids, (received, does))
         return received
 
     @contextmanager

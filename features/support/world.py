@@ -170,7 +170,7 @@ class World:
         return soon(lambda: self.can_be_read_there(name) == wanted)
 
     def wait_for_answer(self) -> None:
-        """Until an app has been answered."""
+        """Wait until an app has been answered."""
         _wait(self._is_answered)
 
     def expect_waited(self, duration: timedelta) -> None:
@@ -262,9 +262,9 @@ class World:
     def answer_held(self, does: Behaviour) -> None:
         """C42 does this for the requests that it holds."""
         held, self._held = self._held, []
-        for said, _asked in held:
-            said.set_result(does)
-        self._answers = [each.result() for _said, asked in held for each in asked]
+        for awaited, _asked in held:
+            awaited.set_result(does)
+        self._answers = [each.result() for _awaited, asked in held for each in asked]
 
     @property
     def answer(self) -> TestResponse:
