@@ -16,7 +16,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from harness.browser import PATIENCE_MILLISECONDS, chromium
 from harness.needs import needs, one_platform_is_enough
-from harness.processes import C42_PROXY, ROOT, Process, clean_environ, free_port, until
+from harness.processes import C42_PROXY, ROOT, Process, clean_environ, descendants, free_port, until
 from harness.sandbox import TIMEOUT, Sandbox
 from harness.stack import Answer, Stack, ask, new_id, path_of, tell
 
@@ -165,8 +165,11 @@ class NginxTest(SitesTest):
 
     def reload(self, configuration: str, vary: str | None) -> None:
         (self.stack.folder / "place" / "http.conf").write_text(configuration)
+        before = descendants(self.stack.nginx)
         os.kill(self.stack.nginx, signal.SIGHUP)
         until(lambda: ask(self.stack.port, "/x").header("Vary") == vary, "the reload of nginx", TIMEOUT)
+        # Until they end, its old workers answer by the old configuration.
+        until(lambda: not before & descendants(self.stack.nginx), "the end of nginx's old workers", TIMEOUT)
 
     def test_what_the_hosts_are_told(self) -> None:
         """The hosts get these headers and no Origin. No client would notice one: nginx drops what comes of it."""
