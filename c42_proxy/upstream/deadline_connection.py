@@ -24,7 +24,6 @@ from queue import LifoQueue
 from threading import Lock
 from typing import Any
 
-from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -40,6 +39,7 @@ from urllib3.response import BaseHTTPResponse, HTTPResponse
 from ..deadline import Deadline, deadline_in_force, ends_at
 from ..errors import Cause, InvalidAnswer
 from .addresses import Addresses
+from .lean_adapter import LeanAdapter
 
 LINE_TOO_LONG = http.client.LineTooLong
 """Without the name, lines that are too long would count as a broken connection, not as an invalid answer."""
@@ -272,7 +272,7 @@ class _HTTPSPool(HTTPSConnectionPool):
 POOL_CLASSES = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
-class DeadlineAdapter(HTTPAdapter):
+class DeadlineAdapter(LeanAdapter):
     """Makes the calls of a requests session, each with one deadline, also through an HTTP proxy."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -147,6 +147,21 @@ class PlainTest(ProxyTest):
     def client(self, proxy: Wire) -> C42Client:
         return self.session_to("http://c42.example/api/v2/", proxy.url.removesuffix("/api/v2/"))
 
+    def test_whole_address(self) -> None:
+        """The proxy is told C42's whole address (RFC 9112, section 3.2.2): the path alone does not say where to go."""
+        with Wire(c42()) as proxy:
+            paths = []
+            answers = proxy.behaviour
+
+            def behave(path: str, connection: Connection) -> None:
+                paths.append(path)
+                answers(path, connection)
+
+            proxy.behaviour = behave
+            self.page(self.client(proxy))
+        query = f"event_ids=%5B{EVENT_ID}%5D&limit=100&offset=0"
+        self.assertEqual([f"http://c42.example/api/v2/event-subscriptions/?{query}"], paths)
+
     def test_limits(self) -> None:
         """What it answers is bounded as ever."""
         for behaviour in (

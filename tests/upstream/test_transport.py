@@ -54,6 +54,30 @@ class KeptAliveTest(TransportTest):
             self.assertEqual(b"OK", self._ok().content)
         self.assertEqual(1, self.wire.connections)
 
+    def test_two_servers(self) -> None:
+        """Each server has connections of its own, and gets the path and the query as they are."""
+        paths = []
+
+        def behave(path: str, connection: Connection) -> None:
+            paths.append(path)
+            connection.send(answer(b"OK"))
+
+        with Wire(behave) as other:
+            self.wire.behaviour = behave
+            for url in (self.wire.url, other.url, self.wire.url, other.url):
+                with ends_at(Deadline(5)):
+                    self.session.get(f"{url}events/a%2Fb/?c=%5Bd%5D", timeout=5)
+            self.assertEqual([1, 1], [self.wire.connections, other.connections])
+        self.assertEqual(4 * ["/api/v2/events/a%2Fb/?c=%5Bd%5D"], paths)
+
+    def test_used_after_it_is_closed(self) -> None:
+        """As with requests' own: closing ends the connections, and the next call makes a new one."""
+        self.assertEqual(b"OK", self._ok().content)
+        self.session.close()
+        until(lambda: self.wire.open_connections == 0, "that the connection is closed")
+        self.assertEqual(b"OK", self._ok().content)
+        self.assertEqual(2, self.wire.connections)
+
     def _ok(self) -> requests.Response:
         self.wire.behaviour = at_request(0, closes)
         return self.get()

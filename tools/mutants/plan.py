@@ -80,6 +80,12 @@ CORE = (
         others=("upstream.causes", "upstream.combine", "upstream.http_proxy", "private_names"),
     ),
     _core(
+        "upstream/lean_adapter",
+        *("upstream.transport", "upstream.client"),
+        drivers=("flask",),
+        others=("upstream.http_proxy",),
+    ),
+    _core(
         "upstream/causes",
         *("upstream.causes", "upstream.client"),
         drivers=("flask",),
