@@ -8,6 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -16,7 +17,7 @@ from urllib.parse import quote
 
 from flask import Flask
 
-from ..caching.reply import Fetched, Hit, Reply, StaleIfError
+from ..caching.reply import Fetched, Hit, Reply, SearchResult, StaleIfError
 from ..errors import Overloaded
 from ..events import Events
 from ..observability import correlation
@@ -36,6 +37,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Search = Future[SearchResult]
 Asgi = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 SEND_WHOLE = "c42_proxy.send_whole"
@@ -103,6 +105,8 @@ class AsgiApp:
         self._flask = WsgiAsAsgi(flask, FLASK_THREADS, cors, metrics)
         ServersRefusals.note = partial(_note, metrics, "refused")
         self._logs_hits = hits_are_logged()
+        self._waiting: dict[tuple[asyncio.AbstractEventLoop, Search], list[asyncio.Future[None]]] = {}
+        """The requests that wait for a search, which other threads do."""
 
     def close(self) -> None:
         self._flask.close()
@@ -177,23 +181,33 @@ class AsgiApp:
             await pace().may_begin(event_id)
         pending = self._events.coalesce(event_id)
         ended = loop.create_future()
-
-        def wake() -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        def end(_search: object) -> None:
-            # RuntimeError: the loop has ended, so no request waits any more.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(wake)
-
-        pending.search.add_done_callback(end)
-        give_up = loop.call_later(began + pending.patience - loop.time(), wake)
+        key = loop, pending.search
+        if key in self._waiting:
+            self._waiting[key].append(ended)
+        else:
+            self._waiting[key] = [ended]
+            pending.search.add_done_callback(partial(self._wake_soon, loop))
+        give_up = loop.call_later(began + pending.patience - loop.time(), _wake, ended)
         try:
             await ended
         finally:
             give_up.cancel()
         return self._events.reply_for(pending)
+
+    def _wake_soon(self, loop: asyncio.AbstractEventLoop, search: Search) -> None:
+        """Wake all requests of an event loop that wait for a search: one call from another thread for all of them."""
+        # RuntimeError: the loop has ended, so no request waits any more.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._wake_all, loop, search)
+
+    def _wake_all(self, loop: asyncio.AbstractEventLoop, search: Search) -> None:
+        for ended in self._waiting.pop((loop, search)):
+            _wake(ended)
+
+
+def _wake(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _note(

@@ -6,7 +6,8 @@ import re
 import threading
 import time
 import unittest
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -115,6 +116,21 @@ def scope_of(event_id: str, *headers: tuple[bytes, bytes], method: str = "GET") 
         "path": f"{PREFIX}{event_id}/",
         "headers": [(b"host", b"c42.example"), *headers],
     }
+
+
+async def never() -> Any:
+    """The `receive` of a client that sends no more."""
+    raise AssertionError
+
+
+def noting(statuses: list[int]) -> Callable[[Any], Awaitable[None]]:
+    """A `send` that notes the status."""
+
+    async def send(message: Any) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    return send
 
 
 class Clock:
@@ -408,6 +424,59 @@ class WaitingTest(AsgiTest):
             asyncio.run(run())
             calls = [call.request.url for call in wire.calls if "slow" in str(call.request.url)]
         self.assertEqual(len(calls), 2)
+
+    def test_woken_together(self) -> None:
+        """One call from another thread wakes all requests that wait for a search: each call would wake the loop."""
+        woken = []
+
+        class Loop(asyncio.SelectorEventLoop):
+            def call_soon_threadsafe(self, *arguments: Any, **options: Any) -> asyncio.Handle:  # type: ignore[override]  # as it comes
+                woken.append(arguments)
+                return super().call_soon_threadsafe(*arguments, **options)
+
+        statuses: list[int] = []
+        asgi = self.proxy(Clock()).asgi
+
+        async def run() -> None:
+            await asyncio.gather(*(asgi(scope_of("tea"), never, noting(statuses)) for _ in range(50)))
+
+        with fake_c42(), asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(run())
+            self.assertEqual(1, len(woken))
+        self.assertEqual(50 * [200], statuses)
+
+    def test_two_loops(self) -> None:
+        """Requests of two event loops may wait for the same search."""
+        released = threading.Event()
+        self.addCleanup(released.set)
+
+        def slowly(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
+            released.wait(10)
+            return answer_of_c42(request)
+
+        statuses: list[int] = []
+        asgi = self.proxy(Clock()).asgi
+
+        async def run(waits: threading.Event) -> None:
+            request = asyncio.create_task(asgi(scope_of("tea"), never, noting(statuses)))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            waits.set()
+            await request
+
+        with responses.RequestsMock() as wire:
+            wire.add_callback("GET", re.compile(re.escape(API_URL)), slowly)
+            with ThreadPoolExecutor(2) as loops:
+                requests = []
+                for _ in range(2):
+                    waits = threading.Event()
+                    requests.append(loops.submit(asyncio.run, run(waits)))
+                    self.assertTrue(waits.wait(5))
+                released.set()
+                for request in requests:
+                    request.result(timeout=3)  # less than a request would wait for at most
+            self.assertEqual(2, len(wire.calls))
+        self.assertEqual([200, 200], statuses)
 
     def test_one_by_one(self) -> None:
         """The searches for events that are asked for at once begin in turn: hits are answered in between."""

@@ -57,9 +57,10 @@ def wrk(url: str, seconds: float, *, core: int, any_of: int = 0) -> Load:
 
 @dataclass(frozen=True)
 class Answer:
-    """`status` is 0 where none came. `seconds` is from the request to the end of the answer."""
+    """`status` is 0 where none came. `seconds` is from the request to the end of the answer; `connecting` is before."""
 
     status: int
+    connecting: float
     seconds: float
 
 
@@ -89,7 +90,7 @@ class _OneShot(asyncio.Protocol):
     def __init__(self, request: bytes) -> None:
         self._request = request
         self._received = b""
-        self._seconds = 0.0
+        self._connecting = self._seconds = 0.0
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def begin(self, port: int) -> None:
@@ -103,19 +104,21 @@ class _OneShot(asyncio.Protocol):
             self.connection_lost(None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._asked = time.perf_counter()
+        self._connecting = self._asked - self._began
         cast("asyncio.WriteTransport", transport).write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        self._seconds = time.perf_counter() - self._began
+        self._seconds = time.perf_counter() - self._asked
 
     def connection_lost(self, _error: Exception | None) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
 
     def answer(self, timeout: float) -> Answer:
-        complete = self.ended.done() and self._seconds <= timeout
-        return Answer(_status(self._received) if complete else 0, self._seconds)
+        complete = self.ended.done() and self._connecting + self._seconds <= timeout
+        return Answer(_status(self._received) if complete else 0, self._connecting, self._seconds)
 
 
 def warm_up(port: int, path: str) -> None:
