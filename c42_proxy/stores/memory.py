@@ -68,8 +68,8 @@ class MemoryStore:
             return entry
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
-        if self._prepare is not None and entry.prepared is None:
-            entry = Entry(entry.status, entry.body, entry.fetched_at, self._prepare(event_id, entry))
+        if self._prepare is not None and entry.prepared_head is None:
+            entry = Entry(entry.status, entry.body, entry.fetched_at, *self._prepare(event_id, entry))
         with self._lock:
             kept = self._entries.get(event_id)
             if kept is not None and kept.is_newer_than(entry, now):

@@ -223,15 +223,14 @@ def _status_head_body(
     event_id: str, reply: Reply, if_none_match: str | None, request_id: str
 ) -> tuple[int, bytes, bytes]:
     """A whole response. For a fresh entry, nearly all of it is already prepared; for a stale one, its head is known."""
-    prepared = None
+    head = None
     if if_none_match is None and isinstance(reply, (Hit, Fetched)) and reply.expiry is not None:
         entry = reply.entry
-        prepared = entry.prepared
+        head, body = entry.prepared_head, entry.prepared_body
     elif isinstance(reply, StaleIfError):
         entry = reply.entry
-        prepared = stale_head(len(entry.body)), entry.body
-    if prepared is not None:
-        head, body = prepared
+        head, body = stale_head(len(entry.body)), entry.body
+    if head is not None:
         own = f"cache-status: {cache_status(reply)}\r\ndate: {date()}\r\nx-request-id: {request_id}\r\n"
         return entry.status, head + own.encode(), body
     response = response_to(event_id, reply).unless_known(if_none_match)

@@ -69,7 +69,7 @@ GARBAGE: dict[str, bytes] = {
 class EntryTest(unittest.TestCase):
     def test_what_is_made_of_it(self) -> None:
         """What is prepared for hits is no part of an entry: not compared, not shown."""
-        used = dataclasses.replace(entry("a"), prepared=(b"head", b"body"))
+        used = dataclasses.replace(entry("a"), prepared_head=b"head", prepared_body=b"body")
         self.assertEqual(entry("a"), used)
         self.assertEqual(repr(entry("a")), repr(used))
 
