@@ -52,14 +52,24 @@ class Pending:
     patience: float
 
 
+Begin = Callable[[Callable[[], None]], None]
+"""Begins what it is called with, now or soon, in any thread."""
+
+
+def at_once(work: Callable[[], None]) -> None:
+    """Begin `work` now."""
+    work()
+
+
 class _Search:
     """The state of a search between its steps. Only a miss has the attributes that `become_miss` sets.
 
     `cached` is the entry that was not fresh; `waited` says whether another process had the lease first.
     """
 
-    def __init__(self, event_id: str) -> None:
+    def __init__(self, event_id: str, begin_fetch: Begin = at_once) -> None:
         self.event_id = event_id
+        self.begin_fetch = begin_fetch
         self.is_miss = False
 
     def become_miss(self, cached: Entry | None, budget: float) -> None:
@@ -155,18 +165,15 @@ class Events:
                 self._refusals.forget(event_id)
         return StaleIfError.of(entry, self._freshness, now, refusal.handling)
 
-    def is_searched(self, event_id: str) -> bool:
-        """Whether a request for this event would join a search."""
-        return self._single_flight.is_under_way(event_id)
-
-    def coalesce(self, event_id: str, *, may_block: bool = False) -> Pending:
+    def coalesce(self, event_id: str, *, may_block: bool = False, begin_fetch: Begin = at_once) -> Pending:
         """Is a search under way? Then the request joins it. Else it leads a new one, which goes on in other threads.
 
-        If the system gives no thread, and the caller's `may_block`, the caller itself looks into the shared tier.
+        If the system gives no thread, and the caller's `may_block`, the caller itself looks into the shared tier. A
+        thread calls `begin_fetch` with what begins a fetch and does not block.
         """
         search, leads = self._single_flight.coalesce(event_id)
         if leads:
-            self._do(self._begin_here if may_block else self._begin, _Search(event_id))
+            self._do(self._begin_here if may_block else self._begin, _Search(event_id, begin_fetch))
         return Pending(event_id, search, leads, patience=2 * self._budget)
 
     def reply_for(self, pending: Pending) -> Reply:
@@ -229,7 +236,7 @@ class Events:
             return SearchResult(cached)
         self._limit.admit()
         search.become_miss(cached, self._budget)
-        self._wait_for_slot(search)
+        search.begin_fetch(partial(self._do, self._wait_for_slot, search))
         return None
 
     def _look_beside(self, event_id: str) -> None:

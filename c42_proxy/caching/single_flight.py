@@ -23,9 +23,6 @@ class SingleFlight(Generic[R]):
             search = self._searches[event_id] = Future()
             return search, True
 
-    def is_under_way(self, event_id: str) -> bool:
-        return event_id in self._searches
-
     def finish(self, event_id: str, result: R) -> None:
         """End the search of an event: all who share it get `result`, and the next to ask leads a new one."""
         self._end(event_id).set_result(result)

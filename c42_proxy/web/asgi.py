@@ -26,7 +26,7 @@ from ..observability.metrics import Metrics
 from ..threads import Threads
 from .a2wsgi_threads import middleware
 from .cors import Cors, Header
-from .pace import pace
+from .pace import Pace
 from .responses import cache_status, date, failure_response, header_lines, response_to, stale_head
 from .routes import EVENT_ID, PREFIX, has_encoded_slash, internal_error, is_host, known_hosts
 
@@ -107,8 +107,12 @@ class AsgiApp:
         self._logs_hits = hits_are_logged()
         self._waiting: dict[tuple[asyncio.AbstractEventLoop, Search], list[asyncio.Future[None]]] = {}
         """The requests that wait for a search, which other threads do."""
+        self._paces: dict[asyncio.AbstractEventLoop, Pace] = {}
 
     def close(self) -> None:
+        """Called when the event loops have ended. The fetches that they were about to begin begin without them."""
+        for pace in self._paces.values():
+            pace.close()
         self._flask.close()
 
     def cors_headers(self, scope: Scope) -> tuple[Header, ...]:
@@ -177,9 +181,9 @@ class AsgiApp:
         """As `Events.reply`, but waiting needs no thread."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        if not self._events.is_searched(event_id):
-            await pace().may_begin(event_id)
-        pending = self._events.coalesce(event_id)
+        if loop not in self._paces:
+            self._paces[loop] = Pace(loop)
+        pending = self._events.coalesce(event_id, begin_fetch=self._paces[loop].begin_soon)
         ended = loop.create_future()
         key = loop, pending.search
         if key in self._waiting:

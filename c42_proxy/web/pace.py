@@ -1,49 +1,67 @@
-"""Searches begin one after the other, so that the event loop answers hits in between (ADR 0018)."""
+"""Fetches begin one after the other, so that the event loop answers hits in between (ADR 0018)."""
 
 import asyncio
-from weakref import WeakKeyDictionary
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 
 MAX_WAITING = 256
-"""As many as may fetch at once. A search beyond that begins without delay: it will wait for a slot, or be refused."""
+"""As many as may fetch at once. What comes beyond that begins without delay: it will wait for a slot, or be refused."""
+
+Work = Callable[[], object]
 
 
 class Pace:
-    """Lets the searches of one event loop begin, one in two passes of the loop.
+    """Begins in an event loop what other threads ask for: at most one piece of work in two passes of the loop.
 
     In each pass, the loop answers the hits that have come. It needs longer for a pass while many threads run, so
-    searches begin at the rate that it can bear.
+    fetches begin at the rate that it can bear.
     """
 
-    def __init__(self) -> None:
-        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[Work] = deque()
         self._is_busy = False
+        self._closed = False
 
-    async def may_begin(self, event_id: str) -> None:
-        """Wait until the search for an event may begin. Those who ask for the same event may begin together."""
+    def begin_soon(self, work: Work) -> None:
+        """Begin `work`, which must not block, for the same request. Thread-safe."""
+        if len(self._waiting) >= MAX_WAITING:
+            work()
+            return
+        self._waiting.append(partial(copy_context().run, work))
+        # RuntimeError: the loop is closed.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._begin_unless_busy)
+            if not self._closed:
+                return
+        self._begin_all()
+
+    def close(self) -> None:
+        """Called when the loop has ended: begin what waits, and from now on everything at once."""
+        self._closed = True
+        self._begin_all()
+
+    def _begin_unless_busy(self) -> None:
         if not self._is_busy:
-            self._is_busy = True
-            self._begin_next_soon()
-        elif event_id in self._waiting or len(self._waiting) < MAX_WAITING:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(event_id, []).append(waiter)
-            await waiter
+            self._begin_in_turn()
 
-    def _begin_next_soon(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, self._begin_next)
-
-    def _begin_next(self) -> None:
-        self._is_busy = bool(self._waiting)
+    def _begin_in_turn(self) -> None:
+        self._is_busy = self._begin_next()
         if self._is_busy:
-            for waiter in self._waiting.pop(next(iter(self._waiting))):
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._begin_next_soon()
+            self._loop.call_soon(self._loop.call_soon, self._begin_in_turn)
 
+    def _begin_all(self) -> None:
+        while self._begin_next():
+            pass
 
-_paces: WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = WeakKeyDictionary()
-
-
-def pace() -> Pace:
-    """The pace of the running event loop."""
-    return _paces.setdefault(asyncio.get_running_loop(), Pace())
+    def _begin_next(self) -> bool:
+        """Begin one piece of work. Returns whether there was one."""
+        try:
+            work = self._waiting.popleft()
+        except IndexError:
+            return False
+        work()
+        return True

@@ -22,8 +22,11 @@ from werkzeug.test import Client, TestResponse
 from c42_proxy.app import Proxy, build
 from c42_proxy.sandbox import shapes
 from c42_proxy.settings import Settings
-from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, ServersRefusals
+from c42_proxy.stores.contract import Entry, Store
+from c42_proxy.stores.memory import MemoryStore
+from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, AsgiApp, ServersRefusals
 from harness.as_wsgi import AsWsgi
+from harness.processes import until
 from harness.wire import asked
 from tests.test_threads import no_new_thread
 
@@ -143,9 +146,9 @@ class Clock:
         return self.now
 
 
-def new_proxy(clock: Clock, **options: Any) -> Proxy:
+def new_proxy(clock: Clock, store: Store | None = None, **options: Any) -> Proxy:
     settings_ = Settings(api_token=SecretStr("s3kr3t"), api_url=API_URL, cache_url="memory://", **options)
-    return build(settings_, clock=clock)
+    return build(settings_, clock=clock, store=store)
 
 
 def essence(response: TestResponse) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -424,24 +427,30 @@ class WaitingTest(AsgiTest):
         self.assertEqual(len(calls), 2)
 
     def test_woken_together(self) -> None:
-        """One call from another thread wakes all requests that wait for a search: each call would wake the loop."""
-        woken = []
+        """Other threads call the loop twice for a miss, to begin the fetch and to end the search; once for a hit in
+        the shared tier. It does not matter how many requests wait.
+        """
+        calls = []
 
         class Loop(asyncio.SelectorEventLoop):
             def call_soon_threadsafe(self, *arguments: Any, **options: Any) -> asyncio.Handle:  # type: ignore[override]  # as it comes
-                woken.append(arguments)
+                calls.append(arguments)
                 return super().call_soon_threadsafe(*arguments, **options)
 
-        statuses: list[int] = []
-        asgi = self.proxy(Clock()).asgi
+        shared = MemoryStore(1_000_000)
+        shared.put("known", Entry(200, b"{}", NOW), NOW)
+        asgi = self.enterContext(closing(new_proxy(Clock(), store=shared))).asgi
 
-        async def run() -> None:
-            await asyncio.gather(*(asgi(scope_of("tea"), never, noting(statuses)) for _ in range(50)))
+        async def run(event_id: str) -> list[int]:
+            statuses: list[int] = []
+            await asyncio.gather(*(asgi(scope_of(event_id), never, noting(statuses)) for _ in range(50)))
+            return statuses
 
         with fake_c42(), asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(run())
-            self.assertEqual(1, len(woken))
-        self.assertEqual(50 * [200], statuses)
+            for event_id, times in (("tea", 2), ("known", 1)):
+                calls.clear()
+                self.assertEqual(50 * [200], runner.run(run(event_id)))
+                self.assertEqual(times, len(calls))
 
     def test_two_loops(self) -> None:
         """Requests of two event loops may wait for the same search."""
@@ -477,22 +486,47 @@ class WaitingTest(AsgiTest):
         self.assertEqual([200, 200], statuses)
 
     def test_one_by_one(self) -> None:
-        """The searches for events that are asked for at once begin in turn: hits are answered in between."""
+        """The event loop begins the fetches, so that it can answer hits in between."""
         proxy = self.proxy(Clock())
-        event_ids = [f"event-{number}" for number in range(50)]
-
-        async def send(_message: Any) -> None:
-            pass
+        asgi = proxy.asgi
+        assert isinstance(asgi, AsgiApp)
+        statuses: list[int] = []
 
         async def run() -> None:
-            requests = [asyncio.create_task(proxy.asgi(scope_of(each), send, send)) for each in event_ids]  # type: ignore[arg-type]  # it does not read
-            for _ in range(4):
-                await asyncio.sleep(0)
-            self.assertLess(sum(map(proxy.events.is_searched, event_ids)), 5)
+            requests = [asyncio.create_task(asgi(scope_of(each), never, noting(statuses))) for each in "abc"]
+            await asyncio.sleep(0)
+            # The loop stands still, and look threads find nothing.
+            [pace] = asgi._paces.values()
+            until(lambda: len(pace._waiting) == 3, "that all fetches wait for the loop")
+            self.assertEqual(0, len(wire.calls))
             await asyncio.gather(*requests)
 
-        with fake_c42():
+        with responses.RequestsMock() as wire:
+            wire.add_callback("GET", re.compile(re.escape(API_URL)), answer_of_c42)
             asyncio.run(run())
+        self.assertEqual(3 * [200], statuses)
+
+    def test_the_loop_ends(self) -> None:
+        """Fetches that the loop was about to begin are made, although it has ended: a stop waits for them."""
+        proxy = self.proxy(Clock())
+        asgi = proxy.asgi
+        assert isinstance(asgi, AsgiApp)
+
+        async def ask() -> None:
+            requests = [asyncio.create_task(asgi(scope_of(each), never, noting([]))) for each in "abc"]
+            await asyncio.sleep(0)
+            [pace] = asgi._paces.values()
+            until(lambda: len(pace._waiting) == 3, "that all fetches wait for the loop")
+            for request in requests:
+                request.cancel()
+
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+        with fake_c42():
+            loop.run_until_complete(ask())
+            asgi.close()
+            for each in "abc":
+                until(lambda each=each: proxy.events.hit(each) is not None, "that the fetch ends")  # type: ignore[misc]  # mypy cannot infer it
 
     def test_giving_up(self) -> None:
         """A request that has waited for twice the budget gets a 504, whatever its search waits for."""

@@ -22,9 +22,11 @@ function done(summary, latency, requests)
     e.connect + e.read + e.write + e.timeout + e.status))
 end
 """
-_ANY_OF = """
+_REQUEST = """
+local number = %d
 function request()
-  return wrk.format(nil, string.format("/events-with-subscriptions/1-%%d/", math.random(0, %d - 1)))
+  number = %s
+  return wrk.format(nil, string.format("/events-with-subscriptions/1-%%d/", number))
 end
 """
 
@@ -38,13 +40,19 @@ class Load:
     p99: float
 
 
-def wrk(url: str, seconds: float, *, core: int, any_of: int = 0) -> Load:
-    """Requests one after the other on each connection; with `any_of`, each is for one of so many events, at random.
+def wrk(url: str, seconds: float, *, core: int, any_of: int = 0, once_from: int | None = None) -> Load:
+    """Requests one after the other on each connection, for `url`.
 
-    Raises RuntimeError if one of them gets no 200: a failure may be faster than an answer.
+    With `any_of`, each is for one of so many events, at random; with `once_from`, for the next event from this number
+    on. Raises RuntimeError if one of them gets no 200: a failure may be faster than an answer.
     """
+    lua = _REPORT
+    if any_of:
+        lua += _REQUEST % (0, f"math.random(0, {any_of} - 1)")
+    elif once_from is not None:
+        lua += _REQUEST % (once_from - 1, "number + 1")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_REPORT + (_ANY_OF % any_of if any_of else ""))
+        script.write(lua)
         script.flush()
         command = ["taskset", "--cpu-list", f"{core}", "wrk", "--threads", "1", "--connections", f"{CONNECTIONS}"]
         command += ["--duration", f"{max(1, round(seconds))}s", "--timeout", "10s", "--script", script.name, url]

@@ -6,68 +6,103 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from operator import itemgetter
+from itertools import islice
 from statistics import median
 
 import redis
 
+from c42_proxy.settings import Settings
+from c42_proxy.stores.contract import Entry
+from c42_proxy.stores.opening import open_shared
 from harness.redis_server import RedisServer
-from tools.bench.bench import EARLIER, OURS, PREFIX, Bench
-from tools.bench.load import Client
+from tools.bench.bench import EARLIER, MEMORY, OURS, PREFIX, Bench
+from tools.bench.load import Client, wrk
 from tools.bench.processes import Server
-from tools.bench.results import Goal, Section, Table, interleaved, middle, number
+from tools.bench.results import Goal, Section, Table, interleaved, number
 
 Read = Callable[[], object]
+
+EVENTS = 40_000
+"""In each tier. More than are asked for in a second."""
+
+LOAD_SECONDS = 1
+READS = 500
+"""Of the records, for comparison."""
 
 
 def measure(bench: Bench) -> Section:
     """A request that the shared tier answers, one that memory answers, and a raw read of the same records."""
     section = Section(
         "The shared tier",
-        "One client asks for events that are in the shared tier alone, then for the same ones again: the difference is "
-        "the cost of the tier. For comparison, a plain read of the same records with the client library (`SELECT` by "
-        "key, `GET`). Medians, in µs. A store may hang, so a thread reads it, not the event loop. The proxy also "
-        "checks what it reads, and prepares the answer.",
+        f"wrk asks for {EVENTS:,} events that are in the shared tier alone, each once, for {LOAD_SECONDS} s, and for "
+        "events that are in memory: the difference of the times per request is what the tier costs. For comparison, a "
+        "plain read of the same records with the client library (`SELECT` by key, `GET`). Then one client does so that "
+        "asks for one event after the other: between two of its requests, the threads of the proxy fall asleep (ADR "
+        "0020). Medians, in µs; a raw read under load is its CPU time. A store may hang, so a thread reads it, not the "
+        "event loop. The proxy also checks what it reads, and prepares the answer.",
     )
-    rows = []
+    rows: dict[str, list[list[str]]] = {"under full load": [], "one client": []}
     extra: dict[str, float] = {}
     with RedisServer() as server:
         for tier, url in (("SQLite", f"sqlite:///{bench.folder}/tiers.sqlite3"), ("Redis", server.url)):
-            for version, (shared, memory, raw) in _costs(bench, url).items():
-                more = shared - memory - raw
-                rows.append([f"{tier}, {version}", *map(number, (shared, memory, shared - memory, raw, more))])
-                extra[version] = more
+            bench.c42.takes(0)
+            _fill(bench, url)
+            raw, raw_cpu = _raw(bench, url)
+            for version, (loaded, loaded_memory, shared, memory) in _costs(bench, url).items():
+                extra[version] = loaded - loaded_memory - raw_cpu
+                rows["under full load"].append(_row(tier, version, loaded, loaded_memory, raw_cpu))
+                rows["one client"].append(_row(tier, version, shared, memory, raw))
+            if any(bench.c42.calls.values()):
+                raise RuntimeError("what should have been in the shared tier was not")
             what = f"extra time of a hit in {tier} over a raw read"
             section.goals.append(Goal(what, extra[OURS], 100, at_least=False, unit=" µs", earlier=extra[EARLIER]))
-    header = ["tier", "shared hit", "memory hit", "difference", "raw read", "more than the raw read"]
-    section.tables.append(Table(header, rows))
+    header = ["shared hit", "memory hit", "difference", "raw read", "more than the raw read"]
+    section.tables.extend(Table([how, *header], rows[how]) for how in rows)
     return section
 
 
-def _costs(bench: Bench, url: str) -> dict[str, tuple[float, float, float]]:
-    """Of each version: a hit in the shared tier, one in memory, and a raw read, in µs. The versions take turns."""
-    paths = [f"{PREFIX}1-tier-{number}/" for number in range(bench.plan.shared_hits)]
-    bench.c42.takes(0)
-    # All versions read what this one has written.
-    with bench.ours(C42_CACHE_URL=url) as writer, Client(writer.port) as client:
-        for path in paths:
-            client.seconds(path)
+def _row(tier: str, version: str, shared: float, memory: float, raw: float) -> list[str]:
+    return [f"{tier}, {version}", *map(number, (shared, memory, shared - memory, raw, shared - memory - raw))]
 
-    def hits(start: Callable[..., Server]) -> tuple[float, float]:
+
+def _fill(bench: Bench, url: str) -> None:
+    """Write the events as this version does. All versions read that."""
+    store = open_shared(Settings.from_env(bench.c42.variables | MEMORY | {"C42_CACHE_URL": url}), time.time)
+    assert store is not None  # noqa: S101  # for mypy: the URL names one
+    with closing(store):
+        for number_of in range(EVENTS):
+            now = time.time()
+            body = f'{{"id":"1-{number_of}","title":"Drink a cup of coffee with C42 Team","names":["Michel"]}}'
+            if not store.put(f"1-{number_of}", Entry(200, body.encode(), now), now):
+                raise RuntimeError(f"{url} has not kept an event")
+
+
+def _costs(bench: Bench, url: str) -> dict[str, list[float]]:
+    """Of each version: a hit in the shared tier and one in memory, under load, and for one client; in µs.
+
+    The versions take turns.
+    """
+    few = bench.plan.shared_hits
+    paths = [f"{PREFIX}1-{number_of}/" for number_of in range(few)]
+
+    def hits(start: Callable[..., Server]) -> tuple[float, ...]:
         with start(C42_CACHE_URL=url) as reader, Client(reader.port) as client:
             # The first one opens the store.
             client.seconds(paths[0])
-            return median(map(client.seconds, paths[1:])), median(map(client.seconds, paths))
+            shared, memory = median(map(client.seconds, paths[1:])), median(map(client.seconds, paths))
+            load = partial(wrk, reader.url("/"), LOAD_SECONDS, core=bench.cores.load)
+            return 1 / load(once_from=few).rate, 1 / load(any_of=few).rate, shared, memory
 
     runs = interleaved(bench.plan.runs, {version: partial(hits, start) for version, start in bench.versions.items()})
-    if max(bench.c42.calls.values()) != len(paths):
-        raise RuntimeError("what should have been in the shared tier was not")
+    return {version: [1e6 * median(each) for each in zip(*measured, strict=True)] for version, measured in runs.items()}
+
+
+def _raw(bench: Bench, url: str) -> tuple[float, float]:
+    """How long a raw read takes, and its CPU time; in µs."""
     with _on_core(bench.cores.server), _raw_reads(url) as reads:
-        raw = median(median(map(_seconds, reads)) for _ in range(bench.plan.runs))
-    return {
-        version: (1e6 * middle(measured, itemgetter(0)), 1e6 * middle(measured, itemgetter(1)), 1e6 * raw)
-        for version, measured in runs.items()
-    }
+        began = time.process_time()
+        seconds = median(median(map(_seconds, reads)) for _ in range(bench.plan.runs))
+        return 1e6 * seconds, 1e6 * (time.process_time() - began) / (bench.plan.runs * len(reads))
 
 
 @contextmanager
@@ -90,10 +125,11 @@ def _raw_reads(url: str) -> Iterator[list[Read]]:
             def select(key: str) -> object:
                 return db.execute("SELECT record FROM entries_1 WHERE key = ?", (key,)).fetchone()
 
-            yield [partial(select, key) for (key,) in db.execute("SELECT key FROM entries_1")]
+            yield [partial(select, key) for (key,) in db.execute("SELECT key FROM entries_1 LIMIT ?", (READS,))]
     else:
         with redis.Redis.from_url(url) as client:
-            yield [partial(client.get, key) for key in client.scan_iter("*event:*", count=10_000)]
+            keys = islice(client.scan_iter("*event:*", count=10_000), READS)
+            yield [partial(client.get, key) for key in keys]
 
 
 def _seconds(read: Read) -> float:
