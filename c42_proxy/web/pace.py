@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from threading import Lock
 
 MAX_WAITING = 256
 """As many as may fetch at once. What comes beyond that begins without delay: it will wait for a slot, or be refused."""
@@ -23,18 +24,24 @@ class Pace:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: deque[Work] = deque()
-        self._is_busy = False
+        self._turn = Lock()
+        """Taken from when work begins until two passes later."""
         self._closed = False
 
     def begin_soon(self, work: Work) -> None:
         """Begin `work`, which must not block, for the same request. Thread-safe."""
-        if len(self._waiting) >= MAX_WAITING:
+        if self._turn.acquire(blocking=False):
+            work()
+            then = self._begin_later
+        elif len(self._waiting) >= MAX_WAITING:
             work()
             return
-        self._waiting.append(partial(copy_context().run, work))
+        else:
+            self._waiting.append(partial(copy_context().run, work))
+            then = self._begin_unless_busy
         # RuntimeError: the loop is closed.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._begin_unless_busy)
+            self._loop.call_soon_threadsafe(then)
             if not self._closed:
                 return
         self._begin_all()
@@ -45,13 +52,18 @@ class Pace:
         self._begin_all()
 
     def _begin_unless_busy(self) -> None:
-        if not self._is_busy:
+        """For work that came when the last turn was about to end."""
+        if self._turn.acquire(blocking=False):
             self._begin_in_turn()
 
     def _begin_in_turn(self) -> None:
-        self._is_busy = self._begin_next()
-        if self._is_busy:
-            self._loop.call_soon(self._loop.call_soon, self._begin_in_turn)
+        if self._begin_next():
+            self._begin_later()
+        else:
+            self._turn.release()
+
+    def _begin_later(self) -> None:
+        self._loop.call_soon(self._loop.call_soon, self._begin_in_turn)
 
     def _begin_all(self) -> None:
         while self._begin_next():
