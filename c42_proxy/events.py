@@ -148,7 +148,8 @@ class Events:
     def stale(self, event_id: str) -> StaleIfError | None:
         """Is it known that C42 may not be asked, and is a stale copy in memory? That is the reply, as fast as a hit.
 
-        At most once a second, a look thread finds out beside the requests whether others have left something newer.
+        At most once a second, or less often if many events are refused, a look thread finds out beside the requests
+        whether others have left something newer.
         """
         now = self._clock()
         refusal = self._refusals.get(event_id, now)
@@ -157,7 +158,7 @@ class Events:
         entry = self._store.from_memory(event_id)
         if entry is None or not self._freshness.is_stale(entry, now):
             return None
-        if refusal.claims_look(now):
+        if self._refusals.claims_look(refusal, now):
             try:
                 self._threads.submit(self._look_beside, event_id)
             except Overloaded:

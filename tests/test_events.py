@@ -1053,15 +1053,27 @@ class KnownRefusalTest(EventsTest):
         self.assert_told(self.ask(overloaded), b"held", "hit; ttl=-78; detail=stale-if-error")
         self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
 
+    def test_looks_of_many(self) -> None:
+        """Of all refused events 500 are looked at in a second. What is due beyond that is due again a second later."""
+        refusals = Refusals()
+        for number in range(501):
+            refusals.note(f"event {number}", BackingOff(30), NOW)
+        known = [refusals.get(f"event {number}", NOW + 1) for number in range(501)]
+        due = [refusal for refusal in known if refusal is not None]
+        self.assertEqual(500 * [True] + [False], [refusals.claims_look(refusal, NOW + 1) for refusal in due])
+        self.assertIs(due[-1], refusals.get("event 500", NOW + 1.5))
+        self.assertFalse(refusals.claims_look(due[-1], NOW + 1.5))
+        self.assertTrue(refusals.claims_look(due[-1], NOW + 2))
+
     def test_bound(self) -> None:
         """However many events are refused, the process knows it of so many and no more, and then forgets them."""
         refusals = Refusals()
-        for number in range(10_000):
+        for number in range(100_000):
             refusals.note(f"event {number}", BackingOff(30), NOW)
-        self.assertTrue(all(refusals.get(f"event {number}", NOW) for number in range(10_000)))
+        self.assertTrue(all(refusals.get(f"event {number}", NOW) for number in range(100_000)))
         refusals.note("one more", BackingOff(30), NOW)
         self.assertIsNotNone(refusals.get("one more", NOW))
-        self.assertFalse(any(refusals.get(f"event {number}", NOW) for number in range(10_000)))
+        self.assertFalse(any(refusals.get(f"event {number}", NOW) for number in range(100_000)))
 
 
 class AccountTest(EventsTest):

@@ -9,8 +9,12 @@ from .reply import Handling
 LOOK_SECONDS = 1.0
 """How often another look into the shared tier finds out, beside the requests, what others have left meanwhile."""
 
-MAX_EVENTS = 10_000
-"""If more are known, all are forgotten: each costs one search, which learns it again."""
+LOOKS_AT_MOST = 500
+"""Of all events, in a second: looks share the processor with the requests. What is due beyond that is due again a
+second later."""
+
+MAX_EVENTS = 100_000
+"""If more are known, all are forgotten: each costs one search, which learns it again. So many take 35 MB."""
 
 
 @dataclass(slots=True)
@@ -25,13 +29,6 @@ class Refusal:
     until: float
     look_at: float
 
-    def claims_look(self, now: float) -> bool:
-        """Whether a look is due; if so, the caller begins it, and notes or forgets the refusal at its end."""
-        if now < self.look_at:
-            return False
-        self.look_at = math.inf
-        return True
-
     def holds(self, now: float) -> bool:
         """False if the clock was set back since, however little, and if no look has been begun for too long."""
         return self.since <= now < min(self.until, self.look_at + LOOK_SECONDS)
@@ -45,11 +42,26 @@ class Refusals:
 
     def __init__(self) -> None:
         self._refusals: dict[str, Refusal] = {}
+        self._second = 0
+        self._looks = 0
 
     def get(self, event_id: str, now: float) -> Refusal | None:
         """The refusal that holds now. Without one, a request searches, and so learns what others know."""
         refusal = self._refusals.get(event_id)
         return refusal if refusal is not None and refusal.holds(now) else None
+
+    def claims_look(self, refusal: Refusal, now: float) -> bool:
+        """Whether a look is due; if so, the caller begins it, and notes or forgets the refusal at its end."""
+        if now < refusal.look_at:
+            return False
+        if self._second != int(now):
+            self._second, self._looks = int(now), 0
+        if self._looks >= LOOKS_AT_MOST:
+            refusal.look_at = now + LOOK_SECONDS
+            return False
+        self._looks += 1
+        refusal.look_at = math.inf
+        return True
 
     def note(self, event_id: str, refused: NotAsked, since: float) -> None:
         """Keep a refusal that was found out at `since` or a little later, if a stale copy may be served instead."""

@@ -2,17 +2,21 @@
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
 
+from c42_proxy.settings import Settings
+from c42_proxy.stores.contract import Entry
+from c42_proxy.stores.opening import open_shared
 from harness.history import extract
 from harness.processes import ROOT, clean_environ, free_port
 
-from .c42 import StandIn
+from .c42 import TITLE, StandIn
 from .load import Client
 from .machine import Cores
 from .processes import PYTHON, Server
@@ -74,6 +78,21 @@ class Bench:
     def variables(self) -> dict[str, str]:
         """For the peers: where C42 is, and the answer that the bare ones give."""
         return {**self.c42.variables, "BENCH_ANSWER": str(self.answer)}
+
+    def fill(self, url: str, events: int, age: float = 0) -> None:
+        """Write so many events, `1-0` and so on, into a shared store as this version does. All versions read that.
+
+        `age` is the number of seconds since they were fetched.
+        """
+        store = open_shared(Settings.from_env(self.c42.variables | MEMORY | {"C42_CACHE_URL": url}), time.time)
+        if store is None:
+            raise RuntimeError(f"{url} is not shared")
+        with closing(store):
+            for number in range(events):
+                now = time.time()
+                body = f'{{"id":"1-{number}","title":"{TITLE}","names":["Michel"]}}'
+                if not store.put(f"1-{number}", Entry(200, body.encode(), now - age), now):
+                    raise RuntimeError(f"{url} has not kept an event")
 
     def ours(self, *options: str, root: Path = ROOT, **variables: str) -> Server:
         """`c42-proxy serve` of the version in a folder, with gunicorn's `options`."""

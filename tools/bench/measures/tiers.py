@@ -11,11 +11,8 @@ from statistics import median
 
 import redis
 
-from c42_proxy.settings import Settings
-from c42_proxy.stores.contract import Entry
-from c42_proxy.stores.opening import open_shared
 from harness.redis_server import RedisServer
-from tools.bench.bench import EARLIER, MEMORY, OURS, PREFIX, Bench
+from tools.bench.bench import EARLIER, OURS, PREFIX, Bench
 from tools.bench.load import Client, wrk
 from tools.bench.processes import Server
 from tools.bench.results import Goal, Section, Table, interleaved, number
@@ -46,7 +43,7 @@ def measure(bench: Bench) -> Section:
     with RedisServer() as server:
         for tier, url in (("SQLite", f"sqlite:///{bench.folder}/tiers.sqlite3"), ("Redis", server.url)):
             bench.c42.takes(0)
-            _fill(bench, url)
+            bench.fill(url, EVENTS)
             raw, raw_cpu = _raw(bench, url)
             for version, (loaded, loaded_memory, shared, memory) in _costs(bench, url).items():
                 extra[version] = loaded - loaded_memory - raw_cpu
@@ -63,18 +60,6 @@ def measure(bench: Bench) -> Section:
 
 def _row(tier: str, version: str, shared: float, memory: float, raw: float) -> list[str]:
     return [f"{tier}, {version}", *map(number, (shared, memory, shared - memory, raw, shared - memory - raw))]
-
-
-def _fill(bench: Bench, url: str) -> None:
-    """Write the events as this version does. All versions read that."""
-    store = open_shared(Settings.from_env(bench.c42.variables | MEMORY | {"C42_CACHE_URL": url}), time.time)
-    assert store is not None  # noqa: S101  # for mypy: the URL names one
-    with closing(store):
-        for number_of in range(EVENTS):
-            now = time.time()
-            body = f'{{"id":"1-{number_of}","title":"Drink a cup of coffee with C42 Team","names":["Michel"]}}'
-            if not store.put(f"1-{number_of}", Entry(200, body.encode(), now), now):
-                raise RuntimeError(f"{url} has not kept an event")
 
 
 def _costs(bench: Bench, url: str) -> dict[str, list[float]]:
