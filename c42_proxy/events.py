@@ -232,9 +232,17 @@ class Events:
 
     def _look(self, search: _Search) -> SearchResult | None:
         """Fresh in the shared tier? If not, this is a miss, and the limit of this process must admit it."""
+        since = self._clock()
         cached = self._store.get(search.event_id)
         if self._is_fresh(cached):
             return SearchResult(cached)
+        if self._breaker.last_refused():
+            # Most likely it still does. Then neither a slot nor the lease is needed.
+            try:
+                self._check_may_ask(search.event_id)
+            except NotAsked as refusal:
+                self._refusals.note(search.event_id, refusal, since)
+                return SearchResult(refusal, cached)
         self._limit.admit()
         search.become_miss(cached, self._budget)
         search.begin_fetch(partial(self._do, self._wait_for_slot, search))
@@ -245,8 +253,7 @@ class Events:
         since = self._clock()
         try:
             self._store.get(event_id)
-            self._outcomes.check_failure(event_id)
-            self._breaker.check()
+            self._check_may_ask(event_id)
         except NotAsked as refusal:
             self._refusals.note(event_id, refusal, since)
         except BaseException:
@@ -255,6 +262,11 @@ class Events:
             raise
         else:
             self._refusals.forget(event_id)
+
+    def _check_may_ask(self, event_id: str) -> None:
+        """Raises NotAsked if, by the state that all processes share, C42 may not be asked for this event now."""
+        self._outcomes.check_failure(event_id)
+        self._breaker.check()
 
     def _wait_for_slot(self, search: _Search) -> None:
         """The slot comes before the lease: while this event waits for a slot, another process may fetch it."""

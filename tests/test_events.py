@@ -936,6 +936,28 @@ class KnownRefusalTest(EventsTest):
             until(has_looked, "the process has looked", PATIENCE)
             self.assertEqual(times * ["get", "read_state", "read_state"], self.shared.uses)
 
+    def test_other_events(self) -> None:
+        """For an event of which it does not know that yet, the process reads three times, and asks for no lease."""
+        asked_for_lease = self.shared.times_asked
+        self.shared.uses.clear()
+        self.assert_told(self.ask(event_id="coffee"), BackingOff, "detail=told-to-wait")
+        self.now += 29
+        self.assert_told(self.ask(event_id="coffee"), BackingOff, "detail=told-to-wait")
+        self.assertEqual(2 * ["get", "read_state", "read_state"], self.shared.uses)
+        self.assertEqual(asked_for_lease, self.shared.times_asked)
+
+    def test_other_events_while_the_breaker_is_open(self) -> None:
+        """The same, until the breaker is half-open: then the search needs the lease, because it may be the probe."""
+        self.now += 30
+        for number in range(5):
+            self.ask(self.fails(), event_id=f"event {number}")
+        for seconds, times_asked in ((0, 0), (4.9, 0), (0.1, 1)):
+            self.now += seconds
+            asked_for_lease = self.shared.times_asked
+            self.ask(event_id=f"coffee {seconds}")
+            self.assertEqual(asked_for_lease + times_asked, self.shared.times_asked)
+        self.assert_asked(1 + 5)
+
     def test_rarely_asked(self) -> None:
         """If no request has had the process look for a second, the next one finds out itself what others know."""
         process, other = self.process, self.another()

@@ -116,6 +116,10 @@ class CircuitBreaker:
         if is_half_open and state.probe is not None and state.probe.covers(now):
             raise CircuitOpen(PROBE_RETRY_SECONDS)
 
+    def last_refused(self) -> bool:
+        """Whether it refused when this process last read the shared state, which may have changed since."""
+        return self._logged_phase == "open" or (self._back_off is not None and self._back_off.covers(self._clock()))
+
     def refresh_back_off(self) -> None:
         """Read from the store whether another process has begun a back-off."""
         self._learn(self._read().back_off)
