@@ -65,6 +65,11 @@ class Section:
     decision: str = ""
 
 
+def missed(sections: Sequence[Section]) -> list[Goal]:
+    """The goals that were missed."""
+    return [goal for section in sections for goal in section.goals if not goal.is_met]
+
+
 def text(section: Section) -> str:
     """For the terminal."""
     return "\n\n".join([f"## {section.title}", *map(str, section.tables), str(_goals([section]))]) + "\n"

@@ -2,7 +2,7 @@
 
 import unittest
 
-from tools.bench.results import Goal, Section, Table, interleaved, middle, page, text
+from tools.bench.results import Goal, Section, Table, interleaved, middle, missed, page, text
 
 
 class ResultsTest(unittest.TestCase):
@@ -31,6 +31,13 @@ class ResultsTest(unittest.TestCase):
         self.assertEqual({"a": [1, 3], "b": [2, 4]}, interleaved(2, {"a": lambda: run("a"), "b": lambda: run("b")}))
         self.assertEqual(["a", "b", "a", "b"], order)
         self.assertEqual(2.0, middle(["xx", "x", "xxxx"], len))
+
+    def test_missed(self) -> None:
+        """Each goal counts, of whatever section: one that is missed makes the bench fail."""
+        good, bad = Goal("hits", 1, 0.9), Goal("misses", 3, 2, at_least=False)
+        sections = [Section("Hits", "Why.", goals=[good]), Section("Misses", "Why.", goals=[good, bad])]
+        self.assertEqual([bad], missed(sections))
+        self.assertEqual([], missed(sections[:1]))
 
     def test_page(self) -> None:
         """The terminal shows the title, the tables and the goals; the page also says which machine measured."""
