@@ -128,9 +128,9 @@ class Events:
 
     def reply(self, event_id: str) -> Reply:
         """The event with the first names of all its subscribers, or why there is no answer. Waits for it."""
-        at_once = self.hit(event_id) or self.stale(event_id)
-        if at_once is not None:
-            return at_once
+        reply = self.hit(event_id) or self.stale(event_id)
+        if reply is not None:
+            return reply
         if not may_wait.get():
             return self._reply_at_once(event_id)
         pending = self.coalesce(event_id, may_block=True)
@@ -156,13 +156,14 @@ class Events:
         if refusal is None:
             return None
         entry = self._store.from_memory(event_id)
-        if entry is None or not self._freshness.is_stale(entry, now):
+        if not self._is_stale(entry):
             return None
         if self._refusals.claims_look(refusal, now):
             try:
                 self._threads.submit(self._look_beside, event_id)
             except Overloaded:
                 # Without a thread, this answer is as good as it was a second ago. The next request searches.
+                self._refusals.end_look()
                 self._refusals.forget(event_id)
         return StaleIfError.of(entry, self._freshness, now, refusal.handling)
 
@@ -236,8 +237,8 @@ class Events:
         cached = self._store.get(search.event_id)
         if self._is_fresh(cached):
             return SearchResult(cached)
-        if self._breaker.last_refused():
-            # Most likely it still does. Then neither a slot nor the lease is needed.
+        if self._is_stale(cached) and self._breaker.last_refused():
+            # Most likely C42 still may not be asked. Then the stale copy needs neither a slot nor the lease.
             try:
                 self._check_may_ask(search.event_id)
             except NotAsked as refusal:
@@ -262,6 +263,8 @@ class Events:
             raise
         else:
             self._refusals.forget(event_id)
+        finally:
+            self._refusals.end_look()
 
     def _check_may_ask(self, event_id: str) -> None:
         """Raises NotAsked if, by the state that all processes share, C42 may not be asked for this event now."""
@@ -310,12 +313,14 @@ class Events:
                 # May C42 be asked, by the state that all processes share?
                 return self._fetch(event_id, cached, self._breaker.allow_fetch())
         except RepeatedFailure as failure:
-            self._refusals.note(event_id, failure, since)
+            if self._is_stale(cached):
+                self._refusals.note(event_id, failure, since)
             if waited:
                 return SearchResult(failure, cached, forward, failure.upstream_status, elsewhere=True)
             return SearchResult(failure, cached)
         except NotAsked as refusal:
-            self._refusals.note(event_id, refusal, since)
+            if self._is_stale(cached):
+                self._refusals.note(event_id, refusal, since)
             return SearchResult(refusal, cached)
         if waited:
             # Unknown for a 404: C42 answers 404 for a missing event, but 200 for a deleted one.
@@ -365,6 +370,10 @@ class Events:
         if answer is None:
             self._outcomes.check_failure(event_id)
         return answer
+
+    def _is_stale(self, entry: Entry | None) -> TypeGuard[Entry]:
+        """Whether it may be served where C42 gives no answer."""
+        return entry is not None and self._freshness.is_stale(entry, self._clock())
 
     def _is_fresh(self, entry: Entry | None) -> TypeGuard[Entry]:
         return entry is not None and self._freshness.is_fresh(entry, self._clock())

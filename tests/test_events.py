@@ -69,6 +69,7 @@ class Process:
         self.hit = events.hit
         self.reply_for = events.reply_for
         self.close = events.close
+        self.refused = events._refusals._refusals
         self._events = events
         self._script = script
         self._searches: dict[str, Future[SearchResult]] = {}
@@ -937,12 +938,14 @@ class KnownRefusalTest(EventsTest):
             self.assertEqual(times * ["get", "read_state", "read_state"], self.shared.uses)
 
     def test_other_events(self) -> None:
-        """For an event of which it does not know that yet, the process reads three times, and asks for no lease."""
+        """For a stale copy of which it does not know that yet, the process reads three times, and asks for no lease."""
+        self.shared.put("coffee", Entry(200, b"cold", NOW - 300), NOW)
         asked_for_lease = self.shared.times_asked
         self.shared.uses.clear()
-        self.assert_told(self.ask(event_id="coffee"), BackingOff, "detail=told-to-wait")
-        self.now += 29
-        self.assert_told(self.ask(event_id="coffee"), BackingOff, "detail=told-to-wait")
+        for seconds in (0, 29):
+            self.now = NOW + seconds
+            reply = self.ask(event_id="coffee")
+            self.assert_told(reply, b"cold", f"hit; ttl=-{48 + seconds}; detail=stale-if-error")
         self.assertEqual(2 * ["get", "read_state", "read_state"], self.shared.uses)
         self.assertEqual(asked_for_lease, self.shared.times_asked)
 
@@ -953,10 +956,27 @@ class KnownRefusalTest(EventsTest):
             self.ask(self.fails(), event_id=f"event {number}")
         for seconds, times_asked in ((0, 0), (4.9, 0), (0.1, 1)):
             self.now += seconds
+            event_id = f"coffee {seconds}"
+            self.shared.put(event_id, Entry(200, b"cold", NOW - 300), NOW)
             asked_for_lease = self.shared.times_asked
-            self.ask(event_id=f"coffee {seconds}")
+            self.ask(event_id=event_id)
             self.assertEqual(asked_for_lease + times_asked, self.shared.times_asked)
         self.assert_asked(1 + 5)
+
+    def test_nothing_else_to_give(self) -> None:
+        """Without a stale copy, a request waits for what another process has begun to fetch before the back-off."""
+        self.now += 30
+        other = self.another()
+        begun = other.ask("coffee", self.after_gate(self.says()))
+        self.assertTrue(self.begun.acquire(timeout=PATIENCE))
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        self.assert_told(self.ask(), b"held", "hit; ttl=-78; detail=stale-if-error")
+        self.shared.refused.clear()
+        waiting = self.process.ask("coffee", self.says())
+        self.assertTrue(self.shared.refused.wait(PATIENCE))
+        self.gate.set()
+        wait([begun.search], PATIENCE)
+        self.assert_told(self.end(waiting), b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
 
     def test_rarely_asked(self) -> None:
         """If no request has had the process look for a second, the next one finds out itself what others know."""
@@ -1076,16 +1096,60 @@ class KnownRefusalTest(EventsTest):
         self.assert_told(self.ask(), b"tea", "fwd=stale; stored; fwd-status=200")
 
     def test_looks_of_many(self) -> None:
-        """Of all refused events 500 are looked at in a second. What is due beyond that is due again a second later."""
+        """Of all refused events 500 are looked at in a second; in the next one, what was left out comes first."""
         refusals = Refusals()
-        for number in range(501):
+
+        def looked_at(numbers: range, now: float) -> list[int]:
+            """Which of these events are looked at now."""
+            found = []
+            for number in numbers:
+                refusal = refusals.get(f"event {number}", now)
+                assert refusal is not None
+                if refusals.claims_look(refusal, now):
+                    refusals.end_look()
+                    refusals.note(f"event {number}", BackingOff(30), now)
+                    found.append(number)
+            return found
+
+        for number in range(502):
             refusals.note(f"event {number}", BackingOff(30), NOW)
-        known = [refusals.get(f"event {number}", NOW + 1) for number in range(501)]
-        due = [refusal for refusal in known if refusal is not None]
-        self.assertEqual(500 * [True] + [False], [refusals.claims_look(refusal, NOW + 1) for refusal in due])
-        self.assertIs(due[-1], refusals.get("event 500", NOW + 1.5))
-        self.assertFalse(refusals.claims_look(due[-1], NOW + 1.5))
-        self.assertTrue(refusals.claims_look(due[-1], NOW + 2))
+        self.assertEqual(list(range(500)), looked_at(range(502), NOW + 1.5))
+        self.assertEqual([], looked_at(range(502), NOW + 1.9))
+        self.assertEqual([500, 501], looked_at(range(502), NOW + 2))
+
+    def test_looks_that_have_ended(self) -> None:
+        """A look that has ended makes place for another one, also if there was no thread for it."""
+        self.shared.uses.clear()
+        for number in range(1, 10):
+            self.now = NOW + number
+            self.ask()
+            until(lambda number=number: len(self.shared.uses) == 3 * number, "the process has looked", PATIENCE)  # type: ignore[misc]  # mypy cannot infer it
+        process = self.new_process(looks=NoThreads())
+        self.ask(process=process)
+        for _ in range(9):
+            self.now += 1
+            self.ask(process=process)
+            self.shared.uses.clear()
+            self.ask(process=process)
+            self.assertEqual(["get", "read_state", "read_state"], self.shared.uses)
+
+    def test_looks_under_way(self) -> None:
+        """Eight looks are under way at a time, however slow the shared tier is: other requests need threads, too."""
+        refusals = Refusals()
+        for number in range(10):
+            refusals.note(f"event {number}", BackingOff(30), NOW)
+        due = [refusals.get(f"event {number}", NOW + 1) for number in range(10)]
+        claimed = [refusal is not None and refusals.claims_look(refusal, NOW + 1) for refusal in due]
+        self.assertEqual(8 * [True] + 2 * [False], claimed)
+        refusals.end_look()
+        claimed = [refusal is not None and refusals.claims_look(refusal, NOW + 2) for refusal in due[8:]]
+        self.assertEqual([True, False], claimed)
+
+    def test_nothing_to_give(self) -> None:
+        """What has no stale copy is not remembered: no request could be served with it."""
+        self.ask(event_id="coffee")
+        self.assertNotIn("coffee", self.process.refused)
+        self.assertIn("tea", self.process.refused)
 
     def test_bound(self) -> None:
         """However many events are refused, the process knows it of so many and no more, and then forgets them."""

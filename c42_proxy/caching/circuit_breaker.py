@@ -117,7 +117,7 @@ class CircuitBreaker:
             raise CircuitOpen(PROBE_RETRY_SECONDS)
 
     def last_refused(self) -> bool:
-        """Whether it refused when this process last read the shared state, which may have changed since."""
+        """Whether C42 could not be asked by what this process last read. That may have changed: `check` knows."""
         return self._logged_phase == "open" or (self._back_off is not None and self._back_off.covers(self._clock()))
 
     def refresh_back_off(self) -> None:

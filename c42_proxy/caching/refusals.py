@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 
 from ..errors import NotAsked, Overloaded
 from .reply import Handling
@@ -12,6 +13,9 @@ LOOK_SECONDS = 1.0
 LOOKS_AT_MOST = 500
 """Of all events, in a second: looks share the processor with the requests. What is due beyond that is due again a
 second later."""
+
+LOOKS_UNDER_WAY = 8
+"""Half of the look threads: requests that wait for a look need the others, also if the shared tier is slow."""
 
 MAX_EVENTS = 100_000
 """If more are known, all are forgotten: each costs one search, which learns it again. So many take 35 MB."""
@@ -35,7 +39,8 @@ class Refusal:
 
 
 class Refusals:
-    """The refusals that this process knows, one for each event. Thread-safe: each method changes the dict once.
+    """The refusals that this process knows, one for each event. Thread-safe: each method changes the dict once. If two
+    threads count a look at the same moment, there is one more in that second.
 
     An event has a refusal only after a look into the shared tier under the same back-off, opening or failure.
     """
@@ -44,6 +49,7 @@ class Refusals:
         self._refusals: dict[str, Refusal] = {}
         self._second = 0
         self._looks = 0
+        self._threads = BoundedSemaphore(LOOKS_UNDER_WAY)
 
     def get(self, event_id: str, now: float) -> Refusal | None:
         """The refusal that holds now. Without one, a request searches, and so learns what others know."""
@@ -51,17 +57,24 @@ class Refusals:
         return refusal if refusal is not None and refusal.holds(now) else None
 
     def claims_look(self, refusal: Refusal, now: float) -> bool:
-        """Whether a look is due; if so, the caller begins it, and notes or forgets the refusal at its end."""
+        """Whether a look is due, and may begin. If so, the caller begins it.
+
+        When it ends, the caller notes or forgets the refusal, and calls `end_look`.
+        """
         if now < refusal.look_at:
             return False
         if self._second != int(now):
             self._second, self._looks = int(now), 0
-        if self._looks >= LOOKS_AT_MOST:
-            refusal.look_at = now + LOOK_SECONDS
+        if self._looks >= LOOKS_AT_MOST or not self._threads.acquire(blocking=False):
+            # The beginning of the next second: then it is due before what is looked at now.
+            refusal.look_at = self._second + LOOK_SECONDS
             return False
         self._looks += 1
         refusal.look_at = math.inf
         return True
+
+    def end_look(self) -> None:
+        self._threads.release()
 
     def note(self, event_id: str, refused: NotAsked, since: float) -> None:
         """Keep a refusal that was found out at `since` or a little later, if a stale copy may be served instead."""

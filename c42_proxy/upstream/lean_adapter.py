@@ -39,8 +39,8 @@ class LeanAdapter(HTTPAdapter):
 
     def close(self) -> None:
         """Close all connections."""
-        self._pools.clear()
         super().close()
+        self._pools.clear()
 
 
 def _origin(request: PreparedRequest) -> str:

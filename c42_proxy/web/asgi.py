@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
@@ -110,7 +109,7 @@ class AsgiApp:
         self._paces: dict[asyncio.AbstractEventLoop, Pace] = {}
 
     def close(self) -> None:
-        """Called when the event loops have ended. The fetches that they were about to begin begin without them."""
+        """Called when the event loops have ended. Fetches that still wait for one begin now."""
         for pace in self._paces.values():
             pace.close()
         self._flask.close()
@@ -180,10 +179,8 @@ class AsgiApp:
     async def _wait(self, event_id: str) -> Reply:
         """As `Events.reply`, but waiting needs no thread."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        if loop not in self._paces:
-            self._paces[loop] = Pace(loop)
-        pending = self._events.coalesce(event_id, begin_fetch=self._paces[loop].begin_soon)
+        pace = self._paces.get(loop) or self._new_pace(loop)
+        pending = self._events.coalesce(event_id, begin_fetch=pace.begin_soon)
         ended = loop.create_future()
         key = loop, pending.search
         if key in self._waiting:
@@ -191,18 +188,27 @@ class AsgiApp:
         else:
             self._waiting[key] = [ended]
             pending.search.add_done_callback(partial(self._wake_soon, loop))
-        give_up = loop.call_later(began + pending.patience - loop.time(), _wake, ended)
+        give_up = loop.call_later(pending.patience, _wake, ended)
         try:
             await ended
         finally:
             give_up.cancel()
         return self._events.reply_for(pending)
 
+    def _new_pace(self, loop: asyncio.AbstractEventLoop) -> Pace:
+        """The pace of this loop. Those of loops that have ended are closed: nothing else begins what waits there."""
+        for ended in [each for each in list(self._paces) if each.is_closed()]:
+            self._paces.pop(ended).close()
+        pace = self._paces[loop] = Pace(loop)
+        return pace
+
     def _wake_soon(self, loop: asyncio.AbstractEventLoop, search: Search) -> None:
         """Wake all requests of an event loop that wait for a search: one call from another thread for all of them."""
-        # RuntimeError: the loop has ended, so no request waits any more.
-        with suppress(RuntimeError):
+        try:
             loop.call_soon_threadsafe(self._wake_all, loop, search)
+        except RuntimeError:
+            # The loop is closed, so no request waits any more.
+            del self._waiting[loop, search]
 
     def _wake_all(self, loop: asyncio.AbstractEventLoop, search: Search) -> None:
         for ended in self._waiting.pop((loop, search)):

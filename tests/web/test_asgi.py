@@ -507,12 +507,18 @@ class WaitingTest(AsgiTest):
         self.assertEqual(3 * [200], statuses)
 
     def test_the_loop_ends(self) -> None:
-        """Fetches that the loop was about to begin are made, although it has ended: a stop waits for them."""
-        proxy = self.proxy(Clock())
-        asgi = proxy.asgi
-        assert isinstance(asgi, AsgiApp)
+        """Fetches that a loop was about to begin are made, although it has ended: when the app closes, which waits for
+        them, or when another loop uses it.
+        """
 
-        async def ask() -> None:
+        def close(asgi: AsgiApp, _loop: asyncio.AbstractEventLoop) -> None:
+            asgi.close()
+
+        def use(asgi: AsgiApp, loop: asyncio.AbstractEventLoop) -> None:
+            loop.close()
+            asyncio.run(asgi(scope_of("another"), never, noting([])))
+
+        async def ask(asgi: AsgiApp) -> None:
             requests = [asyncio.create_task(asgi(scope_of(each), never, noting([]))) for each in "abc"]
             await asyncio.sleep(0)
             [pace] = asgi._paces.values()
@@ -520,13 +526,15 @@ class WaitingTest(AsgiTest):
             for request in requests:
                 request.cancel()
 
-        loop = asyncio.new_event_loop()
-        self.addCleanup(loop.close)
-        with fake_c42():
-            loop.run_until_complete(ask())
-            asgi.close()
-            for each in "abc":
-                until(lambda each=each: proxy.events.hit(each) is not None, "that the fetch ends")  # type: ignore[misc]  # mypy cannot infer it
+        for what_follows in (close, use):
+            proxy = self.proxy(Clock())
+            asgi = proxy.asgi
+            assert isinstance(asgi, AsgiApp)
+            with self.subTest(what_follows.__name__), closing(asyncio.new_event_loop()) as loop, fake_c42():
+                loop.run_until_complete(ask(asgi))
+                what_follows(asgi, loop)
+                for each in "abc":
+                    until(lambda each=each, proxy=proxy: proxy.events.hit(each) is not None, "that the fetch ends")  # type: ignore[misc]  # mypy cannot infer it
 
     def test_giving_up(self) -> None:
         """A request that has waited for twice the budget gets a 504, whatever its search waits for."""
