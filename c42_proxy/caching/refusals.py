@@ -49,7 +49,7 @@ class Refusals:
         self._refusals: dict[str, Refusal] = {}
         self._second = 0
         self._looks = 0
-        self._threads = BoundedSemaphore(LOOKS_UNDER_WAY)
+        self._under_way = BoundedSemaphore(LOOKS_UNDER_WAY)
 
     def get(self, event_id: str, now: float) -> Refusal | None:
         """The refusal that holds now. Without one, a request searches, and so learns what others know."""
@@ -65,7 +65,7 @@ class Refusals:
             return False
         if self._second != int(now):
             self._second, self._looks = int(now), 0
-        if self._looks >= LOOKS_AT_MOST or not self._threads.acquire(blocking=False):
+        if self._looks >= LOOKS_AT_MOST or not self._under_way.acquire(blocking=False):
             # The beginning of the next second: then it is due before what is looked at now.
             refusal.look_at = self._second + LOOK_SECONDS
             return False
@@ -74,7 +74,7 @@ class Refusals:
         return True
 
     def end_look(self) -> None:
-        self._threads.release()
+        self._under_way.release()
 
     def note(self, event_id: str, refused: NotAsked, since: float) -> None:
         """Keep a refusal that was found out at `since` or a little later, if a stale copy may be served instead."""
