@@ -52,7 +52,7 @@ class Pace:
         self._begin_all()
 
     def _begin_unless_busy(self) -> None:
-        """If the turn ended before the work was queued, that work would never begin."""
+        """If the lock was released before the work was queued, that work would never begin."""
         if self._turn.acquire(blocking=False):
             self._begin_in_turn()
 
