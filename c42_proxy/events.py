@@ -221,7 +221,7 @@ class Events:
 
     def _begin(self, search: _Search) -> None:
         """Look into the shared tier in a thread, because the tier may hang."""
-        self._threads.submit(self._do, self._look, search)
+        self._threads.begin(partial(self._do, self._look, search))
 
     def _begin_here(self, search: _Search) -> SearchResult | None:
         """The same for a thread that may block: if the system gives no look thread, it looks itself."""
@@ -296,7 +296,7 @@ class Events:
 
     def _no_slot_in_time(self, search: _Search) -> None:
         """Look once more: another process may have fetched the event meanwhile."""
-        self._threads.submit(self._do, self._look_again, search)
+        self._threads.begin(partial(self._do, self._look_again, search))
 
     def _look_again(self, search: _Search) -> SearchResult:
         cached = self._store.get(search.event_id)

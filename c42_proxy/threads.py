@@ -26,7 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 
-_Task = Callable[[], None]
+_Task = Callable[[], object]
 _Inbox = SimpleQueue[_Task | None]
 
 may_wait: ContextVar[bool] = ContextVar("may_wait", default=True)
@@ -72,16 +72,20 @@ class Threads(Executor):
         Raises Overloaded.
         """
         outcome, task = _task(partial(work, *args, **kwargs))
-        self._begin(task)
+        self._give(task)
         return outcome
+
+    def begin(self, work: Callable[[], object]) -> None:
+        """As `submit`, for work that has no result and raises nothing: less is to be done for it. Raises Overloaded."""
+        self._give(partial(copy_context().run, work))
 
     def submit_both(self, work: Callable[[], R], other: Callable[[], S]) -> tuple[Future[R], Future[S]]:
         """Begin both in threads of their own, or neither. Raises Overloaded."""
         (outcome, task), (other_outcome, other_task) = _task(work), _task(other)
-        self._begin(task, other_task)
+        self._give(task, other_task)
         return outcome, other_outcome
 
-    def _begin(self, *tasks: _Task) -> None:
+    def _give(self, *tasks: _Task) -> None:
         with self._changed:
             if self._closed:
                 raise RuntimeError("no work may begin any more")
@@ -128,7 +132,11 @@ class Threads(Executor):
                     break
                 continue
             while task is not None:
-                task()
+                try:
+                    task()
+                except Exception:
+                    # Not even a bug may make the pool smaller.
+                    log.exception("work that should raise nothing has failed")
                 task = self._next(inbox)
             if self._closed:
                 break
@@ -136,7 +144,6 @@ class Threads(Executor):
             try:
                 self._on_idle()
             except Exception:
-                # Not even a bug may make the pool smaller.
                 log.exception("what was to be done at the end of an idle thread has failed")
         with self._changed:
             self._count -= 1
@@ -207,7 +214,7 @@ class Timer:
         return None
 
 
-def start_thread(target: Callable[[], None], *, name: str) -> None:
+def start_thread(target: Callable[[], object], *, name: str) -> None:
     """Start a daemon thread. Raises Overloaded if the system gives none."""
     try:
         Thread(target=target, name=name, daemon=True).start()

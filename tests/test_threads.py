@@ -110,6 +110,18 @@ class WorkTest(ThreadsTest):
         colour.set("red")
         self.assertEqual("red", pool.submit(colour.get).result(PATIENCE))
 
+    def test_no_result(self) -> None:
+        """Work without a result is done for the request of the caller, too; if it fails, the thread goes on."""
+        pool = self.pool(1, queues=True)
+        self.addCleanup(colour.reset, colour.set("green"))
+        seen: list[str] = []
+        pool.begin(lambda: seen.append(colour.get()))
+        with self.assertLogs("c42_proxy.threads", "ERROR"):
+            pool.begin(partial(int, "x"))
+            self.assertEqual(0, pool.submit(int).result(PATIENCE))
+        self.assertEqual(["green"], seen)
+        self.assertEqual(1, count())
+
     def test_nothing_is_kept(self) -> None:
         """Neither work that has failed nor its outcome waits for the garbage collector, or for the next work."""
         gc.disable()
@@ -200,8 +212,9 @@ class NoThreadTest(ThreadsTest):
         pool, queueing = self.pool(), self.pool(queues=True)
         done: list[int] = []
         for each in (pool, queueing):
-            with no_new_thread(), self.assertRaises(Overloaded):
-                each.submit(done.append, 1)
+            with no_new_thread():
+                self.assertRaises(Overloaded, each.submit, done.append, 1)
+                self.assertRaises(Overloaded, each.begin, partial(done.append, 1))
             each.submit(done.append, 2).result(PATIENCE)
         self.assertEqual([2, 2], done)
 

@@ -74,6 +74,10 @@ class _State(BaseModel):
         return last is not None and last.is_believable(now) and allowed_at < last.until
 
 
+BLANK = _State()
+"""The state if the store has none, and after a success: nothing is wrong."""
+
+
 class CircuitBreaker:
     """Decides whether a fetch may ask C42. Thread-safe.
 
@@ -177,7 +181,7 @@ class CircuitBreaker:
             )
 
         state = self._read()
-        if close(state) != state:
+        if state is not BLANK and close(state) != state:
             self._change(close)
 
     def note_failure(self, event_id: str, error: UpstreamError | NotAsked, allowed_at: float) -> None:
@@ -258,13 +262,13 @@ class CircuitBreaker:
         return state
 
     def _change(self, change: Callable[[_State], _State]) -> _State:
-        changed = _State()
+        changed = BLANK
         last_line = self._last_line
 
         def on_text(text: str | None) -> str | None:
             nonlocal changed
             changed = change(_parsed(text))
-            return None if changed == _State() else changed.model_dump_json(by_alias=True)
+            return None if changed == BLANK else changed.model_dump_json(by_alias=True)
 
         self._store.change_state(STATE, on_text, lifetime=MAX_SECONDS)
         self._metrics.open_until.set(changed.open.until if changed.open else 0.0)
@@ -297,4 +301,4 @@ def _with(state: _State, **changes: object) -> _State:
 
 def _parsed(text: str | None) -> _State:
     """The state in a text from the store; the empty state if the text is not ours."""
-    return parsed(_State, text) or _State()
+    return parsed(_State, text) or BLANK

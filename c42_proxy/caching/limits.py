@@ -50,7 +50,7 @@ class ConcurrencyLimit:
         """
         with self._lock:
             if self._free:
-                self._threads.submit(self._use_slot, work)
+                self._threads.begin(partial(self._use_slot, work))
                 self._free -= 1
                 return
             ticket = object()

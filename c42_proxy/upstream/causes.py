@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from threading import Lock
 
 import requests
-from urllib3.exceptions import LocationParseError, ProxyError
+from urllib3.exceptions import DecodeError, LocationParseError, ProxyError
 from urllib3.exceptions import SSLError as Urllib3SSLError
 
 from ..deadline import Deadline
@@ -77,7 +77,7 @@ def failure_of(error: BaseException, deadline: Deadline) -> Problem:
     if not deadline.may_begin:
         # A read that our deadline ended may look like a broken connection: the deadline decides.
         return UpstreamTimeout(_with_place(error, Cause.TIMED_OUT))
-    if isinstance(error, requests.exceptions.ContentDecodingError):
+    if isinstance(error, DecodeError):
         return InvalidAnswer(Cause.BROKEN_CODING)
     return UpstreamUnavailable(cause=cause_of(error))
 

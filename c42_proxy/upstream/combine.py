@@ -187,4 +187,8 @@ class Combiner:
 
 def _json(event_id: str, title: str | None, names: list[str]) -> bytes:
     answer = {"id": event_id, "title": title, "names": names}
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoder.encode(answer).encode()
+
+
+# `json.dumps` would make a new encoder each time.
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

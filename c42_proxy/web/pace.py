@@ -1,15 +1,18 @@
 """Fetches begin one after the other, so that the event loop answers hits in between (ADR 0018)."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from threading import Lock
 
 MAX_WAITING = 256
 """As many as may fetch at once. What comes beyond that begins without delay: it will wait for a slot, or be refused."""
+
+AT_ONCE_SECONDS = 0.002
+"""Work that comes so long after the last one that began at once does so too. Then the loop has nothing to do for it."""
 
 Work = Callable[[], object]
 
@@ -18,62 +21,63 @@ class Pace:
     """Begins in an event loop what other threads ask for: at most one piece of work in two passes of the loop.
 
     In each pass, the loop answers the hits that have come. It needs longer for a pass while many threads run, so
-    fetches begin at the rate that it can bear.
+    fetches begin at the rate that it can bear. `monotonic` returns seconds.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
+        self._monotonic = monotonic
+        self._lock = Lock()
         self._waiting: deque[Work] = deque()
-        self._turn = Lock()
-        """Taken from when work begins until two passes later."""
+        self._loop_begins = False
+        """Whether the loop begins what waits: until two passes after it has begun the last piece."""
+        self._at_once_from = 0.0
         self._closed = False
 
     def begin_soon(self, work: Work) -> None:
         """Begin `work`, which must not block, for the same request. Thread-safe."""
-        if self._turn.acquire(blocking=False):
+        if self._loop.is_closed():
+            self.close()
+        with self._lock:
+            at_once = self._begins_at_once()
+            tell_loop = not at_once and not self._loop_begins
+            if not at_once:
+                self._waiting.append(partial(copy_context().run, work))
+                self._loop_begins = True
+        if at_once:
             work()
-            then = self._begin_later
-        elif len(self._waiting) >= MAX_WAITING:
-            work()
-            return
-        else:
-            self._waiting.append(partial(copy_context().run, work))
-            then = self._begin_unless_busy
-        # RuntimeError: the loop is closed.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(then)
-            if not self._closed:
-                return
-        self._begin_all()
+        elif tell_loop:
+            try:
+                self._loop.call_soon_threadsafe(self._begin_in_loop)
+            except RuntimeError:
+                # The loop has been closed meanwhile.
+                self.close()
 
     def close(self) -> None:
         """Called when the loop has ended: begin what waits, and from now on everything at once."""
-        self._closed = True
-        self._begin_all()
+        with self._lock:
+            self._closed = True
+        while work := self._next():
+            work()
 
-    def _begin_unless_busy(self) -> None:
-        """If the lock was released before the work was queued, that work would never begin."""
-        if self._turn.acquire(blocking=False):
-            self._begin_in_turn()
-
-    def _begin_in_turn(self) -> None:
-        if self._begin_next():
-            self._begin_later()
-        else:
-            self._turn.release()
-
-    def _begin_later(self) -> None:
-        self._loop.call_soon(self._loop.call_soon, self._begin_in_turn)
-
-    def _begin_all(self) -> None:
-        while self._begin_next():
-            pass
-
-    def _begin_next(self) -> bool:
-        """Begin one piece of work. Returns whether there was one."""
-        try:
-            work = self._waiting.popleft()
-        except IndexError:
+    def _begins_at_once(self) -> bool:
+        if self._closed or len(self._waiting) >= MAX_WAITING:
+            return True
+        now = self._monotonic()
+        if self._loop_begins or now < self._at_once_from:
             return False
-        work()
+        self._at_once_from = now + AT_ONCE_SECONDS
         return True
+
+    def _begin_in_loop(self) -> None:
+        if work := self._next():
+            work()
+            self._loop.call_soon(self._loop.call_soon, self._begin_in_loop)
+
+    def _next(self) -> Work | None:
+        """Work that waits. None if there is none: the loop is done."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._loop_begins = False
+            return None
