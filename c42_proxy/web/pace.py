@@ -1,6 +1,7 @@
 """Fetches begin one after the other, so that the event loop answers hits in between (ADR 0018)."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class Pace:
         self._waiting: deque[Work] = deque()
         self._loop_begins = False
         """Whether the loop begins what waits: until two passes after it has begun the last piece."""
-        self._at_once_from = 0.0
+        self._at_once_from = -math.inf
         self._closed = False
 
     def begin_soon(self, work: Work) -> None:
