@@ -17,9 +17,14 @@ KEEP_ALIVE_SECONDS = 600
 """Longer than any client keeps an idle connection: the server is never the one that closes it."""
 
 
+Sleep = Callable[[float], Awaitable[object]]
+"""Lets so many seconds pass."""
+
+
 class App:
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, sleep: Sleep = asyncio.sleep) -> None:
         self._sandbox = sandbox
+        self._sleep = sleep
 
     async def __call__(
         self,
@@ -44,7 +49,7 @@ class App:
             origin=headers.get(b"origin"),
             host=headers.get(b"host", ""),
         )
-        await asyncio.sleep(reply.seconds)
+        await self._sleep(reply.seconds)
         sent = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
         lines = [(name.encode(), value.encode()) for name, value in sent.items()]
         await send({"type": "http.response.start", "status": reply.status, "headers": lines})
@@ -58,7 +63,7 @@ class _Server(uvicorn.Server):
         os._exit(0)
 
 
-def serve(sandbox: Sandbox, address: Address) -> None:
+def serve(sandbox: Sandbox, address: Address, sleep: Sleep = asyncio.sleep) -> None:
     """Print the address of the API (port 0 lets the system choose one), and answer until the process is ended."""
     try:
         listener = address.listener(BACKLOG)
@@ -66,7 +71,7 @@ def serve(sandbox: Sandbox, address: Address) -> None:
         raise click.ClickException(f"cannot listen on {address} ({exc.strerror}).") from exc
     with listener:
         config = uvicorn.Config(
-            App(sandbox),
+            App(sandbox, sleep),
             lifespan="off",
             ws="none",
             access_log=False,

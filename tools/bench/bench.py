@@ -45,7 +45,7 @@ class Plan:
     steady: float
 
 
-FULL = Plan(runs=7, seconds=2, misses=30, cached=(10, 10_000, 1_000_000), shared_hits=500, steady=60)
+FULL = Plan(runs=7, seconds=2, misses=20, cached=(10, 10_000, 1_000_000), shared_hits=500, steady=60)
 QUICK = Plan(runs=1, seconds=1, misses=10, cached=(10, 1000, 20_000), shared_hits=300, steady=2)
 
 
