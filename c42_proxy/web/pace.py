@@ -12,8 +12,11 @@ from threading import Lock
 MAX_WAITING = 256
 """As many as may fetch at once. What comes beyond that begins without delay: it will wait for a slot, or be refused."""
 
-AT_ONCE_SECONDS = 0.002
-"""Work that comes so long after the last one that began at once does so too. Then the loop has nothing to do for it."""
+AT_ONCE_SECONDS = 0.02
+"""Work that comes so long after the last one that began at once does so too. Then the loop has nothing to do for it.
+
+Long enough for a pass of a busy loop: while the loop stands still, work must wait for it.
+"""
 
 Work = Callable[[], object]
 
@@ -49,7 +52,7 @@ class Pace:
             work()
         elif tell_loop:
             try:
-                self._loop.call_soon_threadsafe(self._begin_in_loop)
+                self._loop.call_soon_threadsafe(self._loop.call_soon, self._begin_in_loop)
             except RuntimeError:
                 # The loop has been closed meanwhile.
                 self.close()

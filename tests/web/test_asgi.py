@@ -25,6 +25,7 @@ from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.web.asgi import FLASK_THREADS, SEND_WHOLE, AsgiApp, ServersRefusals
+from c42_proxy.web.pace import Pace
 from harness.as_wsgi import AsWsgi
 from harness.processes import until
 from harness.wire import asked
@@ -384,6 +385,13 @@ class FlaskThreadsTest(AsgiTest):
         self.assertEqual([status for *_, status in cases], statuses)
 
 
+def at_a_standstill(asgi: AsgiApp) -> Pace:
+    """The pace of the running loop, for which no time passes: however slow the machine is, all fetches come at once."""
+    loop = asyncio.get_running_loop()
+    pace = asgi._paces[loop] = Pace(loop, lambda: 0.0)
+    return pace
+
+
 class WaitingTest(AsgiTest):
     def test_many_wait_without_threads(self) -> None:
         """Two thousand requests that wait for one event take no thread each, and a hit is answered meanwhile."""
@@ -491,10 +499,10 @@ class WaitingTest(AsgiTest):
         statuses: list[int] = []
 
         async def run() -> None:
+            pace = at_a_standstill(asgi)
             requests = [asyncio.create_task(asgi(scope_of(each), never, noting(statuses))) for each in "abc"]
             await asyncio.sleep(0)
             # The loop stands still, and look threads find nothing.
-            [pace] = asgi._paces.values()
             until(lambda: len(pace._waiting) == 2, "that the other fetches wait for the loop")
             until(lambda: len(wire.calls) == 2, "that the first fetch makes its calls")
             await asyncio.gather(*requests)
@@ -517,9 +525,9 @@ class WaitingTest(AsgiTest):
             asyncio.run(asgi(scope_of("another"), never, noting([])))
 
         async def ask(asgi: AsgiApp) -> None:
+            pace = at_a_standstill(asgi)
             requests = [asyncio.create_task(asgi(scope_of(each), never, noting([]))) for each in "abc"]
             await asyncio.sleep(0)
-            [pace] = asgi._paces.values()
             until(lambda: len(pace._waiting) == 2, "that the other fetches wait for the loop")
             for request in requests:
                 request.cancel()
