@@ -403,6 +403,7 @@ BROKEN: dict[str, Behaviour] = {
     "cut between two chunks": sends_and_closes(CHUNKED + b"2\r\n{}\r\n"),
     "no HTTP": sends_and_closes(b"220 mail.example.org ESMTP\r\n"),
     "a chunk of no length": sends_and_closes(CHUNKED + b"many\r\n{}\r\n"),
+    "a chunk of negative length": sends_without_end(CHUNKED + b"-1\r\n", b" " * 65536),
     "an endless chunk length": sends_without_end(CHUNKED, b"0" * 65536),
     "500": says({}, "500 Oops"),
     "502": says(b"<html>", "502 Bad Gateway"),

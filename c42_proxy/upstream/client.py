@@ -229,8 +229,8 @@ class _SubscriptionsAnswer(_Shape):
 
 def _read(response: requests.Response) -> bytes:
     body = bytearray()
-    # Not `response.iter_content`, which only adds errors of its own.
-    while chunk := response.raw.read(READ_BYTES, decode_content=True):
+    # As `response.iter_content`, which only adds errors of its own.
+    for chunk in response.raw.stream(READ_BYTES, decode_content=True):
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise InvalidAnswer(Cause.TOO_LONG, response.status_code)

@@ -50,6 +50,9 @@ INTERIM = range(102, 200)
 MAX_HEAD_BYTES = 1_048_576
 """At most this much is read of a head that Python's parser has given up on, to see whether it ends."""
 
+MAX_LINE_BYTES = 65_536
+"""The bound of a line that Python's parser has for heads."""
+
 NO_HEADER = (
     FirstHeaderLineIsContinuationDefect,
     InvalidHeaderDefect,
@@ -90,6 +93,23 @@ class _DeadlineReader(io.RawIOBase):
         super().close()
 
 
+class _BoundedReader(io.BufferedReader):
+    """Puts a bound to each read without one: urllib3 reads the length of a chunk so, and a chunk of the length -1."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            raise http.client.HTTPException
+        return super().read(size)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        if size is not None and size >= 0:
+            return super().readline(size)
+        line = super().readline(MAX_LINE_BYTES)
+        if len(line) == MAX_LINE_BYTES:
+            raise http.client.HTTPException
+        return line
+
+
 class _Response(http.client.HTTPResponse):
     # Private names used here: `fp`, the buffered socket, to which the deadline is applied; `begin`, which http.client
     # must call, or else early hints and half a head pass for the answer; and `msg` and `headers`, which must be empty
@@ -98,7 +118,7 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._reader = _DeadlineReader(sock, self.fp.detach())
-        self.fp = io.BufferedReader(self._reader)
+        self.fp = _BoundedReader(self._reader)
 
     def begin(self) -> None:
         self._read_head()

@@ -75,8 +75,8 @@ class Pace:
 
     def _begin_in_loop(self) -> None:
         if work := self._next():
-            work()
             self._loop.call_soon(self._loop.call_soon, self._begin_in_loop)
+            work()
 
     def _next(self) -> Work | None:
         """Work that waits. None if there is none: the loop is done."""

@@ -308,12 +308,15 @@ class SizeTest(C42Test):
 
     def test_little_memory(self) -> None:
         """However much an answer holds, little more than its 4 MiB are ever in memory."""
-        for name in ("spaces without end, in chunks", "a gigabyte, compressed", "a gigabyte, compressed twice"):
-            with self.subTest(answer=name):
-                behaviour = UNUSABLE[name]
+        unusable = ("spaces without end, in chunks", "a gigabyte, compressed", "a gigabyte, compressed twice")
+        broken = ("a chunk of negative length", "an endless chunk length")
+        faults: list[Fault] = [(name, UNUSABLE[name], InvalidAnswer) for name in unusable]
+        faults += [(name, BROKEN[name], UpstreamUnavailable) for name in broken]
+        for fault in faults:
+            with self.subTest(answer=fault[0]):
                 tracemalloc.start()
                 self.addCleanup(tracemalloc.stop)
-                self.failure(self.event, (name, behaviour, InvalidAnswer))
+                self.failure(self.event, fault)
                 peak = tracemalloc.get_traced_memory()[1]
                 tracemalloc.stop()
                 self.assertLess(peak, 32 * 2**20)

@@ -90,6 +90,20 @@ class PaceTest(unittest.TestCase):
 
         self.assertEqual(["a", "b", "c"], asyncio.run(soon()))
 
+    def test_a_bug(self) -> None:
+        """Work that fails keeps no other from its beginning."""
+
+        async def run() -> list[str]:
+            pace = Pace(asyncio.get_running_loop(), lambda: 0.0)
+            began: list[str] = []
+            for work in (int, partial(int, "x"), partial(began.append, "a")):
+                pace.begin_soon(work)
+            await some_passes()
+            return began
+
+        with self.assertLogs("asyncio", "ERROR"):
+            self.assertEqual(["a"], asyncio.run(run()))
+
     def test_one_alone(self) -> None:
         """The loop has nothing to do for work that comes alone."""
 
