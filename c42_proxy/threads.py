@@ -134,7 +134,7 @@ class Threads(Executor):
             while task is not None:
                 try:
                     task()
-                except Exception:
+                except BaseException:
                     # Not even a bug may make the pool smaller.
                     log.exception("work that should raise nothing has failed")
                 task = self._next(inbox)

@@ -118,6 +118,7 @@ class WorkTest(ThreadsTest):
         pool.begin(lambda: seen.append(colour.get()))
         with self.assertLogs("c42_proxy.threads", "ERROR"):
             pool.begin(partial(int, "x"))
+            pool.begin(sys.exit)
             self.assertEqual(0, pool.submit(int).result(PATIENCE))
         self.assertEqual(["green"], seen)
         self.assertEqual(1, count())

@@ -75,7 +75,7 @@ class _State(BaseModel):
 
 
 BLANK = _State()
-"""The state if the store has none, and after a success: nothing is wrong."""
+"""The state if the store has none: nothing has happened. A success changes nothing in it."""
 
 
 class CircuitBreaker:

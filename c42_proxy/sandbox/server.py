@@ -18,7 +18,7 @@ KEEP_ALIVE_SECONDS = 600
 
 
 Sleep = Callable[[float], Awaitable[object]]
-"""Lets so many seconds pass."""
+"""Waits for that many seconds."""
 
 
 class App:

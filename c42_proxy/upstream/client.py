@@ -92,7 +92,10 @@ class C42Client:
         }
 
     def event(self, event_id: str, deadline: Deadline) -> Event:
-        """`GET events/<event_id>/`. Raises UpstreamError, or Overloaded if this process lacks descriptors."""
+        """`GET events/<event_id>/`. Raises UpstreamError, or Overloaded if this process lacks descriptors.
+
+        An id has only characters that need no quoting in a URL (`web.routes.EVENT_ID`).
+        """
         with self._metrics.call("events"), tracing.span("GET events/{event_id}/", "client", self._server):
             return self._event(event_id, deadline)
 

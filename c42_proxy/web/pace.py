@@ -13,16 +13,16 @@ MAX_WAITING = 256
 """As many as may fetch at once. What comes beyond that begins without delay: it will wait for a slot, or be refused."""
 
 AT_ONCE_SECONDS = 0.02
-"""Work that comes so long after the last one that began at once does so too. Then the loop has nothing to do for it.
+"""Work begins at once, in the thread that asks, if no other has done so for this long and the loop has none to begin.
 
-Long enough for a pass of a busy loop: while the loop stands still, work must wait for it.
+Longer than a pass of a busy loop: while the loop stands still, work must wait for it.
 """
 
 Work = Callable[[], object]
 
 
 class Pace:
-    """Begins in an event loop what other threads ask for: at most one piece of work in two passes of the loop.
+    """Begins what other threads ask for: work that comes alone at once, else one piece in two passes of the event loop.
 
     In each pass, the loop answers the hits that have come. It needs longer for a pass while many threads run, so
     fetches begin at the rate that it can bear. `monotonic` returns seconds.

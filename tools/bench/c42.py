@@ -25,6 +25,7 @@ PLACEHOLDER = "the-event"
 SPIN_SECONDS = 0.002
 """Longer than a timer of the event loop may be late."""
 EXACT_SECONDS = 0.1
+"""Up to here."""
 
 
 class StandIn(sandbox.Sandbox):
@@ -74,7 +75,7 @@ def _said_of(event_id: str, said: bytes) -> bytes:
 
 
 async def exactly(seconds: float) -> None:
-    """Let so many seconds pass, to some microseconds: timers of the event loop have steps of a millisecond.
+    """Wait for that many seconds, exact to a few microseconds: timers of the event loop have steps of a millisecond.
 
     Not if it is long: then many calls wait at once, and a millisecond is nothing.
     """

@@ -17,7 +17,7 @@ from tools.bench.results import Goal, Section, Table, interleaved
 
 LATENCY = 0.05
 ROUNDS = 3
-"""So many times as many runs as elsewhere: one miss may take half a millisecond longer than the next."""
+"""Three times as many runs as elsewhere: one miss may take half a millisecond longer than the next."""
 CPU_MISSES = 200
 """CPU time is counted in hundredths of a second."""
 SLOWER_CALL = "the slower of C42's calls"
