@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ParamSpec
+from urllib.parse import quote
 
-from c42_proxy.web.asgi import SEND_WHOLE, Asgi
+from c42_proxy.web.asgi import SEND_WHOLE, AnswerAtOnce, Asgi, Scope
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -18,7 +19,8 @@ P = ParamSpec("P")
 class AsWsgi:
     """Runs the ASGI app in an event loop of its own; callable from any number of threads.
 
-    With `whole`, it takes an answer as the bytes that it is, like our worker; else in ASGI's messages alone.
+    With `whole`, it takes an answer as the bytes that it is, and at once if the app has it, like our worker; else in
+    ASGI's messages alone.
     """
 
     def __init__(self, app: Asgi, *, whole: bool = True) -> None:
@@ -60,12 +62,29 @@ class AsWsgi:
         scope = _scope(environ)
         if self._whole:
             scope["extensions"] = {SEND_WHOLE: send_whole}
-        answered = asyncio.run_coroutine_threadsafe(self._app(scope, receive, send), self._loop)
-        answered.result(ANSWER_SECONDS)
+
+        async def answer() -> None:
+            of_app = getattr(self._app, "answers_at_once", None) if self._whole else None
+            answer_at_once: AnswerAtOnce | None = None if of_app is None else of_app(scope)
+            whole = answer_at_once and answer_at_once(scope["method"].encode(), _target(scope), scope["headers"])
+            if whole:
+                head, _, body = whole.partition(b"\r\n\r\n")
+                send_whole(scope, head, body)
+            else:
+                await self._app(scope, receive, send)
+
+        asyncio.run_coroutine_threadsafe(answer(), self._loop).result(ANSWER_SECONDS)
         start, *bodies = messages
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]
         start_response(f"{start['status']} -", headers)
         return [body["body"] for body in bodies]
+
+
+def _target(scope: Scope) -> bytes:
+    """The target as a client sends it."""
+    query: bytes = scope["query_string"]
+    target: bytes = quote(scope["raw_path"], safe="/%").encode()
+    return target + b"?" + query if query else target
 
 
 def _scope(environ: "WSGIEnvironment") -> dict[str, Any]:

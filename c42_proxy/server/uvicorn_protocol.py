@@ -20,9 +20,10 @@ from uvicorn.server import Server, ServerState
 
 from ..observability import correlation
 from ..threads import end_at_once
-from ..web.asgi import SEND_WHOLE, Receive, Scope, Send, ServersRefusals
+from ..web.asgi import SEND_WHOLE, AnswerAtOnce, Receive, Scope, Send, ServersRefusals
 from ..web.cors import Header
 from ..web.responses import date, problem
+from .fast_path import FastPath
 
 LAST_REQUEST_SECONDS = 0.5
 LINGER_SECONDS = 1.0
@@ -45,11 +46,14 @@ class ClientConnection(HttpToolsProtocol):
     - A client that closes its side once it has sent the request still gets the answer.
     - At a graceful stop, an idle connection is not closed at once, because a request may be on its way. A request that
       arrives within `LAST_REQUEST_SECONDS` is answered, with `Connection: close`.
+
+    What the app can answer at once takes the fast path. uvicorn gets all other requests.
     """
 
     # Private names used here: `shutdown`, `send_400_response` and `on_headers_complete`, which uvicorn must call;
-    # `transport`, `flow`, `scope`, `app`, `server`, `headers` (of the latest request, as far as they have come), and
-    # `cycle`, the latest request, with its attributes used below.
+    # `transport`, `flow`, `scope`, `app`, `server`, `headers` (of the latest request, as far as they have come),
+    # `on_response_complete`, which counts a request and arms the timeout of an idle connection, and `cycle`, the latest
+    # request that uvicorn has, with its attributes used below.
 
     _ends = False
     _head_bytes = 0
@@ -63,27 +67,42 @@ class ClientConnection(HttpToolsProtocol):
     _is_over = False
     """Whether nothing more is read from this client."""
     _is_half_closed = False
+    _fast_path: FastPath | None = None
+    _unwritten = b""
+    """An answer of the fast path that waits for the next pass of the loop."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop first."""
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn's type is narrower
         self._extensions: dict[Any, Any] = {SEND_WHOLE: self._send_whole}
+        of_app = getattr(self.app, "answers_at_once", None)
+        answer_at_once = None if of_app is None else of_app({"server": self.server})
+        if answer_at_once is not None:
+            self._fast_path = FastPath(answer_at_once)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop last."""
         super().connection_lost(exc)
         # The cycle of references would leave the connection to the garbage collector.
         self._extensions = {}
+        self._unwritten = b""
+        if self._fast_path is not None:
+            self._fast_path.close()
+            self._fast_path = None
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop for all bytes of the client."""
+        if self._unwritten:
+            self._write_answer()
         if (
             self._is_between_heads
             and data.startswith(_METHODS)
             and data.find(_END_OF_HEAD) == len(data) - len(_END_OF_HEAD)
             and len(data) <= MAX_HEAD_BYTES
         ):
-            # Fast path: nearly all requests look like this.
+            # Nearly all requests look like this.
+            if self._is_answered_at_once(data):
+                return
             earlier = self.cycle
             HttpToolsProtocol.data_received(self, data)
             if self._is_over or self.cycle.more_body:
@@ -91,6 +110,24 @@ class ClientConnection(HttpToolsProtocol):
         elif not self._is_over:
             self._cut(self._unfinished_method + data)
             self._is_between_heads = not (self._head_bytes or self._unfinished_method or self._is_over)
+
+    def _is_answered_at_once(self, head: bytes) -> bool:
+        """Whether the fast path has an answer to this request, which is then sent."""
+        if self._fast_path is None or self._ends or not self._is_idle() or self.flow.write_paused:
+            return False
+        answer = self._fast_path.answer(head)
+        if answer is None:
+            return False
+        # A write may wake up the client. If it does so now, between the reads of this pass, each answer takes longer.
+        self._unwritten = answer
+        asyncio.get_running_loop().call_soon(self._write_answer)
+        return True
+
+    def _write_answer(self) -> None:
+        if self._unwritten:
+            self.transport.write(self._unwritten)
+            self._unwritten = b""
+            self.on_response_complete()
 
     def _cut(self, data: bytes) -> None:
         """Give `data` to the parser, one head at a time."""
@@ -132,6 +169,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio has this type, uvicorn None
         """Called by the loop when the client has closed its side: True keeps ours open for the answer."""
+        self._write_answer()
         if self._is_idle() or not self.transport.can_write_eof():
             return False
         self._is_half_closed = True
@@ -191,7 +229,7 @@ class ClientConnection(HttpToolsProtocol):
         cycle.message_event.set()
         if not cycle.keep_alive:
             cycle.transport.close()
-        cycle.on_response()
+        self.on_response_complete()
         return True
 
     def _refuse(self, earlier: Any, status: HTTPStatus, detail: str) -> None:
@@ -307,7 +345,7 @@ async def _check_protocol() -> None:
         except Exception as exc:  # noqa: BLE001  # it is raised below
             errors.append(exc)
 
-    def connect() -> tuple[ClientConnection, "_MemoryTransport"]:
+    def connect(app: Any = app) -> tuple[ClientConnection, "_MemoryTransport"]:
         connection = ClientConnection(_config(app), state, {}, asyncio.get_running_loop())
         transport = _MemoryTransport()
         connection.connection_made(transport)
@@ -323,6 +361,10 @@ async def _check_protocol() -> None:
         transport.written.clear()
         return written
 
+    class AtOnce:
+        def answers_at_once(self, _scope: Scope) -> AnswerAtOnce:
+            return lambda _method, _target, _headers: whole
+
     state = ServerState()
     connection, transport = connect()
     whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
@@ -334,6 +376,12 @@ async def _check_protocol() -> None:
     # This answer is sent by uvicorn.
     _expect(b"connection: close" in (await answer()).split(b"\r\n"), "a last answer is without Connection: close")
     _expect(transport.is_closing(), "a connection goes on after its last request")
+    connection.connection_lost(None)
+
+    connection, transport = connect(AtOnce())
+    requests = state.total_requests
+    _expect(await answer() == whole, "an answer is not sent at once")
+    _expect(state.total_requests == requests + 1, "an answer that is sent at once is not counted")
     connection.connection_lost(None)
 
     connection, transport = connect()
@@ -374,7 +422,8 @@ def _expect(holds: bool, otherwise: str) -> None:
 
 
 def _config(app: Any) -> Config:
-    return Config(app, "127.0.0.1", 0, ws="none", lifespan="off", log_config=None, access_log=False, interface="asgi3")
+    plain: dict[str, Any] = {"ws": "none", "lifespan": "off", "proxy_headers": False, "interface": "asgi3"}
+    return Config(app, log_config=None, access_log=False, **plain)
 
 
 class _MemoryTransport(asyncio.Transport):

@@ -16,7 +16,7 @@ from ..settings import Settings
 from ..stores.opening import open_shared
 from ..upstream.transport import adapter_class
 from ..web.a2wsgi_threads import takes_our_threads
-from ..web.asgi import Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
+from ..web.asgi import AnswerAtOnce, Asgi, AsgiApp, Receive, Scope, Send, WsgiAsAsgi
 from ..web.cors import Cors, Header
 from .master import controls_master
 from .worker import http_and_server
@@ -77,6 +77,9 @@ class _AsgiByPort:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         return (self._ops if self._is_ops(scope) else self._app)(scope, receive, send)
+
+    def answers_at_once(self, scope: Scope) -> AnswerAtOnce | None:
+        return None if self._is_ops(scope) else self._app.answers_at_once(scope)
 
     def cors_headers(self, scope: Scope) -> tuple[Header, ...]:
         return () if self._is_ops(scope) else self._app.cors_headers(scope)

@@ -7,7 +7,7 @@ each entry.
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
@@ -39,10 +39,16 @@ Send = Callable[[Message], Awaitable[None]]
 Search = Future[SearchResult]
 Asgi = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
+Headers = Sequence[tuple[bytes, bytes]]
+"""The names are in lower case."""
+AnswerAtOnce = Callable[[bytes, bytes, Headers], bytes | None]
+"""Called with method, target and headers of a request of HTTP/1.1. Returns the whole answer, or None if ASGI must."""
+
 SEND_WHOLE = "c42_proxy.send_whole"
 """The name of our worker's extension to ASGI."""
 
 _EVENT = re.compile(f"{PREFIX}({EVENT_ID})/")
+_EVENT_TARGET = re.compile(_EVENT.pattern.encode())
 
 
 class WsgiAsAsgi:
@@ -67,8 +73,9 @@ class WsgiAsAsgi:
             # The middleware's types for ASGI are narrower than ours.
             await cast("Asgi", self._middleware)(scope, receive, send_dated)
         except Overloaded as overloaded:
-            request_id, *_ = _request_headers(scope) or (correlation.request_id(None),)
-            allowed = self._cors.headers(_origin(scope))
+            sent = _request_headers(scope["headers"], scope["http_version"])
+            request_id, *_ = sent or (correlation.request_id(None),)
+            allowed = self._cors.headers(_origin(scope["headers"]))
             response = failure_response(overloaded).having(("X-Request-ID", request_id), *allowed)
             head, body = response.as_bytes()
             await send_dated(_start(response.status.value, head))
@@ -116,14 +123,51 @@ class AsgiApp:
 
     def cors_headers(self, scope: Scope) -> tuple[Header, ...]:
         """For an answer of the server itself, to what is no request."""
-        return self._cors.headers(_origin(scope))
+        return self._cors.headers(_origin(scope["headers"]))
+
+    def answers_at_once(self, _scope: Scope) -> AnswerAtOnce | None:
+        """What answers the requests of a connection at once, for our worker; None if hits are logged."""
+        return None if self._logs_hits else self._answer_at_once
+
+    def _answer_at_once(self, method: bytes, target: bytes, headers: Headers) -> bytes | None:
+        """A hit, or a stale answer while C42 may not be asked. As `__call__`, which answers all other requests."""
+        began = time.perf_counter()
+        event = _EVENT_TARGET.fullmatch(target)
+        sent = _request_headers(headers, "1.1")
+        if event is None or sent is None or method not in {b"GET", b"HEAD"}:
+            return None
+        event_id = event[1].decode()
+        request_id, if_none_match, traceparent = sent
+        try:
+            reply = self._events.hit(event_id) or self._events.stale(event_id)
+            if reply is None:
+                return None
+            status, head, body = _status_head_body(event_id, reply, if_none_match, request_id)
+        except Exception:  # noqa: BLE001  # a bug: `__call__` meets and reports it
+            return None
+        if self._cors.is_on:
+            head += header_lines(self._cors.headers(_origin(headers)))
+        self._metrics.request(reply.outcome, status).inc()
+        if isinstance(reply, StaleIfError):
+            if traceparent is not None:
+                correlation.begin(request_id, traceparent)
+            _log(
+                reply,
+                method=method.decode(),
+                path=target.decode(),
+                status=status,
+                request_id=request_id,
+                seconds=time.perf_counter() - began,
+            )
+            correlation.end()
+        return b"".join((head, b"\r\n", b"" if method == b"HEAD" else body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
         event = _EVENT.fullmatch(scope["path"])
-        sent = _request_headers(scope)
+        sent = _request_headers(scope["headers"], scope["http_version"])
         if (
             event is None
             or sent is None
@@ -135,22 +179,23 @@ class AsgiApp:
         event_id = event[1]
         request_id, if_none_match, traceparent = sent
         is_at_once = False
+        reply: Reply | None
         try:
-            reply: Reply | None = self._events.hit(event_id) or self._events.stale(event_id)
+            reply = self._events.hit(event_id) or self._events.stale(event_id)
             is_at_once = reply is not None
             if reply is None:
                 correlation.begin(request_id, traceparent)
                 self._before_miss()
                 reply = await self._wait(event_id)
             status, head, body = _status_head_body(event_id, reply, if_none_match, request_id)
-            outcome, handling = reply.outcome, reply.handling
+            outcome = reply.outcome
         except Exception as error:  # noqa: BLE001  # as Flask's handler for bugs
             correlation.begin(request_id, traceparent)
             response = internal_error(error).having(("X-Request-ID", request_id), ("Date", date()))
             status, (head, body) = response.status.value, response.as_bytes()
-            outcome, handling = "error", None
+            reply, outcome = None, "error"
         if self._cors.is_on:
-            head += header_lines(self._cors.headers(_origin(scope)))
+            head += header_lines(self._cors.headers(_origin(scope["headers"])))
         if scope["method"] == "HEAD":
             body = b""
         # Before the answer leaves: a client that has its answer finds it counted in /metrics.
@@ -165,16 +210,8 @@ class AsgiApp:
                 self._metrics.took(outcome, seconds)
             elif traceparent is not None:
                 correlation.begin(request_id, traceparent)
-            log_request(
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                outcome=outcome,
-                seconds=seconds,
-                upstream_seconds=None if handling is None else handling.upstream_seconds,
-                cause=None if handling is None else handling.cause,
-                request_id=request_id,
-            )
+            method, path = scope["method"], scope["path"]
+            _log(reply, method=method, path=path, status=status, request_id=request_id, seconds=seconds)
 
     async def _wait(self, event_id: str) -> Reply:
         """As `Events.reply`, but waiting needs no thread."""
@@ -220,6 +257,21 @@ def _wake(ended: asyncio.Future[None]) -> None:
         ended.set_result(None)
 
 
+def _log(reply: Reply | None, *, method: str, path: str, status: int, request_id: str, seconds: float) -> None:
+    """Log a request for an event; `reply` is None after a bug."""
+    handling = None if reply is None else reply.handling
+    log_request(
+        method=method,
+        path=path,
+        status=status,
+        outcome="error" if reply is None else reply.outcome,
+        seconds=seconds,
+        upstream_seconds=None if handling is None else handling.upstream_seconds,
+        cause=None if handling is None else handling.cause,
+        request_id=request_id,
+    )
+
+
 def _note(
     metrics: Metrics, outcome: str, status: HTTPStatus, request_id: str, *, method: str = "-", path: str = "-"
 ) -> None:
@@ -255,15 +307,15 @@ def _start(status: int, head: bytes) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def _origin(scope: Scope) -> str | None:
+def _origin(headers: Headers) -> str | None:
     """The request's `Origin`. Two of them are joined with a comma, which is in no list."""
-    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"origin") or None
+    return ",".join(value.decode("latin-1") for name, value in headers if name == b"origin") or None
 
 
-def _request_headers(scope: Scope) -> tuple[str, str | None, str | None] | None:
+def _request_headers(headers: Headers, version: str) -> tuple[str, str | None, str | None] | None:
     """The request's id, `If-None-Match` and `traceparent`; None if `Host` is wrong."""
     request_id = if_none_match = traceparent = host = None
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"host":
             # Two Host headers are joined with a comma, which is no valid host.
             host = value if host is None else b"%b,%b" % (host, value)
@@ -274,6 +326,6 @@ def _request_headers(scope: Scope) -> tuple[str, str | None, str | None] | None:
             if_none_match = tags if if_none_match is None else f"{if_none_match},{tags}"
         elif name == b"traceparent":
             traceparent = value.decode("latin-1")
-    if host not in known_hosts and not is_host(host) and (host is not None or scope["http_version"] == "1.1"):
+    if host not in known_hosts and not is_host(host) and (host is not None or version == "1.1"):
         return None
     return correlation.request_id(request_id), if_none_match, traceparent

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import time
 import unittest
 from contextlib import closing, redirect_stderr
 from typing import Any
@@ -152,6 +153,36 @@ class RequestLogTest(CorrelationTest):
                 self.logged(stream)
                 client.get(PATH)
                 self.assertEqual([line["outcome"] for line in self.logged(stream)], expected)
+
+    def test_stale_at_once(self) -> None:
+        """A stale answer that is known at once is a line, too, with its own trace."""
+        self.knows_tea()
+        _clients, stream = self.lines()
+        now = time.time()
+        with closing(build(self.settings, clock=lambda: now)) as proxy:
+            proxy.events.reply("tea")
+            self.c42.reset()
+            self.c42.get(re.compile(API_URL), status=429, headers={"Retry-After": "60"})
+            now += self.settings.cache_ttl
+            # The first one is asked to back off, the second one knows it.
+            proxy.events.reply("tea")
+            proxy.events.reply("tea")
+            answer = proxy.asgi.answers_at_once({})
+            assert answer is not None
+            for headers in ([(b"host", b"a"), (b"traceparent", TRACE.encode())], [(b"host", b"a")]):
+                self.assertIn(b"stale-if-error", answer(b"GET", PATH.encode(), headers) or b"")
+        traced, other = self.logged(stream)
+        self.assertEqual("0af7651916cd43dd8448eb211c80319c", traced.pop("trace_id"))
+        self.assertNotIn("trace_id", other)
+        for line in (traced, other):
+            expected = {
+                "method": "GET",
+                "path": PATH,
+                "status": 200,
+                "outcome": "stale",
+                "cause": "C42 has asked to wait",
+            }
+            self.assertEqual({key: line[key] for key in expected}, expected)
 
     def test_strangers_path(self) -> None:
         """A path is logged as it was sent: nobody writes lines of their own."""
