@@ -32,14 +32,15 @@ def is_ahead(instant: float, now: float) -> bool:
     return instant > now + CLOCK_SKEW
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """A cached entry: the combined answer for one event, or (404) that there is no such event.
 
     `body` is the answer as it is sent, empty for a 404. `fetched_at` is the instant, in seconds since the epoch, at
     which we began to ask C42; it alone determines until when the entry is fresh. `prepared_head` and
     `prepared_body` are the response for a fresh entry, if the memory tier has prepared it (see `MemoryStore`). They are
-    no pair: that would be one more object for each hit to fetch from memory (ADR 0019).
+    no pair: that would be one more object for each hit to fetch from memory (ADR 0019). `used` is larger than that of
+    another entry if the memory tier was asked for this one later.
     """
 
     status: Literal[200, 404]
@@ -47,6 +48,7 @@ class Entry:
     fetched_at: float
     prepared_head: bytes | None = field(default=None, compare=False, repr=False)
     prepared_body: bytes = field(default=b"", compare=False, repr=False)
+    used: float = field(default=0.0, compare=False, repr=False)
 
     def is_newer_than(self, other: "Entry", now: float) -> bool:
         """Whether this entry was fetched later than `other`, so that `other` must not replace it.

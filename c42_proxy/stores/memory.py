@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import count
 from threading import Lock
 
 from cachetools import Cache, LRUCache
@@ -20,6 +21,9 @@ MAX_STATES_LENGTH = 4_194_304
 
 ERASED_AT_ONCE = 1000
 """Entries checked while holding the lock; hits wait for it."""
+
+LISTED_PART = 16
+"""Of so many entries, one is listed as least recently used: the list is made anew when it is used up."""
 
 Prepare = Callable[[str, Entry], tuple[bytes, bytes]]
 """Makes the head and the body of the response for a fresh entry."""
@@ -48,9 +52,13 @@ class MemoryStore:
         lifetime: float = math.inf,
         clock: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  # a test may replace time.time later
     ) -> None:
-        # Not an LRUCache: a hit would touch three dictionaries, each too large for the caches of the processor.
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
-        """The least recently used first."""
+        # Not in the order of their use, as in an LRUCache or an OrderedDict: to move its entry, a hit would touch
+        # several places in memory that the processor's caches have no room for (ADR 0019).
+        self._entries: dict[str, Entry] = {}
+        # Python reuses the memory of floats at once, but not that of integers.
+        self._uses = count(0.0)
+        self._least_used: list[tuple[float, str]] = []
+        """The least recently used entries when the list was made, each with its `used`; the very least is the last."""
         self._max_bytes = max_bytes
         self._bytes = 0
         self._states: LRUCache[str, _State] = LRUCache(MAX_STATES_LENGTH, getsizeof=_state_size)
@@ -61,11 +69,11 @@ class MemoryStore:
         self._clock = clock
 
     def get(self, event_id: str) -> Entry | None:
-        with self._lock:
-            entry = self._entries.get(event_id)
-            if entry is not None:
-                self._entries.move_to_end(event_id)
-            return entry
+        # Without the lock: a hit waits for nothing.
+        entry = self._entries.get(event_id)
+        if entry is not None:
+            entry.used = next(self._uses)
+        return entry
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         if self._prepare is not None and entry.prepared_head is None:
@@ -78,10 +86,11 @@ class MemoryStore:
                 self._drop(event_id)
             fits = _size(entry) <= self._max_bytes
             if fits:
+                entry.used = next(self._uses)
                 self._entries[event_id] = entry
                 self._bytes += _size(entry)
                 while self._bytes > self._max_bytes:
-                    self._drop(next(iter(self._entries)))
+                    self._drop(self._least_recently_used())
             self._measure()
             return fits
 
@@ -131,6 +140,17 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _least_recently_used(self) -> str:
+        while True:
+            while self._least_used:
+                used, event_id = self._least_used.pop()
+                entry = self._entries.get(event_id)
+                # All others were used later: those that have been used since then, and those that were never listed.
+                if entry is not None and entry.used == used:
+                    return event_id
+            uses = ((entry.used, event_id) for event_id, entry in self._entries.items())
+            self._least_used = nsmallest(1 + len(self._entries) // LISTED_PART, uses)[::-1]
 
     def _drop(self, event_id: str) -> None:
         self._bytes -= _size(self._entries.pop(event_id))

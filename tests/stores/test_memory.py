@@ -5,6 +5,9 @@ import sys
 import tracemalloc
 import unittest
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry
 from c42_proxy.stores.memory import ENTRY_OVERHEAD, MemoryStore
@@ -73,6 +76,40 @@ class BoundTest(unittest.TestCase):
         store = self.store(3)
         self.put(store, "a", "b", "c", "a", "d")
         self.assertEqual(self.held(store, "abcd"), "acd")
+
+    def test_used_or_gone_since(self) -> None:
+        """One that was next to go stays if it is used meanwhile; one that has gone meanwhile makes no room."""
+        store = MemoryStore(40 * (100 + ENTRY_OVERHEAD), lifetime=10)
+        self.put(store, *(f"{number}" for number in range(41)))
+        store.get("1")
+        self.put(store, "41", "42")
+        store.put("4", entry(b"x" * 100, NOW - 10), NOW - 20)
+        store.erase(NOW)
+        self.put(store, "43", "44")
+        gone = {"0", "2", "3", "4", "5"}
+        self.assertEqual(gone, {f"{number}" for number in range(45) if not store.get(f"{number}")})
+
+    @given(st.lists(st.tuples(st.sampled_from(["put", "get", "get", "remove"]), st.integers(0, 70)), max_size=300))
+    @settings(deadline=None, derandomize=True)
+    def test_order(self, uses: list[tuple[str, int]]) -> None:
+        """Whatever is read, written and removed: those that stay are those that were used last."""
+        store = MemoryStore(40 * (100 + ENTRY_OVERHEAD), lifetime=10)
+        last: list[str] = []
+        """Of the entries that should be held, the least recently used first."""
+        self.put(store, *(last := [f"{number}" for number in range(40)]))
+        for use, number in uses:
+            event_id = f"{number}"
+            if use == "remove" and event_id in last:
+                store.put(event_id, entry(b"x" * 100, NOW - 10), NOW - 20)
+                store.erase(NOW)
+                last.remove(event_id)
+            elif use == "put" or (use == "get" and event_id in last):
+                last = [*(other for other in last if other != event_id), event_id][-40:]
+                if use == "put":
+                    self.put(store, event_id)
+                else:
+                    store.get(event_id)
+        self.assertEqual(set(last), {f"{number}" for number in range(71) if store.get(f"{number}")})
 
     def test_look_up_of_an_unknown_event(self) -> None:
         """A look-up of an unknown event makes no entry go."""
