@@ -160,7 +160,7 @@ class Events:
             return None
         if self._refusals.claims_look(refusal, now):
             try:
-                self._threads.submit(self._look_beside, event_id)
+                self._threads.begin(partial(self._look_beside, event_id))
             except Overloaded:
                 # Without a thread, this answer is as good as it was a second ago. The next request searches.
                 self._refusals.end_look()

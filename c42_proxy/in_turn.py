@@ -17,14 +17,15 @@ from .threads import Threads, Timer
 log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 0.02
-"""A thread that has done nothing for this long may hang (on a disk, say), so another one does what waits behind it."""
+"""If no work has begun for this long, the thread at work may hang (on a disk, say), so another one helps."""
 
 
 class InTurn(Threads):
-    """What is given to `begin` is done by one thread, and by more only while that is stuck. It may be in any order."""
+    """What is given to `begin` is done by one thread, and by more of them, up to `limit`, while that is stuck."""
 
-    def __init__(self, limit: int, *, name: str) -> None:
+    def __init__(self, limit: int, *, name: str, stuck_seconds: float = STUCK_SECONDS) -> None:
         super().__init__(limit, name=name, queues=True)
+        self._stuck_seconds = stuck_seconds
         self._in_line: deque[Callable[[], object]] = deque()
         self._at_work = 0
         """Threads that work through the line."""
@@ -38,8 +39,10 @@ class InTurn(Threads):
         """As `Threads.begin`."""
         task = partial(copy_context().run, work)
         with self._line_changes:
+            if self._closed:
+                raise RuntimeError("no work may begin any more")
             self._in_line.append(task)
-            if self._at_work and self._watch():
+            if self._at_work == self._limit or (self._at_work and self._watch()):
                 return
             try:
                 self._add_thread()
@@ -54,7 +57,8 @@ class InTurn(Threads):
 
     def _add_thread(self) -> None:
         """Raises Overloaded if the pool has no thread, and gets none."""
-        super().begin(self._work_in_turn)
+        # Without the context of the request that happens to need it.
+        self._give(self._work_in_turn)
         self._at_work += 1
 
     def _work_in_turn(self) -> None:
@@ -76,7 +80,7 @@ class InTurn(Threads):
         """See to it that a stuck thread is noticed. False if the system gives no thread for that."""
         if not self._is_watched:
             try:
-                self._timer.later(STUCK_SECONDS, self._help, self._begun)
+                self._timer.later(self._stuck_seconds, self._help, self._begun)
             except Overloaded:
                 return False
             self._is_watched = True
@@ -86,7 +90,7 @@ class InTurn(Threads):
         """Add a thread if none has begun anything since `begun` was counted."""
         with self._line_changes:
             self._is_watched = False
-            if not self._in_line:
+            if not self._in_line or self._closed or self._at_work == self._limit:
                 return
             if self._begun == begun:
                 self._add_thread()

@@ -64,7 +64,7 @@ class AsWsgi:
             scope["extensions"] = {SEND_WHOLE: send_whole}
 
         async def answer() -> None:
-            of_app = getattr(self._app, "answers_at_once", None) if self._whole else None
+            of_app = getattr(self._app, "answer_at_once_for", None) if self._whole else None
             answer_at_once: AnswerAtOnce | None = None if of_app is None else of_app(scope)
             whole = answer_at_once and answer_at_once(scope["method"].encode(), _target(scope), scope["headers"])
             if whole:

@@ -51,9 +51,9 @@ class ClientConnection(HttpToolsProtocol):
     """
 
     # Private names used here: `shutdown`, `send_400_response` and `on_headers_complete`, which uvicorn must call;
-    # `transport`, `flow`, `scope`, `app`, `server`, `headers` (of the latest request, as far as they have come),
-    # `on_response_complete`, which counts a request and arms the timeout of an idle connection, and `cycle`, the latest
-    # request that uvicorn has, with its attributes used below.
+    # `transport`, `flow`, `scope`, `app`, `server`, `access_log`, `headers` (of the latest request, as far as they have
+    # come), `on_response_complete`, which counts a request and arms the timeout of an idle connection, and `cycle`, the
+    # latest request that uvicorn has, with its attributes used below.
 
     _ends = False
     _head_bytes = 0
@@ -75,9 +75,10 @@ class ClientConnection(HttpToolsProtocol):
         """Called by the loop first."""
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn's type is narrower
         self._extensions: dict[Any, Any] = {SEND_WHOLE: self._send_whole}
-        of_app = getattr(self.app, "answers_at_once", None)
+        of_app = getattr(self.app, "answer_at_once_for", None)
         answer_at_once = None if of_app is None else of_app({"server": self.server})
-        if answer_at_once is not None:
+        # uvicorn writes the lines of gunicorn's access log, if there is one.
+        if answer_at_once is not None and not self.access_log:
             self._fast_path = FastPath(answer_at_once)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,7 +102,7 @@ class ClientConnection(HttpToolsProtocol):
             and len(data) <= MAX_HEAD_BYTES
         ):
             # Nearly all requests look like this.
-            if self._is_answered_at_once(data):
+            if self._answer_at_once(data):
                 return
             earlier = self.cycle
             HttpToolsProtocol.data_received(self, data)
@@ -111,14 +112,17 @@ class ClientConnection(HttpToolsProtocol):
             self._cut(self._unfinished_method + data)
             self._is_between_heads = not (self._head_bytes or self._unfinished_method or self._is_over)
 
-    def _is_answered_at_once(self, head: bytes) -> bool:
-        """Whether the fast path has an answer to this request, which is then sent."""
+    def _answer_at_once(self, head: bytes) -> bool:
+        """Send the answer that the app knows at once. False if there is none, so that uvicorn must take the request."""
         if self._fast_path is None or self._ends or not self._is_idle() or self.flow.write_paused:
             return False
         answer = self._fast_path.answer(head)
         if answer is None:
             return False
-        # A write may wake up the client. If it does so now, between the reads of this pass, each answer takes longer.
+        # So that uvicorn's timeout of an idle connection does not close it now.
+        HttpToolsProtocol.data_received(self, b"")
+        # After the other reads of this pass: a write wakes up the client, which takes long. Several at a time wake it
+        # up once.
         self._unwritten = answer
         asyncio.get_running_loop().call_soon(self._write_answer)
         return True
@@ -219,7 +223,7 @@ class ClientConnection(HttpToolsProtocol):
             cycle.scope is not scope  # a pipelined request waits behind this one
             or cycle.disconnected
             or cycle.response_started
-            or cycle.access_log
+            or self.access_log
             or self.flow.write_paused
         ):
             return False
@@ -362,7 +366,7 @@ async def _check_protocol() -> None:
         return written
 
     class AtOnce:
-        def answers_at_once(self, _scope: Scope) -> AnswerAtOnce:
+        def answer_at_once_for(self, _scope: Scope) -> AnswerAtOnce:
             return lambda _method, _target, _headers: whole
 
     state = ServerState()
@@ -392,7 +396,8 @@ async def _check_protocol() -> None:
     connection.connection_lost(None)
 
     connection, transport = connect()
-    _expect({"app", "server", "headers"} <= vars(connection).keys(), "a connection knows neither app nor headers")
+    known = {"app", "server", "access_log", "headers"}
+    _expect(known <= vars(connection).keys(), f"a connection does not know all of {known}")
     _expect(b"application/problem+json" in await answer(b"?\r\n\r\n"), "a bad request is refused in another way")
     connection.connection_lost(None)
 

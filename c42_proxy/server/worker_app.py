@@ -78,8 +78,8 @@ class _AsgiByPort:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         return (self._ops if self._is_ops(scope) else self._app)(scope, receive, send)
 
-    def answers_at_once(self, scope: Scope) -> AnswerAtOnce | None:
-        return None if self._is_ops(scope) else self._app.answers_at_once(scope)
+    def answer_at_once_for(self, scope: Scope) -> AnswerAtOnce | None:
+        return None if self._is_ops(scope) else self._app.answer_at_once_for(scope)
 
     def cors_headers(self, scope: Scope) -> tuple[Header, ...]:
         return () if self._is_ops(scope) else self._app.cors_headers(scope)

@@ -39,8 +39,8 @@ class Entry:
     `body` is the answer as it is sent, empty for a 404. `fetched_at` is the instant, in seconds since the epoch, at
     which we began to ask C42; it alone determines until when the entry is fresh. `prepared_head` and
     `prepared_body` are the response for a fresh entry, if the memory tier has prepared it (see `MemoryStore`). They are
-    no pair: that would be one more object for each hit to fetch from memory (ADR 0019). `used` is larger than that of
-    another entry if the memory tier was asked for this one later.
+    no pair: that would be one more object for each hit to fetch from memory (ADR 0019). `used` alone
+    changes: it is larger than that of another entry if the memory tier was given, or asked for, this one later.
     """
 
     status: Literal[200, 404]

@@ -20,9 +20,9 @@ ENTRY_OVERHEAD = 1024
 MAX_STATES_LENGTH = 4_194_304
 
 ERASED_AT_ONCE = 1000
-"""Entries checked while holding the lock; hits wait for it."""
+"""Entries checked while holding the lock; `put` waits for it."""
 
-LISTED_PART = 16
+LISTED_PART = 4
 """Of so many entries, one is listed as least recently used: the list is made anew when it is used up."""
 
 Prepare = Callable[[str, Entry], tuple[bytes, bytes]]
@@ -146,7 +146,7 @@ class MemoryStore:
             while self._least_used:
                 used, event_id = self._least_used.pop()
                 entry = self._entries.get(event_id)
-                # All others were used later: those that have been used since then, and those that were never listed.
+                # All others were used later: what has been used since then, and what was not listed.
                 if entry is not None and entry.used == used:
                     return event_id
             uses = ((entry.used, event_id) for event_id, entry in self._entries.items())

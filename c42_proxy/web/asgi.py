@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
@@ -42,7 +43,8 @@ Asgi = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 Headers = Sequence[tuple[bytes, bytes]]
 """The names are in lower case."""
 AnswerAtOnce = Callable[[bytes, bytes, Headers], bytes | None]
-"""Called with method, target and headers of a request of HTTP/1.1. Returns the whole answer, or None if ASGI must."""
+"""Called with method, target and headers of a request of HTTP/1.1. Returns the whole answer, or None if the app must be
+called."""
 
 SEND_WHOLE = "c42_proxy.send_whole"
 """The name of our worker's extension to ASGI."""
@@ -125,12 +127,18 @@ class AsgiApp:
         """For an answer of the server itself, to what is no request."""
         return self._cors.headers(_origin(scope["headers"]))
 
-    def answers_at_once(self, _scope: Scope) -> AnswerAtOnce | None:
-        """What answers the requests of a connection at once, for our worker; None if hits are logged."""
+    def answer_at_once_for(self, _scope: Scope) -> AnswerAtOnce | None:
+        """The function that answers requests of a connection at once, for our worker; None if hits are logged."""
         return None if self._logs_hits else self._answer_at_once
 
     def _answer_at_once(self, method: bytes, target: bytes, headers: Headers) -> bytes | None:
         """A hit, or a stale answer while C42 may not be asked. As `__call__`, which answers all other requests."""
+        try:
+            return self._known_answer(method, target, headers)
+        except Exception:  # noqa: BLE001  # a bug: `__call__` meets and reports it
+            return None
+
+    def _known_answer(self, method: bytes, target: bytes, headers: Headers) -> bytes | None:
         began = time.perf_counter()
         event = _EVENT_TARGET.fullmatch(target)
         sent = _request_headers(headers, "1.1")
@@ -138,29 +146,31 @@ class AsgiApp:
             return None
         event_id = event[1].decode()
         request_id, if_none_match, traceparent = sent
-        try:
-            reply = self._events.hit(event_id) or self._events.stale(event_id)
-            if reply is None:
-                return None
-            status, head, body = _status_head_body(event_id, reply, if_none_match, request_id)
-        except Exception:  # noqa: BLE001  # a bug: `__call__` meets and reports it
+        reply = self._events.hit(event_id) or self._events.stale(event_id)
+        if reply is None:
             return None
+        status, head, body = _status_head_body(event_id, reply, if_none_match, request_id)
         if self._cors.is_on:
             head += header_lines(self._cors.headers(_origin(headers)))
         self._metrics.request(reply.outcome, status).inc()
         if isinstance(reply, StaleIfError):
-            if traceparent is not None:
-                correlation.begin(request_id, traceparent)
-            _log(
+            # Not in the context of the connection: it would stay there.
+            copy_context().run(
+                self._log_stale,
                 reply,
+                traceparent,
                 method=method.decode(),
                 path=target.decode(),
                 status=status,
                 request_id=request_id,
                 seconds=time.perf_counter() - began,
             )
-            correlation.end()
         return b"".join((head, b"\r\n", b"" if method == b"HEAD" else body))
+
+    def _log_stale(self, reply: Reply, traceparent: str | None, *, request_id: str, **line: Any) -> None:
+        if traceparent is not None:
+            correlation.begin(request_id, traceparent)
+        _log(reply, request_id=request_id, **line)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

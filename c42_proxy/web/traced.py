@@ -28,7 +28,7 @@ class TracedAsgi:
         self._spans = spans
         self.cors_headers = app.cors_headers
 
-    def answers_at_once(self, _scope: Scope) -> None:
+    def answer_at_once_for(self, _scope: Scope) -> None:
         """None: each request has a span."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

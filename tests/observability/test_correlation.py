@@ -167,7 +167,7 @@ class RequestLogTest(CorrelationTest):
             # The first one is asked to back off, the second one knows it.
             proxy.events.reply("tea")
             proxy.events.reply("tea")
-            answer = proxy.asgi.answers_at_once({})
+            answer = proxy.asgi.answer_at_once_for({})
             assert answer is not None
             for headers in ([(b"host", b"a"), (b"traceparent", TRACE.encode())], [(b"host", b"a")]):
                 self.assertIn(b"stale-if-error", answer(b"GET", PATH.encode(), headers) or b"")

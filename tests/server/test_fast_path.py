@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import logging
 import re
+import time
 import unittest
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -36,7 +38,7 @@ class App:
         self.late = asyncio.Event()
         self._answer = answer
 
-    def answers_at_once(self, _scope: Scope) -> AnswerAtOnce:
+    def answer_at_once_for(self, _scope: Scope) -> AnswerAtOnce:
         return self._answer_at_once
 
     def _answer_at_once(self, _method: bytes, target: bytes, _headers: Headers) -> bytes | None:
@@ -56,19 +58,18 @@ class App:
 class Connections:
     """A server of one app, and its end of each connection."""
 
-    def __init__(self, app: App, keep_alive: float) -> None:
+    def __init__(self, app: App) -> None:
         self.app = app
         self.state = ServerState()
         self.ends: list[ClientConnection] = []
-        plain: dict[str, Any] = {"ws": "none", "lifespan": "off", "proxy_headers": False, "interface": "asgi3"}
-        self._config = Config(app, log_config=None, access_log=False, **plain)
-        # uvicorn's type has whole seconds.
-        self._config.timeout_keep_alive = keep_alive  # type: ignore[assignment]
+        self.access_log = False
         self._port = 0
         self._clients: list[Client] = []
 
     def __call__(self) -> ClientConnection:
-        self.ends.append(ClientConnection(self._config, self.state, {}, asyncio.get_running_loop()))
+        plain: dict[str, Any] = {"ws": "none", "lifespan": "off", "proxy_headers": False, "interface": "asgi3"}
+        config = Config(self.app, log_config=None, access_log=self.access_log, timeout_keep_alive=75, **plain)
+        self.ends.append(ClientConnection(config, self.state, {}, asyncio.get_running_loop()))
         return self.ends[-1]
 
     @asynccontextmanager
@@ -119,7 +120,7 @@ def on_each_loop(test: Callable[[Any, Connections], Coroutine[Any, Any, None]]) 
 
     def run(self: OnConnections) -> None:
         async def serve() -> None:
-            connections = Connections(self.app(), self.keep_alive)
+            connections = Connections(self.app())
             async with asyncio.timeout(WAIT_SECONDS), connections.serving():
                 await test(self, connections)
 
@@ -132,8 +133,6 @@ def on_each_loop(test: Callable[[Any, Connections], Coroutine[Any, Any, None]]) 
 
 
 class OnConnections(unittest.TestCase):
-    keep_alive = 75.0
-
     def app(self) -> App:
         return App()
 
@@ -156,8 +155,9 @@ class ConnectionTest(OnConnections):
         while not connections.app.by_asgi:
             await asyncio.sleep(0)
         client.writer.write(request())
-        while len(connections.app.at_once + connections.app.by_asgi) < 1 or not connections.ends[0].pipeline:
+        while not connections.app.at_once and not connections.ends[0].pipeline:
             await asyncio.sleep(0)
+        self.assertEqual([], connections.app.at_once)
         connections.app.late.set()
         self.assertEqual([202, 202], await client.statuses(2))
 
@@ -237,19 +237,41 @@ class ConnectionTest(OnConnections):
         self.assertIn(b"connection: close", await client.reader.readuntil(b"\r\n\r\n"))
         self.assertTrue(await client.is_ended())
 
-
-class IdleTest(OnConnections):
-    keep_alive = 0.05
-
     @on_each_loop
     async def test_idle(self, connections: Connections) -> None:
         """A connection that nobody uses is closed, after an answer of either kind."""
-        for targets in (("/known",), ("/other", "/known"), ("/known", "/other")):
-            with self.subTest(targets):
+        for first, last in (("/known", "/known"), ("/other", "/known"), ("/known", "/other")):
+            with self.subTest(first=first, last=last):
                 client = await connections.connect()
-                await client.asks(*map(request, targets[:1]))
-                await client.asks(*map(request, targets[1:]))
+                await client.asks(request(first))
+                connections.ends[-1].timeout_keep_alive = 0
+                await client.asks(request(last))
                 self.assertTrue(await client.is_ended())
+
+    @on_each_loop
+    async def test_idle_until_now(self, connections: Connections) -> None:
+        """A request that comes at the last moment gets its answer."""
+        client = await connections.connect()
+        connections.ends[0].timeout_keep_alive = 0.01  # type: ignore[assignment]  # uvicorn's has whole seconds
+        await client.asks(request())
+        connections.ends[0].timeout_keep_alive = 75
+        connections.ends[0].data_received(request())
+        # The loop does not run meanwhile, so the timeout is due when it does.
+        time.sleep(0.02)
+        self.assertEqual([204], await client.statuses(1))
+        self.assertEqual([202], await client.asks(request("/other")))
+
+    @on_each_loop
+    async def test_access_log(self, connections: Connections) -> None:
+        """With gunicorn's access log, each request has a line of uvicorn's."""
+        log, handler = logging.getLogger("uvicorn.access"), logging.NullHandler()
+        self.addCleanup(log.removeHandler, handler)
+        log.addHandler(handler)
+        connections.access_log = True
+        with self.assertLogs(log, "INFO") as lines:
+            self.assertEqual([202], await (await connections.connect()).asks(request()))
+        self.assertIn("GET /known HTTP/1.1", lines.output[0])
+        log.removeHandler(handler)
 
 
 class UnreadTest(OnConnections):
@@ -260,12 +282,11 @@ class UnreadTest(OnConnections):
     async def test_unread(self, connections: Connections) -> None:
         """Of a client that reads no answers, no more than one waits in memory."""
         client = await connections.connect()
+        await client.asks(request("/other"))
         transport: Any = client.writer.transport
         transport.pause_reading()
         for _ in range(20):
-            client.writer.write(request())
-            # So that it is a head of its own.
-            await asyncio.sleep(0.001)
+            connections.ends[0].data_received(request())
         self.assertLess(connections.ends[0].transport.get_write_buffer_size(), 3 * len(LARGE))
         transport.resume_reading()
         self.assertEqual({200, 202}, set(await client.statuses(20)))
@@ -295,6 +316,10 @@ class FastPathTest(unittest.TestCase):
             (False, request(version="1.0")),
             (False, request(version="1.0", headers="host: a\r\nconnection: keep-alive\r\n")),
             (False, b"G(ET / HTTP/1.1\r\n\r\n"),
+            # No server may take these for two requests in one case, and for one in the other (RFC 9112, section 11.2).
+            *((False, b"GET / HTTP/1.1\r\nhost: a" + two + request()) for two in (b"\n\n", b"\r\n\n", b"\n\r\n")),
+            (False, request() + request()),
+            (False, request() * 3),
             (False, request()[:-2]),
         ):
             with self.subTest(head):
