@@ -1,6 +1,6 @@
 """The fast path: what the app can answer at once needs no request of uvicorn's, no task, and no messages of ASGI.
 
-Nearly all requests are hits, and this way they take three fifths of the time (ADR 0021).
+Nearly all requests are hits, and this way they take two thirds of the time (ADR 0021).
 """
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
