@@ -37,7 +37,7 @@ def of_connection(*, tls: bool) -> str:
 
 UVICORN = """
     HttpToolsProtocol ServerState access_log capture_signals cycle disconnected flow
-    keep_alive message_event more_body on_headers_complete on_response response_complete response_started scope
+    keep_alive message_event more_body on_headers_complete on_response_complete response_complete response_started scope
     send_400_response should_exit shutdown transport write_paused
 """
 URLLIB3 = """
