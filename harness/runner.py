@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any
 from unittest.util import strclass
 
+import uvloop
+
 from .needs import PLATFORM, REQUIRE_ALL
 from .watch import Watch
 
@@ -134,6 +136,8 @@ def run(modules: Iterable[Module], watch: Watch) -> Outcome:
     logging.getLogger("c42_proxy").addHandler(logging.NullHandler())
     # multiprocessing keeps a pipe to a process of its own from its first use on: it is not a test's.
     resource_tracker.ensure_running()
+    # So does libuv, for signals, from its first loop on.
+    uvloop.new_event_loop().close()
     suite = Modules(modules, watch)
     result = unittest.TextTestRunner(resultclass=Result).run(suite)
     # Of a subtest, the whole test: only that can be named to run it again.
