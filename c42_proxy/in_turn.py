@@ -1,6 +1,6 @@
-"""Threads that do their work in turn: for a store that can do one thing at a time anyway.
+"""Threads of which one works at a time: for a store that can do one thing at a time anyway.
 
-Threads that take turns wake each other, and each waits for Python's lock. In the SQLite file, that takes a quarter of
+Several threads wake each other, and each waits for Python's lock. In the SQLite file, that takes a quarter of
 the time of a hit (ADR 0019).
 """
 
