@@ -131,6 +131,7 @@ class StuckTest(WithThreads):
         self.occupy()
         for name in "bcd":
             self.threads.begin(self.work(name))
+            # The time in which a thread too many would come.
             time.sleep(2 * STUCK_SECONDS)
         self.assertEqual(LIMIT, sum(thread.name == NAME for thread in threading.enumerate()))
         self.assertEqual(0, len(self.threads._waiting))
@@ -186,6 +187,7 @@ class StuckTest(WithThreads):
         closing_.start()
         self.wait_until(lambda: self.threads._closed)
         self.assertRaises(RuntimeError, self.threads.begin, self.work("b"))
+        # The time in which a thread would try to help.
         time.sleep(2 * STUCK_SECONDS)
         self.gate.set()
         closing_.join(PATIENCE)
