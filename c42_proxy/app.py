@@ -15,8 +15,7 @@ from flask.cli import run_command
 from .caching.circuit_breaker import CircuitBreaker
 from .caching.freshness import Freshness
 from .caching.limits import FETCHES_AT_ONCE
-from .events import LOOKS_AT_ONCE, Events
-from .in_turn import InTurn
+from .events import Events
 from .observability.logs import configure_logs
 from .observability.metrics import Metrics
 from .observability.queued_lines import QueuedLines
@@ -26,7 +25,6 @@ from .stores.contract import Store
 from .stores.erasure import Eraser
 from .stores.memory import MemoryStore
 from .stores.opening import lifetime, open_shared
-from .stores.sqlite import SqliteStore
 from .stores.tiered import TieredStore
 from .threads import Threads
 from .upstream.client import C42Client
@@ -121,17 +119,9 @@ def build(
     calls = opened.enter_context(closing(Threads(CALLS_AT_ONCE, name="c42-call", on_idle=end_idle)))
     pages = opened.enter_context(closing(Threads(LATER_PAGES_AT_ONCE, name="c42-page", on_idle=end_idle)))
     upstream = Combiner(client, breaker, calls=calls, pages=pages, budget=budget, clock=clock)
-    events = Events(
-        upstream,
-        tiered,
-        breaker,
-        freshness=freshness,
-        budget=budget,
-        clock=clock,
-        metrics=metrics,
-        looks=InTurn(LOOKS_AT_ONCE, name="c42-look") if isinstance(shared, SqliteStore) else None,
+    events = opened.enter_context(
+        closing(Events(upstream, tiered, breaker, freshness=freshness, budget=budget, clock=clock, metrics=metrics))
     )
-    opened.enter_context(closing(events))
     cors = Cors(settings.origins)
     flask = create_flask(events, metrics, cors)
     # By the first request, any server has forked.

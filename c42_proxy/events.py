@@ -22,16 +22,13 @@ from .caching.reply import Forward, Hit, Reply, SearchResult, StaleIfError, repl
 from .caching.shared_state import FetchOutcomes
 from .caching.single_flight import SingleFlight
 from .errors import NotAsked, Overloaded, RepeatedFailure, UpstreamError, UpstreamTimeout
+from .looks import LOOKS_AT_ONCE, Found, Looks
 from .observability import tracing
 from .observability.metrics import Metrics
 from .stores.contract import Entry
 from .stores.tiered import TieredStore
 from .threads import Threads, Timer, may_wait
 from .upstream.combine import Combined
-
-LOOKS_AT_ONCE = 16
-"""Threads that look into the shared tier, as many as the store in Redis uses at once. None of them waits for C42 or for
-a slot, so a fresh entry is found in the shared tier however many fetches run and wait."""
 
 
 class Upstream(Protocol):
@@ -64,11 +61,13 @@ def at_once(work: Callable[[], None]) -> None:
 class _Search:
     """The state of a search between its steps. Only a miss has the attributes that `become_miss` sets.
 
-    `cached` is the entry that was not fresh; `waited` says whether another process had the lease first.
+    `since` is when it began. `cached` is the entry that was not fresh; `waited` says whether another process had the
+    lease first.
     """
 
-    def __init__(self, event_id: str, begin_fetch: Begin = at_once) -> None:
+    def __init__(self, event_id: str, since: float, begin_fetch: Begin = at_once) -> None:
         self.event_id = event_id
+        self.since = since
         self.begin_fetch = begin_fetch
         self.is_miss = False
 
@@ -82,15 +81,16 @@ class _Search:
         self.waited = False
 
 
-Step = Callable[[_Search], SearchResult | None]
-"""Returns the search's result, or None if another step follows, in another thread or later."""
+Step = Callable[..., SearchResult | None]
+"""Called with the search and, if a look comes before it, with what that has found. Returns the search's result, or None
+if another step follows, in another thread or later."""
 
 
 class Events:
     """Replies with an event and its subscribers. Thread-safe.
 
-    `budget` is the number of seconds that a fetch may take; no request waits longer than twice that. `looks` are the
-    threads that look into the shared tier; a test may pass threads that it can wait for.
+    `budget` is the number of seconds that a fetch may take; no request waits longer than twice that. A test may pass
+    `look_threads` that it can wait for.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Events:
         budget: float,
         clock: Callable[[], float],
         metrics: Metrics,
-        looks: Threads | None = None,
+        look_threads: Threads | None = None,
     ) -> None:
         self._upstream = upstream
         self._store = store
@@ -112,7 +112,8 @@ class Events:
         self._budget = budget
         self._clock = clock
         self._single_flight: SingleFlight[SearchResult] = SingleFlight()
-        self._threads = looks or Threads(LOOKS_AT_ONCE, name="c42-look", queues=True)
+        self._look_threads = look_threads or Threads(LOOKS_AT_ONCE, name="c42-look", queues=True)
+        self._looks = Looks(store, self._look_threads)
         self._timer = Timer(name="c42-timer")
         self._limit = ConcurrencyLimit(metrics, self._timer)
         self._outcomes = FetchOutcomes(store, clock)
@@ -124,7 +125,7 @@ class Events:
         If the system gives none, each look tries again.
         """
         with suppress(Overloaded):
-            self._threads.submit(lambda: None)
+            self._look_threads.submit(lambda: None)
 
     def reply(self, event_id: str) -> Reply:
         """The event with the first names of all its subscribers, or why there is no answer. Waits for it."""
@@ -160,7 +161,7 @@ class Events:
             return None
         if self._refusals.claims_look(refusal, now):
             try:
-                self._threads.begin(partial(self._look_beside, event_id))
+                self._looks.begin(event_id, partial(self._begin_look_beside, event_id, now))
             except Overloaded:
                 # Without a thread, this answer is as good as it was a second ago. The next request searches.
                 self._refusals.end_look()
@@ -175,7 +176,7 @@ class Events:
         """
         search, leads = self._single_flight.coalesce(event_id)
         if leads:
-            self._do(self._begin_here if may_block else self._begin, _Search(event_id, begin_fetch))
+            self._do(self._begin_here if may_block else self._begin, _Search(event_id, self._clock(), begin_fetch))
         return Pending(event_id, search, leads, patience=2 * self._budget)
 
     def reply_for(self, pending: Pending) -> Reply:
@@ -189,7 +190,8 @@ class Events:
 
     def _reply_at_once(self, event_id: str) -> Reply:
         try:
-            found = self._look_again(_Search(event_id))
+            search = _Search(event_id, self._clock())
+            found = self._look_again(search, partial(self._store.get, event_id))
         except Overloaded as overloaded:
             found = SearchResult(overloaded, self._store.from_memory(event_id))
         return reply_of(found, leads=True, freshness=self._freshness, now=self._clock())
@@ -197,14 +199,14 @@ class Events:
     def close(self) -> None:
         """Wait for the searches under way, and end their threads. Nothing may be asked any more."""
         wait(self._single_flight.under_way())
-        self._threads.close()
+        self._looks.close()
         self._limit.close()
         self._timer.close()
 
-    def _do(self, step: Step, search: _Search) -> None:
+    def _do(self, step: Step, search: _Search, *found: Found) -> None:
         """Do one step: it ends the search, or arranges the next step. A client that goes away stops no search."""
         try:
-            result = step(search)
+            result = step(search, *found)
         except Overloaded as overloaded:
             result = SearchResult(overloaded, self._store.from_memory(search.event_id))
         except BaseException as bug:  # noqa: BLE001  # the requests that wait raise it
@@ -221,39 +223,58 @@ class Events:
 
     def _begin(self, search: _Search) -> None:
         """Look into the shared tier in a thread, because the tier may hang."""
-        self._threads.begin(partial(self._do, self._look, search))
+        self._looks.begin(search.event_id, partial(self._do, self._look, search))
 
     def _begin_here(self, search: _Search) -> SearchResult | None:
         """The same for a thread that may block: if the system gives no look thread, it looks itself."""
         try:
             self._begin(search)
         except Overloaded:
-            return self._look(search)
+            return self._look(search, partial(self._store.get, search.event_id))
         return None
 
-    def _look(self, search: _Search) -> SearchResult | None:
-        """Fresh in the shared tier? If not, this is a miss, and the limit of this process must admit it."""
-        since = self._clock()
-        cached = self._store.get(search.event_id)
+    def _look(self, search: _Search, found: Found) -> SearchResult | None:
+        """Fresh in the shared tier? If not, this is a miss, unless it is already known that C42 may not be asked."""
+        cached = found()
         if self._is_fresh(cached):
             return SearchResult(cached)
-        if self._is_stale(cached) and self._breaker.last_refused():
-            # Most likely C42 still may not be asked. Then the stale copy needs neither a slot nor the lease.
-            try:
-                self._check_may_ask(search.event_id)
-            except NotAsked as refusal:
-                self._refusals.note(search.event_id, refusal, since)
-                return SearchResult(refusal, cached)
+        if not (self._is_stale(cached) and self._breaker.last_refused()):
+            self._miss(search, cached)
+            return None
+        # Most likely C42 still may not be asked. Then the stale copy needs neither a slot nor the lease. Other looks do
+        # not wait until that is known.
+        next_step = partial(self._refused_or_miss, cached=cached)
+        try:
+            self._look_threads.begin(partial(self._do, next_step, search))
+        except Overloaded:
+            return next_step(search)
+        return None
+
+    def _refused_or_miss(self, search: _Search, cached: Entry) -> SearchResult | None:
+        try:
+            self._check_may_ask(search.event_id)
+        except NotAsked as refusal:
+            self._refusals.note(search.event_id, refusal, search.since)
+            return SearchResult(refusal, cached)
+        self._miss(search, cached)
+        return None
+
+    def _miss(self, search: _Search, cached: Entry | None) -> None:
+        """It goes on where it may wait, if the limit of this process admits it."""
         self._limit.admit()
         search.become_miss(cached, self._budget)
         search.begin_fetch(partial(self._do, self._wait_for_slot, search))
-        return None
 
-    def _look_beside(self, event_id: str) -> None:
+    def _begin_look_beside(self, event_id: str, since: float, found: Found) -> None:
+        """In another thread: requests that wait for their looks do not wait for this one."""
+        # RuntimeError: this process ends.
+        with suppress(RuntimeError):
+            self._look_threads.begin(partial(self._look_beside, event_id, since, found))
+
+    def _look_beside(self, event_id: str, since: float, found: Found) -> None:
         """See what others have left: an answer, which the next request finds in memory, or that C42 may be asked."""
-        since = self._clock()
         try:
-            self._store.get(event_id)
+            found()
             self._check_may_ask(event_id)
         except NotAsked as refusal:
             self._refusals.note(event_id, refusal, since)
@@ -289,17 +310,21 @@ class Events:
         # Another process has the lease. Meanwhile, another event of this process may use the slot.
         pause = search.attempts.pause_after(time.monotonic() - began)
         if pause is None:
-            return SearchResult(UpstreamTimeout(), search.cached, search.forward, elsewhere=True)
+            # Not what was found before: it may be seconds old.
+            cached = self._store.get(search.event_id)
+            if self._is_fresh(cached):
+                return _found_after_waiting(cached, cached, search.forward)
+            return SearchResult(UpstreamTimeout(), cached, search.forward, elsewhere=True)
         search.waited = True
         self._timer.later(pause, self._do, self._wait_for_slot, search)
         return None
 
     def _no_slot_in_time(self, search: _Search) -> None:
         """Look once more: another process may have fetched the event meanwhile."""
-        self._threads.begin(partial(self._do, self._look_again, search))
+        self._looks.begin(search.event_id, partial(self._do, self._look_again, search))
 
-    def _look_again(self, search: _Search) -> SearchResult:
-        cached = self._store.get(search.event_id)
+    def _look_again(self, _search: _Search, found: Found) -> SearchResult:
+        cached = found()
         return SearchResult(cached if self._is_fresh(cached) else Overloaded(), cached)
 
     def _with_lease(self, event_id: str, forward: Forward, *, waited: bool) -> SearchResult:
@@ -322,11 +347,7 @@ class Events:
             if self._is_stale(cached):
                 self._refusals.note(event_id, refusal, since)
             return SearchResult(refusal, cached)
-        if waited:
-            # Unknown for a 404: C42 answers 404 for a missing event, but 200 for a deleted one.
-            status = 200 if found.status == 200 else None
-            return SearchResult(found, cached, forward, status, elsewhere=True)
-        return SearchResult(found, cached)
+        return _found_after_waiting(found, cached, forward) if waited else SearchResult(found, cached)
 
     def _fetch(self, event_id: str, cached: Entry | None, allowed_at: float) -> SearchResult:
         """Fetch and store. Raises NotAsked if a back-off begins meanwhile, or if threads or descriptors are lacking."""
@@ -377,3 +398,10 @@ class Events:
 
     def _is_fresh(self, entry: Entry | None) -> TypeGuard[Entry]:
         return entry is not None and self._freshness.is_fresh(entry, self._clock())
+
+
+def _found_after_waiting(found: Entry, cached: Entry | None, forward: Forward) -> SearchResult:
+    """Another process has asked C42 meanwhile."""
+    # Unknown for a 404: C42 answers 404 for a missing event, but 200 for a deleted one.
+    status = 200 if found.status == 200 else None
+    return SearchResult(found, cached, forward, status, elsewhere=True)

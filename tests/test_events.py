@@ -184,7 +184,7 @@ class EventsTest(unittest.TestCase):
         ttl: float = TTL,
         stale_if_error: float = STALE,
         budget: float = BUDGET,
-        looks: Threads | None = None,
+        look_threads: Threads | None = None,
     ) -> Process:
         """One process; with a memory of its own, it is another one."""
         self.metrics = metrics = Metrics()
@@ -197,7 +197,7 @@ class EventsTest(unittest.TestCase):
             budget=budget,
             clock=self.clock,
             metrics=metrics,
-            looks=looks,
+            look_threads=look_threads,
         )
         # Cleanups run from the last to the first: `close` waits for what waits for the gate.
         self.addCleanup(events.close)
@@ -574,6 +574,20 @@ class GivingUpTest(EventsTest):
         with lease:
             late = self.process.ask("tea", self.says())
             self.assert_told(self.end(late), UpstreamTimeout, "fwd=uri-miss; collapsed")
+
+    def test_found_at_last(self) -> None:
+        """A search that waits in vain for the lease finds what another process has left meanwhile, a 404 too."""
+        for status, body, handled in ((200, b"new", "; fwd-status=200"), (404, b"", "")):
+            self.shared = LeasingStore()
+            self.hold(NOW - 300)
+            lease = self.shared.lease("tea")
+            assert lease is not None
+            with self.subTest(status), lease:
+                late = self.another(budget=0.05).ask("tea", self.says())
+                self.assertTrue(self.shared.refused.wait(PATIENCE))
+                self.shared.put("tea", Entry(status, body, NOW), NOW)  # type: ignore[arg-type]  # one of both
+                self.assert_told(self.end(late), body, f"fwd=stale; collapsed{handled}")
+        self.assert_asked(0)
 
     def test_expired_answer_instead_of_a_lease(self) -> None:
         """Requests that wait in vain for another process get an expired answer, also if their search gave up."""
@@ -997,7 +1011,7 @@ class KnownRefusalTest(EventsTest):
 
     def test_no_thread(self) -> None:
         """If there is no thread for a look, the stale copy is served nevertheless, and the next request looks."""
-        process = self.new_process(looks=NoThreads())
+        process = self.new_process(look_threads=NoThreads())
         self.ask(process=process)
         self.now += 1
         self.assert_told(self.ask(process=process), b"held", "hit; ttl=-49; detail=stale-if-error")
@@ -1124,7 +1138,7 @@ class KnownRefusalTest(EventsTest):
             self.now = NOW + number
             self.ask()
             until(lambda number=number: len(self.shared.uses) == 3 * number, "the process has looked", PATIENCE)  # type: ignore[misc]  # mypy cannot infer it
-        process = self.new_process(looks=NoThreads())
+        process = self.new_process(look_threads=NoThreads())
         self.ask(process=process)
         for _ in range(9):
             self.now += 1
@@ -1251,7 +1265,7 @@ class OverloadedTest(EventsTest):
 
     def test_must_not_block(self) -> None:
         """A request in a thread that must not block, as that of the event loop, does not look there itself."""
-        self.process = self.new_process(looks=NoThreads())
+        self.process = self.new_process(look_threads=NoThreads())
         self.hold(NOW)
         self.assert_told(self.end(self.process.ask("tea", self.says())), Overloaded, "detail=busy")
 

@@ -1,6 +1,6 @@
 """The entries that stores keep, and the contract of all stores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -93,6 +93,10 @@ class Store(SharedStates, Protocol):
 
     def get(self, event_id: str) -> Entry | None:
         """The entry of an event, fresh or not; None if there is none, or nothing valid."""
+        ...
+
+    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
+        """The same for each of these events, in one operation."""
         ...
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from math import ceil
 from threading import Event, Lock, Thread
@@ -93,6 +93,16 @@ class RedisStore:
 
     def get(self, event_id: str) -> Entry | None:
         return from_bytes(event_id, self._read(self._key("event", event_id)))
+
+    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
+        keys = [self._key("event", event_id) for event_id in event_ids]
+        with self._operation():
+            records = self._client.at_once({key: ("GET", key) for key in keys})
+        # What has failed is read once more: with a single command, redis-py also finds where a cluster has the key now.
+        return {
+            event_id: from_bytes(event_id, self._read(key) if isinstance(record, Exception) else record)
+            for event_id, key, record in zip(event_ids, keys, records, strict=True)
+        }
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         record = to_bytes(event_id, entry)

@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from ..redis_url import RedisUrl
 from .contract import STORE_SECONDS
-from .redis_clients import FAILURES, Client, Command, Pool, Server, at_once
+from .redis_clients import FAILURES, Client, Command, Pool, Server
 from .redis_connection import connection_class
 from .redis_nodes import ask_one_at_a_time, controls_asking
 
@@ -44,7 +44,9 @@ class Cluster:
             results: dict[str, Any] = {}
             for node, keys in nodes.items():
                 try:
-                    answers = at_once(cluster.get_redis_connection(node), [commands[key] for key in keys])
+                    answers = cluster.get_redis_connection(node).connection_pool.at_once(
+                        [commands[key] for key in keys]
+                    )
                 except FAILURES as exc:
                     answers = [exc] * len(keys)
                 results.update(zip(keys, answers, strict=True))

@@ -6,7 +6,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from io import DEFAULT_BUFFER_SIZE
 from pathlib import Path
@@ -118,11 +118,17 @@ class SqliteStore:
                 self._connection = None
 
     def get(self, event_id: str) -> Entry | None:
-        values = (self._key(event_id), self._clock() - self._lifetime)
-        row = self._run(
-            lambda db: db.execute("SELECT record FROM entries_1 WHERE key = ? AND fetched_at > ?", values).fetchone()
-        )
-        return None if row is None else from_bytes(event_id, row[0])
+        return self.get_all((event_id,))[event_id]
+
+    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
+        oldest = self._clock() - self._lifetime
+        values = [(self._key(event_id), oldest) for event_id in event_ids]
+        select = "SELECT record FROM entries_1 WHERE key = ? AND fetched_at > ?"
+        rows = self._run(lambda db: [db.execute(select, each).fetchone() for each in values])
+        return {
+            event_id: None if row is None else from_bytes(event_id, row[0])
+            for event_id, row in zip(event_ids, rows, strict=True)
+        }
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         record = to_bytes(event_id, entry)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -93,6 +93,20 @@ class TieredStore:
         found = None
         with suppress(StoreError):
             found = self._use("reading", "get", partial(shared.get, event_id))
+        return self._newest(event_id, found)
+
+    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
+        """The same for each of these events."""
+        shared = self._shared
+        if shared is None:
+            return self._memory.get_all(event_ids)
+        found: dict[str, Entry | None] = {}
+        with suppress(StoreError):
+            found = self._use("reading", "get", partial(shared.get_all, event_ids))
+        return {event_id: self._newest(event_id, found.get(event_id)) for event_id in event_ids}
+
+    def _newest(self, event_id: str, found: Entry | None) -> Entry | None:
+        """The newer one of the entry in memory and the one that was `found` in the shared tier."""
         mine = self._memory.get(event_id)
         now = self._clock()
         if found is not None and found != mine and not is_ahead(found.fetched_at, now):

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -91,6 +91,9 @@ class FaultyStore:
 
     def get(self, event_id: str) -> Entry | None:
         return self._try("breaks").get(event_id)
+
+    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
+        return self._try("breaks").get_all(event_ids)
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         held = self._try("breaks", "is read-only").put(event_id, entry, now)
@@ -199,7 +202,7 @@ class CacheMachine(RuleBasedStateMachine):
             budget=PATIENCE,
             clock=clock,
             metrics=metrics,
-            looks=looks,
+            look_threads=looks,
         )
         return Running(events, upstream, breaker, faulty, looks, Process())
 

@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import ClassVar
 
-from c42_proxy.events import LOOKS_AT_ONCE
+from c42_proxy.looks import LOOKS_AT_ONCE
 from c42_proxy.sandbox.events import COFFEE
 from c42_proxy.settings import Settings
 from c42_proxy.stores.contract import Entry

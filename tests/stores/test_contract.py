@@ -123,6 +123,7 @@ class Contract(unittest.TestCase):
             self.assertEqual(given_entry, self.store.get(event_id))
         self.assertIsNone(self.store.get("Plain"))
         self.assertIsNone(self.store.get("plai"))
+        self.assertEqual({**given_entries, "plai": None}, self.store.get_all([*given_entries, "plai"]))
 
     def test_newer_replaces_older(self) -> None:
         """An entry replaces one that was fetched before it, or at the same instant."""
@@ -370,10 +371,12 @@ class SharedContract(Contract):
 
     def test_garbage(self) -> None:
         """What we cannot have written is a miss, and gives way to an entry however old."""
+        self.store.put("b", entry("b"), NOW)
         for what, record in GARBAGE.items():
             with self.subTest(what):
                 self.write_raw("a", record)
                 self.assertIsNone(self.open().get("a"))
+                self.assertEqual({"a": None, "b": entry("b")}, self.open().get_all(["a", "b"]))
                 self.assertTrue(self.store.put("a", entry("a", NOW - 3000), NOW))
                 self.assertEqual(entry("a", NOW - 3000), self.store.get("a"))
 
@@ -538,6 +541,7 @@ class Tiered:
         self.memory = MemoryStore(10_000_000, lifetime=LIFETIME, clock=clock)
         self._tiered = TieredStore(self.memory, shared, clock=clock, metrics=Metrics())
         self.get = self._tiered.get
+        self.get_all = self._tiered.get_all
         self.read_state = self._tiered.read_state
         self.change_state = self._tiered.change_state
         self.lease = self._tiered.lease

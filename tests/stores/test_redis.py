@@ -172,12 +172,14 @@ class KeysTest(RedisTest):
 
     def test_wrong_types(self) -> None:
         """A key of another type is a miss, and gives way to what we put there."""
+        self.store.put("b", entry("b"), NOW)
         for command in (("RPUSH", "x"), ("HSET", "x", "y"), ("SADD", "x"), ("ZADD", "1", "x")):
             with self.subTest(command[0]):
                 for kind in ("event", "note"):
                     self.redis.command("DEL", self.key(kind, "a"))
                     self.redis.command(command[0], self.key(kind, "a"), *command[1:])
                 self.assertIsNone(self.store.get("a"))
+                self.assertEqual({"a": None, "b": entry("b")}, self.store.get_all(["a", "b"]))
                 self.assertIsNone(self.store.read_state("a"))
                 self.assertTrue(self.store.put("a", entry("a"), NOW))
                 self.assertEqual("x", self.store.change_state("a", lambda held: "y" if held else "x", 60))

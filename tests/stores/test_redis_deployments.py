@@ -357,6 +357,15 @@ class ClusterTest(DeploymentTest):
 
     def test_moved(self) -> None:
         """If none of the nodes answers that it knew, it asks those of the address again, by their names."""
+        reads: tuple[Callable[[RedisStore], object], ...] = (
+            lambda store: store.get("a"),
+            lambda store: store.get_all("abc"),
+        )
+        for read in reads:
+            self.assert_found_again(read)
+
+    def assert_found_again(self, read: Callable[[RedisStore], object]) -> None:
+        """The first time, `read` notices that all nodes have gone. From then on, all is found where it is now."""
         resolve = socket.getaddrinfo
         with Nodes("--cluster-announce-ip", "127.0.0.1", primaries=1) as old:
             named = old.nodes[0]
@@ -370,7 +379,8 @@ class ClusterTest(DeploymentTest):
             store = self.assert_works("redis+cluster://cache.example")
         named = self.redis.nodes[0]
         with self.assertRaises(StoreError):
-            store.get("a")
+            read(store)
+        read(store)
         self.assertTrue(store.put("a", entry("a"), NOW))
         self.assertEqual(entry("a"), self.store.get("a"))
 
@@ -382,6 +392,7 @@ class ClusterTest(DeploymentTest):
         self.assertTrue(self.store.put("a", entry("a", NOW - 9), NOW))
         for key in (entry_key, lease_key):
             self.move(key, lambda: self.assertTrue(self.store.put("a", entry("a", NOW - 5), NOW)))
+            self.assertEqual({"a": entry("a", NOW - 5), "b": None}, self.store.get_all("ab"))
         self.assertTrue(self.store.put("a", entry("a"), NOW))
         self.assertEqual(entry("a"), self.store.get("a"))
         give_up = time.monotonic() + 1.5 * LEASE_SECONDS
@@ -438,7 +449,10 @@ class ClusterTest(DeploymentTest):
         def get(number: int) -> float:
             began = time.monotonic()
             with self.assertRaises(StoreError):
-                self.store.get(f"event-{number}")
+                if number % 2:
+                    self.store.get(f"event-{number}")
+                else:
+                    self.store.get_all([f"event-{number + each}" for each in range(9)])
             return time.monotonic() - began
 
         with ThreadPoolExecutor(64) as threads:

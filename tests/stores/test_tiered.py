@@ -101,6 +101,22 @@ class WorkingTest(TieredTest):
         self.shared.put("b", entry("b"), NOW)
         self.assertEqual(entry("b"), self.store.get("b"))
 
+    def test_many(self) -> None:
+        """Of many events, too, the newest entry of both tiers is found, and is in memory from then on."""
+        for event_id, mine, theirs in (("a", 0, -1), ("b", -1, 0), ("c", None, 0), ("d", 0, None)):
+            for store, since in ((self.memory, mine), (self.shared, theirs)):
+                if since is not None:
+                    store.put(event_id, entry(event_id, NOW + since), NOW)
+        newest = {event_id: entry(event_id, NOW) for event_id in "abcd"}
+        self.assertEqual({**newest, "e": None}, self.store.get_all("abcde"))
+        self.assertEqual({**newest, "e": None}, self.memory.get_all("abcde"))
+        self.breaks("get")
+        with self.assertLogs(LOGGER):
+            self.assertEqual({**newest, "e": None}, self.store.get_all("abcde"))
+        self.assertTrue(self.store.failed)
+        alone = TieredStore(self.memory, None, clock=lambda: NOW, metrics=self.metrics)
+        self.assertEqual({"a": newest["a"], "e": None}, alone.get_all("ae"))
+
     def test_no_lease(self) -> None:
         """While another process has the lease, this process does not get it either."""
         self.shared.granted = None
@@ -154,7 +170,7 @@ class OwnLimitsTest(TieredTest):
         self.shared.error = StoreNotReached
         self.breaks(*USES)
         with self.assertNoLogs(LOGGER):
-            for use in (self.store.get, self.store.lease):
+            for use in (self.store.get, self.store.get_all, self.store.lease):
                 with self.assertRaises(Overloaded):
                     use("a")
             # What a fetch leaves at its end stays in memory.

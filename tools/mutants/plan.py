@@ -65,6 +65,7 @@ CORE = (
     _core("caching/reply", "events", drivers=BOTH, others=("caching.model", "web.asgi")),
     _core("caching/shared_state", "events", "caching.circuit_breaker", drivers=("flask",), others=("caching.model",)),
     _core("caching/single_flight", "caching.single_flight", "events", drivers=("flask",)),
+    _core("looks", "looks", "events"),
     _core("address", "address", "settings"),
     _core("redis_url", "redis_url", "settings", others=("commands.check",)),
     _core("setting_values", "settings", others=("redis_url", "commands.check", "observability.logs")),

@@ -6,7 +6,7 @@ They come the way that all entries come: from the shared store, which is here on
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from typing import Any
 
@@ -29,6 +29,9 @@ class EveryEvent:
     def get(self, event_id: str) -> Entry | None:
         body = b'{"id":"%b","title":"Drink a cup of coffee with C42 Team","names":["' % event_id.encode()
         return Entry(200, body.ljust(BODY_BYTES - 3, b"x") + b'"]}', self._now)
+
+    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
+        return {event_id: self.get(event_id) for event_id in event_ids}
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:  # noqa: ARG002  # the contract's
         return False
