@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -75,6 +75,9 @@ class MemoryStore:
             entry.used = next(self._uses)
         return entry
 
+    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
+        return {event_id: self.get(event_id) for event_id in event_ids}
+
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         if self._prepare is not None and entry.prepared_head is None:
             entry = Entry(entry.status, entry.body, entry.fetched_at, *self._prepare(event_id, entry))
@@ -82,13 +85,14 @@ class MemoryStore:
             kept = self._entries.get(event_id)
             if kept is not None and kept.is_newer_than(entry, now):
                 return False
-            if kept is not None:
-                self._drop(event_id)
             fits = _size(entry) <= self._max_bytes
+            if kept is not None and not fits:
+                self._drop(event_id)
             if fits:
                 entry.used = next(self._uses)
+                # In one step: a hit, which does not wait for the lock, finds the old entry or the new one.
                 self._entries[event_id] = entry
-                self._bytes += _size(entry)
+                self._bytes += _size(entry) - (0 if kept is None else _size(kept))
                 while self._bytes > self._max_bytes:
                     self._drop(self._least_recently_used())
             self._measure()

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import threading
 import tracemalloc
 import unittest
 
@@ -38,6 +39,19 @@ class BoundTest(unittest.TestCase):
         self.assertTrue(store.put("mine", mine, NOW))
         self.assertEqual(store.get("mine"), mine)
         self.assertIsNone(store.get("Mine"))
+
+    def test_no_gap(self) -> None:
+        """While an entry is replaced, a hit, which waits for nobody, finds the old one or the new one."""
+        store, found = self.store(1), list[Entry | None]()
+        self.put(store, "a")
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-6)
+        replacing = threading.Thread(target=lambda: self.put(store, *["a"] * 10_000))
+        replacing.start()
+        while replacing.is_alive():
+            found.append(store.get("a"))
+        replacing.join()
+        self.assertNotIn(None, found)
 
     def test_bodies_count(self) -> None:
         """As many entries are held as have room with their bodies and the overhead, and not one more."""
