@@ -63,6 +63,8 @@ class Threads(Executor):
         self._idle: list[_Inbox] = []
         """The thread that was used last is used next, so that those that are not needed end."""
         self._count = 0
+        self._ending = 0
+        """Threads that get no more work, but have not ended."""
         self._closed = False
         self._changed = Condition()
 
@@ -102,7 +104,7 @@ class Threads(Executor):
             self._closed = True
             for inbox in self._idle:
                 inbox.put(None)
-            self._changed.wait_for(lambda: self._count == 0)
+            self._changed.wait_for(lambda: self._count + self._ending == 0)
 
     def _make_idle(self, needed: int) -> None:
         """Start threads until `needed` are idle, or the work can wait for one. Raises Overloaded."""
@@ -139,14 +141,16 @@ class Threads(Executor):
                     log.exception("work that should raise nothing has failed")
                 task = self._next(inbox)
             if self._closed:
-                break
-        if not self._closed:
-            try:
-                self._on_idle()
-            except Exception:
-                log.exception("what was to be done at the end of an idle thread has failed")
+                with self._changed:
+                    self._count -= 1
+                    self._changed.notify_all()
+                return
+        try:
+            self._on_idle()
+        except Exception:
+            log.exception("what was to be done at the end of an idle thread has failed")
         with self._changed:
-            self._count -= 1
+            self._ending -= 1
             self._changed.notify_all()
 
     def _next(self, inbox: _Inbox) -> _Task | None:
@@ -163,6 +167,9 @@ class Threads(Executor):
             if inbox not in self._idle or (self._queues and self._count == 1):
                 return False
             self._idle.remove(inbox)
+            # At once: two threads that are idle for equally long must not each take the other one for the last.
+            self._count -= 1
+            self._ending += 1
             return True
 
 

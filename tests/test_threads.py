@@ -266,6 +266,24 @@ class IdleTest(ThreadsTest):
                 self.assertEqual(0, pool.submit(int).result(PATIENCE))
                 self.wait_until(lambda: count() == 0, "no thread")
 
+    def test_last_two(self) -> None:
+        """Of two threads that are idle for equally long, one stays."""
+        ending = threading.Semaphore(0)
+
+        def on_idle() -> None:
+            ending.release()
+            self.gate.wait(PATIENCE)
+
+        pool = self.pool(queues=True, idle=0.05, on_idle=on_idle)
+        both = threading.Barrier(2)
+        for outcome in [pool.submit(both.wait, PATIENCE) for _ in range(2)]:
+            outcome.result(PATIENCE)
+        self.assertTrue(ending.acquire(timeout=PATIENCE))
+        # The time in which the other one would end.
+        self.assertFalse(ending.acquire(timeout=0.1))
+        with no_new_thread():
+            self.assertEqual(0, pool.submit(int).result(PATIENCE))
+
     def test_last_one(self) -> None:
         """A pool that queues keeps its last thread for the time when no other can be started."""
         pool = self.pool(queues=True, idle=0.01)
