@@ -13,7 +13,7 @@ from .checker import Violation, check
 from .faults import is_left_out, planned
 from .history import History
 from .record import read, write
-from .report import shown, table
+from .report import headings, shown, table
 from .run import run
 
 FOLDER = Path("build/soak")
@@ -44,11 +44,15 @@ def main(seconds: float, seed: int | None, record: Path | None) -> None:
         click.echo(f"left out: {kind} (it takes root, and the right to mount)")
     with tempfile.TemporaryDirectory(prefix="c42-soak-") as logs:
         records = run(seed, seconds, Path(logs))
-        if not told(History(records)):
+        violations = told(History(records))
+        if not violations:
             return
         shutil.copytree(logs, FOLDER, dirs_exist_ok=True)
         write(FOLDER / "record.jsonl", records)
     click.echo(f"\nkept in {FOLDER}/: record.jsonl, and the logs")
+    # Once more at the end, which is what is kept of a long log.
+    for line in headings(violations):
+        click.echo(line)
     sys.exit(1)
 
 

@@ -12,7 +12,7 @@ SHOWN = 5
 AROUND = 1.5
 """Seconds before and after a violation of which the records are shown."""
 LINES = 30
-LONGEST = 100
+LONGEST = 300
 STORE_SECONDS = 0.25
 """Seconds after which a command fails that was sent while Redis hung or was away."""
 
@@ -51,8 +51,8 @@ def _state(history: History, state: StoreState) -> str:
 
 def shown(history: History, violations: list[Violation]) -> Iterator[str]:
     """The first few violations, each with what was going on around it."""
-    for violation in violations[:SHOWN]:
-        yield f"\n{violation.at:.3f} {violation.rule}: {violation.event}, {violation.request}: {violation.how}"
+    for violation, heading in zip(violations, headings(violations), strict=False):
+        yield f"\n{heading}"
         records: list[Record] = [
             *(request for request in history.requests if request.event == violation.event),
             # What was asked for another event may be why this one was not to be asked for.
@@ -68,6 +68,14 @@ def shown(history: History, violations: list[Violation]) -> Iterator[str]:
         for at, record in sorted(nearest, key=lambda one: one[0]):
             fields = (f"{name}={_field(value, violation.at)}" for name, value in asdict(record).items() if value)
             yield f"  {at:+8.3f} {type(record).__name__} {' '.join(fields)}"
+
+
+def headings(violations: list[Violation]) -> list[str]:
+    """A line for each of the first few violations."""
+    return [
+        f"{violation.at:.3f} {violation.rule}: {violation.event}, {violation.request}: {violation.how}"
+        for violation in violations[:SHOWN]
+    ]
 
 
 def _instant(record: Record) -> float:
