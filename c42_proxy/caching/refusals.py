@@ -17,6 +17,10 @@ second later."""
 LOOKS_UNDER_WAY = 8
 """Half of the look threads: requests that wait for a look need the others, also if the shared tier is slow."""
 
+PAUSE_SECONDS = 0.1
+"""If so many are under way, a look is due again after this. It is short: most often, a process that was not executed
+for a moment has many looks to catch up on."""
+
 MAX_EVENTS = 100_000
 """If more are known, all are forgotten: each costs one search, which learns it again. So many take 35 MB."""
 
@@ -65,9 +69,12 @@ class Refusals:
             return False
         if self._second != int(now):
             self._second, self._looks = int(now), 0
-        if self._looks >= LOOKS_AT_MOST or not self._under_way.acquire(blocking=False):
+        if self._looks >= LOOKS_AT_MOST:
             # The beginning of the next second: then it is due before what is looked at now.
             refusal.look_at = self._second + LOOK_SECONDS
+            return False
+        if not self._under_way.acquire(blocking=False):
+            refusal.look_at = now + PAUSE_SECONDS
             return False
         self._looks += 1
         refusal.look_at = math.inf
