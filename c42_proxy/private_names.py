@@ -2,8 +2,8 @@
 
 Each private or undocumented name is used in one module: `server/uvicorn_protocol.py`, `server/master.py` (gunicorn),
 `web/a2wsgi_threads.py`, `upstream/deadline_connection.py` (urllib3 and http.client), `stores/redis_connection.py`,
-`stores/redis_nodes.py` or `observability/multiprocess.py` (prometheus_client). Its `check` uses the names as the proxy
-does, or looks for them, and raises if the library has changed.
+`stores/redis_nodes.py` or `observability/multiprocess.py` (prometheus_client). Its `check` (of the first one, that in
+`server/uvicorn_check.py`) uses the names as the proxy does, or looks for them, and raises if the library has changed.
 """
 
 import logging

@@ -31,7 +31,8 @@ def http_and_server() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
 
     def private() -> tuple[type[asyncio.Protocol] | str, type[Server]]:
         # Only here: the import itself fails if uvicorn has moved the names.
-        from .uvicorn_protocol import ClientConnection, SignalledServer, check  # noqa: PLC0415  # it may fail
+        from .uvicorn_check import check  # noqa: PLC0415  # it may fail
+        from .uvicorn_protocol import ClientConnection, SignalledServer  # noqa: PLC0415  # the same
 
         check()
         return ClientConnection, SignalledServer
