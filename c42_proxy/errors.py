@@ -3,6 +3,7 @@
 C42ProxyError
 ├── SettingsError                the proxy does not start; exit status 2
 ├── StoreError                   a store fails: a warning and a metric, never an answer
+│   ├── PartlyRead               a part of a store fails: what the others have is used
 │   └── StoreNotReached          this process lacks threads or descriptors: no failure of the store
 └── Problem                      a failure that a client sees (RFC 9457)
     ├── UpstreamError            C42 was asked, and gave no answer that can be used
@@ -22,7 +23,7 @@ import math
 import re
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 
@@ -50,6 +51,14 @@ class SettingsError(C42ProxyError, click.ClickException):
 
 class StoreError(C42ProxyError):
     """A store is corrupt, read-only, full, hung or gone. It costs a warning, never an answer."""
+
+
+class PartlyRead(StoreError):
+    """A part of a store (a node of a cluster) fails. `found` has the entries of the others, by their events."""
+
+    def __init__(self, failure: StoreError, found: dict[str, Any]) -> None:
+        super().__init__(f"{failure}")
+        self.found = found
 
 
 class StoreNotReached(StoreError):

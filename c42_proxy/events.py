@@ -1,8 +1,8 @@
 """The use case: an event with its subscribers. START HERE: the life of a request, from top to bottom.
 
-A request is answered from memory, or it waits for the one search for the event's answer in this process. `_look`
-and `_look_beside` run in a look thread; `_with_slot`, `_with_lease` and `_fetch` run in the thread of a slot. Between
-the two, a search waits without a thread.
+A request is answered from memory, or it waits for the one search for the event's answer in this process. `_look`,
+`_refused_or_miss` and `_look_beside` run in a look thread; `_with_slot`, `_with_lease` and `_fetch` run in the thread
+of a slot. Between the two, a search waits without a thread.
 """
 
 import time
@@ -61,13 +61,14 @@ def at_once(work: Callable[[], None]) -> None:
 class _Search:
     """The state of a search between its steps. Only a miss has the attributes that `become_miss` sets.
 
-    `since` is when it began. `cached` is the entry that was not fresh; `waited` says whether another process had the
-    lease first.
+    `since` is when it began, by the clock, and `began` the same instant of `time.monotonic`. `cached` is the entry that
+    was not fresh; `waited` says whether another process had the lease first.
     """
 
     def __init__(self, event_id: str, since: float, begin_fetch: Begin = at_once) -> None:
         self.event_id = event_id
         self.since = since
+        self.began = time.monotonic()
         self.begin_fetch = begin_fetch
         self.is_miss = False
 
@@ -77,7 +78,7 @@ class _Search:
         self.cached = cached
         self.forward = Forward.because_of(cached)
         self.slot_deadline = time.monotonic() + budget
-        self.attempts = Attempts(patience=2 * budget)
+        self.attempts = Attempts(give_up=self.began + 2 * budget)
         self.waited = False
 
 
@@ -241,8 +242,8 @@ class Events:
         if not (self._is_stale(cached) and self._breaker.last_refused()):
             self._miss(search, cached)
             return None
-        # Most likely C42 still may not be asked. Then the stale copy needs neither a slot nor the lease. Other looks do
-        # not wait until that is known.
+        # Most likely C42 still may not be asked. Then the stale copy needs neither a slot nor the lease. Another thread
+        # finds out, so that other looks need not wait for that.
         next_step = partial(self._refused_or_miss, cached=cached)
         try:
             self._look_threads.begin(partial(self._do, next_step, search))
@@ -255,7 +256,8 @@ class Events:
             self._check_may_ask(search.event_id)
         except NotAsked as refusal:
             self._refusals.note(search.event_id, refusal, search.since)
-            return SearchResult(refusal, cached)
+            # Something newer may have come meanwhile.
+            return SearchResult(refusal, self._store.from_memory(search.event_id) or cached)
         self._miss(search, cached)
         return None
 
@@ -267,9 +269,11 @@ class Events:
 
     def _begin_look_beside(self, event_id: str, since: float, found: Found) -> None:
         """In another thread: requests that wait for their looks do not wait for this one."""
-        # RuntimeError: this process ends.
-        with suppress(RuntimeError):
+        try:
             self._look_threads.begin(partial(self._look_beside, event_id, since, found))
+        except RuntimeError:
+            # This process ends.
+            self._refusals.end_look()
 
     def _look_beside(self, event_id: str, since: float, found: Found) -> None:
         """See what others have left: an answer, which the next request finds in memory, or that C42 may be asked."""

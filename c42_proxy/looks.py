@@ -75,12 +75,14 @@ class Looks:
         """
         look = _Look(event_id, then, copy_context())
         with self._lock:
+            if self._closed:
+                raise RuntimeError("no look may begin any more")
             self._line.append(look)
             if self._at_work and (self._at_work == LOOKS_AT_ONCE or self._watch()):
                 return
             try:
                 self._add_thread()
-            except BaseException:
+            except Overloaded:
                 # There is no thread at all.
                 self._line.remove(look)
                 raise
@@ -123,9 +125,11 @@ class Looks:
                 # In the trace, the operation belongs to the request that has waited longest.
                 entries = looks[0].context.run(self._store.get_all, event_ids)
                 return [partial(entries.get, look.event_id) for look in looks]
-            except Exception:
-                # Each of them alone: what makes one of them fail is no matter of the others.
-                log.debug("entries are read one by one", exc_info=True)
+            except Overloaded:
+                pass
+            except BaseException:
+                log.exception("entries cannot be read together")
+        # Also if they cannot be read together: what makes one of them fail is no matter of the others.
         return [partial(self._store.get, look.event_id) for look in looks]
 
     def _watch(self) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from statistics import median
 from typing import NoReturn
 
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
@@ -31,6 +32,7 @@ from c42_proxy.errors import (
     UpstreamUnavailable,
 )
 from c42_proxy.events import Events, Pending
+from c42_proxy.looks import STUCK_SECONDS
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Lease, Store
 from c42_proxy.stores.memory import MemoryStore
@@ -100,6 +102,9 @@ class LeasingStore(MemoryStore):
         self.times_asked = 0
         self.uses: list[str] = []
         self.hangs: threading.Event | None = None
+        self.states_hang: threading.Event | None = None
+        self.meanwhile: Callable[[], object] = lambda: None
+        """Done in each read, and when a lease is refused."""
         self._leases: set[str] = set()
         self._leasing = threading.Lock()
 
@@ -107,16 +112,20 @@ class LeasingStore(MemoryStore):
         self.uses.append("get")
         if self.hangs is not None:
             self.hangs.wait(PATIENCE)
+        self.meanwhile()
         return super().get(event_id)
 
     def read_state(self, name: str) -> str | None:
         self.uses.append("read_state")
+        if self.states_hang is not None:
+            self.states_hang.wait(PATIENCE)
         return super().read_state(name)
 
     def lease(self, event_id: str) -> Lease | None:
         with self._leasing:
             self.times_asked += 1
             if event_id in self._leases:
+                self.meanwhile()
                 self.refused.set()
                 return None
             self._leases.add(event_id)
@@ -580,12 +589,16 @@ class GivingUpTest(EventsTest):
         for status, body, handled in ((200, b"new", "; fwd-status=200"), (404, b"", "")):
             self.shared = LeasingStore()
             self.hold(NOW - 300)
+            newer = Entry(status, body, NOW)  # type: ignore[arg-type]  # one of both
             lease = self.shared.lease("tea")
             assert lease is not None
             with self.subTest(status), lease:
-                late = self.another(budget=0.05).ask("tea", self.says())
+                # With this budget, the last attempt comes well before twice of it is over.
+                late = self.another(budget=0.23).ask("tea", self.says())
                 self.assertTrue(self.shared.refused.wait(PATIENCE))
-                self.shared.put("tea", Entry(status, body, NOW), NOW)  # type: ignore[arg-type]  # one of both
+                self.shared.meanwhile = lambda newer=newer: self.shared.put("tea", newer, NOW)  # type: ignore[misc]  # mypy cannot infer it
+                wait([late.search], late.patience)
+                self.assertTrue(late.search.done())
                 self.assert_told(self.end(late), body, f"fwd=stale; collapsed{handled}")
         self.assert_asked(0)
 
@@ -1008,6 +1021,46 @@ class KnownRefusalTest(EventsTest):
         self.shared.hangs = self.gate
         for self.now in (NOW + 1, NOW + 2, NOW + 20):
             self.assert_stale(math.floor(self.now - NOW) + 48)
+
+    def test_looks_of_others(self) -> None:
+        """While it is found out whether C42 may be asked, other events are found at once."""
+        self.shared.put("coffee", Entry(200, b"cold", NOW - 300), NOW)
+        for number in range(20):
+            self.shared.put(f"milk {number}", Entry(200, b"fresh", NOW - 1), NOW)
+        self.shared.states_hang = self.gate
+        self.now += 1
+        self.assert_stale(49)  # this one begins a look beside
+        self.process.ask("coffee", self.says())
+        until(lambda: self.shared.uses[-2:].count("read_state") == 2, "both are being found out", PATIENCE)
+        took = []
+        for number in range(20):
+            began = time.monotonic()
+            reply = self.ask(event_id=f"milk {number}")
+            took.append(time.monotonic() - began)
+            self.assert_told(reply, b"fresh", "hit; ttl=250")
+        self.assertLess(median(took), STUCK_SECONDS / 2)
+
+    def test_newer_meanwhile(self) -> None:
+        """What comes while it is found out whether C42 may be asked wins over the stale copy from before."""
+        self.shared.put("coffee", Entry(200, b"cold", NOW - 300), NOW)
+        self.shared.states_hang = self.gate
+        self.shared.uses.clear()
+        pending = self.process.ask("coffee", self.says())
+        until(lambda: self.shared.uses == ["get", "read_state"], "it is being found out", PATIENCE)
+        self.memory.put("coffee", Entry(200, b"hot", NOW), NOW)
+        self.gate.set()
+        self.assertEqual(b"hot", getattr(result_of(self.end(pending)), "body", None))
+
+    def test_since(self) -> None:
+        """What is found out counts from when the search began: what happens meanwhile may be unknown."""
+        self.shared.put("coffee", Entry(200, b"cold", NOW - 300), NOW)
+
+        def pass_time() -> None:
+            self.now += 0.5
+
+        self.shared.meanwhile = pass_time
+        self.ask(event_id="coffee")
+        self.assertEqual(NOW, self.process.refused["coffee"].since)
 
     def test_no_thread(self) -> None:
         """If there is no thread for a look, the stale copy is served nevertheless, and the next request looks."""

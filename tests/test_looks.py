@@ -18,6 +18,7 @@ from tests.test_threads import no_new_thread
 
 PATIENCE = 5.0
 NAME = "c42-of-the-test"
+LOGGER = "c42_proxy.looks"
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
 
@@ -27,21 +28,22 @@ class Recorded(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__(1 << 20)
-        self.read: list[tuple[str, set[str]]] = []
+        self.read: list[tuple[str, list[str]]] = []
         self.fails: set[str] = set()
+        self.error: type[BaseException] = ZeroDivisionError
         for letter in "abcd":
             self.put(letter, entry(letter), NOW)
 
     def get(self, event_id: str) -> Entry | None:
-        self.read.append((colour.get(), {event_id}))
+        self.read.append((colour.get(), [event_id]))
         if event_id in self.fails:
-            raise ZeroDivisionError
+            raise self.error
         return super().get(event_id)
 
     def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        self.read.append((colour.get(), set(event_ids)))
+        self.read.append((colour.get(), sorted(event_ids)))
         if self.fails & set(event_ids):
-            raise ZeroDivisionError
+            raise self.error
         return {event_id: MemoryStore.get(self, event_id) for event_id in event_ids}
 
 
@@ -50,11 +52,14 @@ class WithLooks(unittest.TestCase):
 
     def setUp(self) -> None:
         self.store = Recorded()
-        self.threads = Threads(LOOKS_AT_ONCE, name=NAME, queues=True)
-        self.looks = self.enterContext(closing(Looks(self.store, self.threads, stuck_seconds=self.stuck_seconds)))
+        self.looks = self.new_looks()
         self.done: list[tuple[str, Entry | None, str, int]] = []
         self.gate = threading.Event()
         self.addCleanup(self.gate.set)
+
+    def new_looks(self) -> Looks:
+        self.threads = Threads(LOOKS_AT_ONCE, name=NAME, queues=True)
+        return self.enterContext(closing(Looks(self.store, self.threads, stuck_seconds=self.stuck_seconds)))
 
     def look(self, *event_ids: str) -> None:
         for event_id in event_ids:
@@ -97,7 +102,7 @@ class TogetherTest(WithLooks):
         self.look("missing")
         self.until_done(2)
         self.assertEqual([("a", entry("a")), ("missing", None)], [done[:2] for done in self.done])
-        self.assertEqual([("none", {"a"}), ("none", {"missing"})], self.store.read)
+        self.assertEqual([("none", ["a"]), ("none", ["missing"])], self.store.read)
 
     def test_together(self) -> None:
         """What comes while a thread looks is read by that thread together, each event once, and told in order."""
@@ -106,7 +111,7 @@ class TogetherTest(WithLooks):
         self.gate.set()
         self.assertEqual(["a", "b", "missing", "a"], self.until_done(4))
         self.assertEqual([entry("a"), entry("b"), None, entry("a")], [done[1] for done in self.done])
-        self.assertEqual({"a", "b", "missing"}, self.store.read[-1][1])
+        self.assertEqual(["a", "b", "missing"], self.store.read[-1][1])
         self.assertEqual(1, len({thread for *_, thread in self.done}))
 
     def test_so_many(self) -> None:
@@ -128,7 +133,7 @@ class TogetherTest(WithLooks):
         self.gate.set()
         self.until_done(4)
         self.assertEqual(["green", "green", "red", "red"], [done[2] for done in self.done])
-        self.assertEqual([("green", {"a", "b"})], self.store.read)
+        self.assertEqual([("green", ["a", "b"])], self.store.read)
 
     def test_one_fails(self) -> None:
         """What makes the reading of one entry fail is no matter of those that were read with it."""
@@ -137,18 +142,24 @@ class TogetherTest(WithLooks):
         def then(found: Found) -> None:
             try:
                 found()
-            except ZeroDivisionError as error:
+            except BaseException as error:  # noqa: BLE001  # the test looks at it
                 told.append(error)
 
         self.store.fails.add("b")
-        self.occupy()
-        self.look("a")
-        self.looks.begin("b", then)
-        self.look("c")
-        self.gate.set()
-        self.assertEqual(["a", "c"], self.until_done(2))
-        self.assertEqual([entry("a"), entry("c")], [done[1] for done in self.done])
-        self.assertEqual(1, len(told))
+
+        for error, is_logged in ((ZeroDivisionError, True), (SystemExit, True), (Overloaded, False)):
+            self.store.error = error
+            self.done.clear()
+            with self.subTest(error.__name__), self.assertLogs(LOGGER) if is_logged else self.assertNoLogs(LOGGER):
+                self.gate.clear()
+                self.occupy()
+                self.look("a")
+                self.looks.begin("b", then)
+                self.look("c")
+                self.gate.set()
+                self.assertEqual(["a", "c"], self.until_done(2))
+                self.assertEqual([entry("a"), entry("c")], [done[1] for done in self.done])
+                self.assertIsInstance(told.pop(), error)
 
     def test_bug(self) -> None:
         """A bug in what follows a look takes no other look with it. Its line in the log belongs to no request."""
@@ -162,7 +173,7 @@ class TogetherTest(WithLooks):
             self.look("a")
             raise SystemExit
 
-        log, handler = logging.getLogger("c42_proxy.looks"), Handler()
+        log, handler = logging.getLogger(LOGGER), Handler()
         self.addCleanup(colour.reset, colour.set("green"))
         with self.assertLogs(log, "ERROR"):
             log.addHandler(handler)
@@ -175,12 +186,13 @@ class TogetherTest(WithLooks):
         with no_new_thread():
             self.assertRaises(Overloaded, self.look, "d")
         self.occupy()
+        events = [f"event {number}" for number in range(3 * LOOKS_AT_ONCE)]
         with no_new_thread():
-            self.look("a", "b", "c")
-            # Each look that adds a thread leaves something in the queue of the pool.
-            self.assertLessEqual(len(self.threads._waiting), LOOKS_AT_ONCE)
+            self.look(*events)
+            # A look that cannot be watched asks for a thread, up to the limit.
+            self.assertLess(len(self.threads._waiting), LOOKS_AT_ONCE)
         self.gate.set()
-        self.assertEqual(["a", "b", "c"], self.until_done(3))
+        self.assertEqual(events, self.until_done(len(events)))
 
 
 class StuckTest(WithLooks):
@@ -189,8 +201,9 @@ class StuckTest(WithLooks):
         self.occupy()
         self.look("a")
         self.assertEqual(["a"], self.until_done(1))
-        self.look("b")
-        self.assertEqual(["a", "b"], self.until_done(2))
+        self.look("b", "c", "d")
+        self.assertLessEqual(len(self.looks._timer._due), 1)
+        self.assertEqual(["a", "b", "c", "d"], self.until_done(4))
 
     def test_all_stuck(self) -> None:
         """If those that help get stuck as well, more of them do, up to the limit. Then looks wait, once each."""
@@ -210,19 +223,20 @@ class StuckTest(WithLooks):
 
     def test_busy(self) -> None:
         """Threads that are busy, but not stuck, need no help (tried often: others may use the processor)."""
-        for _ in range(20):
-            threads = self.threads_of_a_busy_time(5 * STUCK_SECONDS)
-            if len(threads) == 1:
+        for _ in range(10):
+            self.be_busy(20 * STUCK_SECONDS)
+            number = sum(thread.name == NAME for thread in threading.enumerate())
+            if number == 1:
                 return
-        self.fail(f"{threads}")
+            self.looks.close()
+            self.looks = self.new_looks()
+        self.fail(f"{number} threads")
 
-    def threads_of_a_busy_time(self, seconds: float) -> set[int]:
-        """The threads that work while there is always more to do."""
-        seen: set[int] = set()
+    def be_busy(self, seconds: float) -> None:
+        """All this time, there is always more to do."""
         until, left = time.monotonic() + seconds, threading.Semaphore(0)
 
         def then(_found: Found) -> None:
-            seen.add(threading.get_ident())
             if time.monotonic() < until:
                 self.looks.begin("a", then)
             else:
@@ -232,7 +246,6 @@ class StuckTest(WithLooks):
             self.looks.begin("a", then)
         for _ in range(3):
             self.assertTrue(left.acquire(timeout=PATIENCE))
-        return seen
 
     def test_idle(self) -> None:
         """Looks that come when there is no other are not taken for stuck (tried often, as above)."""
@@ -256,6 +269,7 @@ class StuckTest(WithLooks):
         closing_ = threading.Thread(target=self.looks.close)
         closing_.start()
         self.wait_until(lambda: self.looks._closed)
+        self.assertRaises(RuntimeError, self.look, "b")
         # The time in which a thread would try to help.
         time.sleep(2 * STUCK_SECONDS)
         self.gate.set()

@@ -96,7 +96,7 @@ class Store(SharedStates, Protocol):
         ...
 
     def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        """The same for each of these events, in one operation."""
+        """The same for each of these events, in one operation. Raises PartlyRead if a part of the store fails."""
         ...
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:

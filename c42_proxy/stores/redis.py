@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from ..errors import StoreError, StoreNotReached
+from ..errors import PartlyRead, StoreError, StoreNotReached
 from ..redis_url import RedisUrl
 from .contract import STORE_SECONDS, Entry, Lease, Listed, store_error
 from .forks import after_fork
@@ -98,11 +98,22 @@ class RedisStore:
         keys = [self._key("event", event_id) for event_id in event_ids]
         with self._operation():
             records = self._client.at_once({key: ("GET", key) for key in keys})
-        # What has failed is read once more: with a single command, redis-py also finds where a cluster has the key now.
-        return {
-            event_id: from_bytes(event_id, self._read(key) if isinstance(record, Exception) else record)
-            for event_id, key, record in zip(event_ids, keys, records, strict=True)
-        }
+        found: dict[str, Entry | None] = {}
+        failure: StoreError | None = None
+        for event_id, key, record in zip(event_ids, keys, records, strict=True):
+            if isinstance(record, Exception) and failure is None:
+                # Once more: with a single command, redis-py also finds out which node of a cluster has the key now.
+                try:
+                    record = self._read(key)  # noqa: PLW2901  # the same, read again
+                except StoreNotReached:
+                    raise
+                except StoreError as exc:
+                    failure = exc
+            if not isinstance(record, Exception):
+                found[event_id] = from_bytes(event_id, record)
+        if failure is not None:
+            raise PartlyRead(failure, found)
+        return found
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         record = to_bytes(event_id, entry)

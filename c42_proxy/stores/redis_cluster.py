@@ -1,7 +1,7 @@
 """A cluster of Redis: redis-py's client, which sends each command to the node that has the key."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import Any
 
@@ -37,23 +37,34 @@ class Cluster:
             return cluster.execute_command(*words)
 
     def at_once(self, commands: Mapping[str, Command]) -> list[Any]:
-        with self._connected() as cluster:
+        results: dict[str, Any] = {}
+        with self._connected() as cluster, ExitStack() as sent:
             nodes: dict[Any, list[str]] = {}
             for key in commands:
-                nodes.setdefault(cluster.get_node_from_key(key), []).append(key)
-            results: dict[str, Any] = {}
-            for node, keys in nodes.items():
                 try:
-                    answers = cluster.get_redis_connection(node).connection_pool.at_once(
-                        [commands[key] for key in keys]
-                    )
+                    nodes.setdefault(cluster.get_node_from_key(key), []).append(key)
+                except RedisClusterException as exc:  # no node has the key
+                    results[key] = redis.ConnectionError(f"{exc}")
+            # All nodes are asked before the first answer is read.
+            reading: list[tuple[list[str], Callable[[], list[Any]]]] = []
+            for node, keys in nodes.items():
+                pool = cluster.get_redis_connection(node).connection_pool
+                try:
+                    reading.append((keys, sent.enter_context(pool.sent([commands[key] for key in keys]))))
                 except FAILURES as exc:
-                    answers = [exc] * len(keys)
-                results.update(zip(keys, answers, strict=True))
-            for key, result in results.items():
-                if isinstance(result, AskError):  # its subclass MovedError, too: the key is at another node
-                    results[key] = cluster.execute_command(*commands[key])
-            return [results[key] for key in commands]
+                    results.update(dict.fromkeys(keys, exc))
+            for keys, answers in reading:
+                try:
+                    results.update(zip(keys, answers(), strict=True))
+                except FAILURES as exc:
+                    results.update(dict.fromkeys(keys, exc))
+        for key, result in results.items():
+            if isinstance(result, AskError):  # its subclass MovedError, too: the key is at another node
+                try:
+                    results[key] = self.execute_command(*commands[key])
+                except FAILURES as exc:
+                    results[key] = exc
+        return [results[key] for key in commands]
 
     def primaries(self) -> Iterable[Client]:
         with self._connected() as cluster:

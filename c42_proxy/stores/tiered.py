@@ -9,7 +9,7 @@ from functools import partial
 from threading import Lock
 from typing import Literal, TypeVar
 
-from ..errors import Overloaded, StoreError, StoreNotReached
+from ..errors import Overloaded, PartlyRead, StoreError, StoreNotReached
 from ..observability import tracing
 from ..observability.metrics import Metrics
 from .contract import Entry, Lease, Store, is_ahead
@@ -31,7 +31,7 @@ again and has no text of this name, this one is shared: a failure or a back-off 
 """
 
 FOR_A_FETCH = {"get", "lease"}
-"""The operations without which a fetch may be one too many."""
+"""The operations without which a fetch may be one too many. `get_all` counts as `get`."""
 
 Use = Literal["reading", "writing", "leasing"]
 
@@ -57,8 +57,9 @@ class TieredStore:
     full, locked) is still read. After `RETRY_SECONDS` one caller tries the failed use again, the others go on with the
     fallback. One warning is logged when failing begins, one line when all works again. `monotonic` returns seconds.
 
-    While this process lacks threads or descriptors to use the shared tier, that is no failure of it, and `get` and
-    `lease` raise Overloaded: with the memory alone, this process might fetch what another one fetches or has fetched.
+    While this process lacks threads or descriptors to use the shared tier, that is no failure of it, and `get`,
+    `get_all` and `lease` raise Overloaded: with the memory alone, this process might fetch what another one fetches or
+    has fetched.
     """
 
     def __init__(
@@ -101,8 +102,12 @@ class TieredStore:
         if shared is None:
             return self._memory.get_all(event_ids)
         found: dict[str, Entry | None] = {}
-        with suppress(StoreError):
+        try:
             found = self._use("reading", "get", partial(shared.get_all, event_ids))
+        except PartlyRead as exc:
+            found = exc.found
+        except StoreError:
+            pass
         return {event_id: self._newest(event_id, found.get(event_id)) for event_id in event_ids}
 
     def _newest(self, event_id: str, found: Entry | None) -> Entry | None:

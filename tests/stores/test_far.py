@@ -9,6 +9,7 @@ from collections import Counter
 from concurrent.futures import wait
 from contextlib import closing
 from multiprocessing.synchronize import Barrier, Event
+from types import SimpleNamespace
 from typing import ClassVar
 
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
@@ -16,9 +17,12 @@ from c42_proxy.caching.freshness import Freshness
 from c42_proxy.caching.limits import FETCHES_AT_ONCE
 from c42_proxy.events import Events
 from c42_proxy.observability.metrics import Metrics
+from c42_proxy.redis_url import RedisUrl
 from c42_proxy.server.worker import SWITCH_SECONDS
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.redis import LEASE_SECONDS, RedisStore
+from c42_proxy.stores.redis_clients import new_server
+from c42_proxy.stores.redis_cluster import Cluster
 from c42_proxy.stores.tiered import TieredStore
 from c42_proxy.upstream.combine import Combined
 from harness.distance import Distance
@@ -123,6 +127,24 @@ class FarRedisTest(unittest.TestCase):
             else:
                 self.fail("each took two round trips or more")
         self.assertEqual([kept], [each for each in found.values() if each])
+
+    def test_one_round_trip_for_all_nodes(self) -> None:
+        """So it is if each entry is at another node of a cluster: all of them are asked before the first answer."""
+        servers = {f"{number}": new_server(RedisUrl.parsed(self.far(0.05))) for number in range(5)}
+        cluster = Cluster(RedisUrl.parsed("redis+cluster://127.0.0.1"))
+        # As redis-py's client, which finds the nodes of a real cluster by itself.
+        cluster._cluster = SimpleNamespace(
+            get_node_from_key=str, get_redis_connection=servers.get, get_nodes=list, get_primaries=list
+        )
+        for _ in range(20):
+            began = time.monotonic()
+            self.assertEqual(5 * [None], cluster.at_once({key: ("GET", key) for key in servers}))
+            if time.monotonic() - began < 0.1:
+                break
+        else:
+            self.fail("each took two round trips or more")
+        for server in servers.values():
+            server.leave()
 
     def two_hosts(self) -> tuple[list[str], Counter[str], list[str]]:
         """What both hosts asked C42, how their clients were answered, and what their logs say."""

@@ -20,11 +20,14 @@ from typing import ClassVar
 from unittest.mock import patch
 
 from c42_proxy.errors import StoreError
+from c42_proxy.observability.metrics import Metrics
 from c42_proxy.redis_url import RedisUrl
 from c42_proxy.stores.contract import STORE_SECONDS
+from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.redis import LEASE_SECONDS, RedisStore
 from c42_proxy.stores.redis_clients import failing_sentinels
 from c42_proxy.stores.redis_cluster import Cluster
+from c42_proxy.stores.tiered import TieredStore
 from harness.needs import needs
 from harness.processes import free_port, until
 from harness.redis_deployments import Nodes, Watched
@@ -415,6 +418,28 @@ class ClusterTest(DeploymentTest):
         meanwhile()
         for node in (target, source):
             self.assertEqual(b"+OK\r\n", node.command("CLUSTER", "SETSLOT", slot, "NODE", of_target))
+
+    def test_one_hangs(self) -> None:
+        """While a node hangs, what the others have is found, also when the store is tried again."""
+        names = [f"event-{number}" for number in range(60)]
+        for name in names:
+            self.store.put(name, entry(name), NOW)
+        hanging = self.redis.nodes[0]
+        there = {name for name in names if not hanging.command("GET", self.key("event", name)).startswith(b"-MOVED")}
+        self.assertGreater(len(there), 5)
+        seconds = 100.0
+        self.addCleanup(hanging.go_on)
+        hanging.hang()
+        tiered = TieredStore(
+            MemoryStore(1 << 20), self.store, clock=lambda: NOW, metrics=Metrics(), monotonic=lambda: seconds
+        )
+        with self.assertLogs("c42_proxy.stores.tiered", "WARNING"):
+            found = tiered.get_all(names[:30])
+        self.assertEqual({name: None if name in there else entry(name) for name in names[:30]}, found)
+        self.assertTrue(tiered.failed)
+        seconds += 2.5
+        found = tiered.get_all(names[30:])
+        self.assertEqual({name: None if name in there else entry(name) for name in names[30:]}, found)
 
     def test_hanging(self) -> None:
         """The leases at other nodes outlast one that hangs. Where all hang, every thread is told so in time.
