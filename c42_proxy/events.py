@@ -61,14 +61,13 @@ def at_once(work: Callable[[], None]) -> None:
 class _Search:
     """The state of a search between its steps. Only a miss has the attributes that `become_miss` sets.
 
-    `since` is when it began, by the clock, and `began` the same instant of `time.monotonic`. `cached` is the entry that
-    was not fresh; `waited` says whether another process had the lease first.
+    `since` is when it began, by the clock. `cached` is the entry that was not fresh; `waited` says whether another
+    process had the lease first.
     """
 
     def __init__(self, event_id: str, since: float, begin_fetch: Begin = at_once) -> None:
         self.event_id = event_id
         self.since = since
-        self.began = time.monotonic()
         self.begin_fetch = begin_fetch
         self.is_miss = False
 
@@ -78,7 +77,7 @@ class _Search:
         self.cached = cached
         self.forward = Forward.because_of(cached)
         self.slot_deadline = time.monotonic() + budget
-        self.attempts = Attempts(give_up=self.began + 2 * budget)
+        self.attempts = Attempts(patience=2 * budget)
         self.waited = False
 
 
@@ -314,7 +313,7 @@ class Events:
         # Another process has the lease. Meanwhile, another event of this process may use the slot.
         pause = search.attempts.pause_after(time.monotonic() - began)
         if pause is None:
-            # Not what was found before: it may be seconds old.
+            # Not what was found before: it may be seconds old, and this is for those who have joined the search since.
             cached = self._store.get(search.event_id)
             if self._is_fresh(cached):
                 return _found_after_waiting(cached, cached, search.forward)

@@ -593,12 +593,13 @@ class GivingUpTest(EventsTest):
             lease = self.shared.lease("tea")
             assert lease is not None
             with self.subTest(status), lease:
-                # With this budget, the last attempt comes well before twice of it is over.
-                late = self.another(budget=0.23).ask("tea", self.says())
-                self.assertTrue(self.shared.refused.wait(PATIENCE))
-                self.shared.meanwhile = lambda newer=newer: self.shared.put("tea", newer, NOW)  # type: ignore[misc]  # mypy cannot infer it
-                wait([late.search], late.patience)
-                self.assertTrue(late.search.done())
+
+                def leave(newer: Entry = newer) -> None:
+                    if self.shared.refused.is_set():
+                        self.shared.put("tea", newer, NOW)
+
+                self.shared.meanwhile = leave
+                late = self.another(budget=0.05).ask("tea", self.says())
                 self.assert_told(self.end(late), body, f"fwd=stale; collapsed{handled}")
         self.assert_asked(0)
 

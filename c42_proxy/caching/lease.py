@@ -12,21 +12,20 @@ SLOW_POLL_SECONDS = 0.5
 
 
 class Attempts:
-    """When to try again to get a lease that somebody else has: after pauses that grow, until `give_up`, an instant of
-    `time.monotonic`. No attempt is made later, so what comes of the last one is known to those who wait that long.
+    """When to try again to get a lease that somebody else has: after pauses that grow, for `patience` seconds.
 
     It polls, because neither a byte-range lock nor a key of Redis notifies those who wait for it.
     """
 
-    def __init__(self, *, give_up: float) -> None:
-        self._give_up = give_up
+    def __init__(self, *, patience: float) -> None:
+        self._give_up = time.monotonic() + patience
         self._pause = POLL_SECONDS
 
     def pause_after(self, seconds: float) -> float | None:
         """How long to wait after an attempt that took `seconds`; None if it was the last one."""
+        if time.monotonic() >= self._give_up:
+            return None
         # A store that is far away or busy is asked less often.
         pause = max(self._pause, min(PAUSE_FACTOR * seconds, SLOW_POLL_SECONDS))
-        if time.monotonic() + pause + seconds >= self._give_up:
-            return None
         self._pause = min(1.5 * pause, MAX_POLL_SECONDS)
         return pause
