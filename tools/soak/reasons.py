@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from .bounds import JOINED, OPEN_SECONDS, OWN_TIME, REPEATED, SLOW
+from .bounds import JOINED, LOOKED, OPEN_SECONDS, OWN_TIME, REPEATED, SLOW
 from .fetches import Fetch, is_overloaded
 from .history import Answer, History
 from .record import Call, Request
@@ -33,12 +33,14 @@ class Reasons:
         if answer.own.endswith("detail=told-to-wait"):
             return self._is_backing_off(request)
         if answer.own.endswith("detail=c42-down"):
-            return self._is_breaker_open(request)
+            return self._is_breaker_open(request, request.sent)
         failed = self._failed(answer)
         if answer.kind == "stale":
             failed = failed or self._history.is_short(request)
             if not answer.was_asked:
-                return failed or self._is_backing_off(request) or self._is_breaker_open(request)
+                # A process may not have looked since the breaker was closed.
+                is_open = self._is_breaker_open(request, request.sent - LOOKED)
+                return failed or self._is_backing_off(request) or is_open
         return failed
 
     def _failed(self, answer: Answer) -> bool:
@@ -72,10 +74,13 @@ class Reasons:
             for fetch, call in self._back_offs
         )
 
-    def _is_breaker_open(self, request: Request) -> bool:
-        """Enough events had failed in a row, and the breaker may be open, or half-open with a probe under way."""
+    def _is_breaker_open(self, request: Request, since: float) -> bool:
+        """Enough events had failed in a row, and the breaker may have been open, or half-open with a probe under way.
+
+        That is, at some moment from `since` until the request's answer.
+        """
         run, store = self._history.run, self._history.has_store
-        cleared = self._latest_clearing[bisect_left(self._cleared, request.sent - JOINED)]
+        cleared = self._latest_clearing[bisect_left(self._cleared, since - JOINED)]
         if self._history.is_refused(cleared, request.ended):
             return True
         failures = [
@@ -85,9 +90,9 @@ class Reasons:
         ]
         if len({fetch.event for fetch in failures}) < run.threshold:
             return False
-        is_open = any(request.sent < fetch.noted + OPEN_SECONDS + JOINED for fetch in failures)
-        on_its_way = self._history.on_its_way(request.sent, request.ended)
-        probe = request.sent - 2 * run.budget, request.ended + on_its_way
+        is_open = any(since < fetch.noted + OPEN_SECONDS + JOINED for fetch in failures)
+        on_its_way = self._history.on_its_way(since, request.ended)
+        probe = since - 2 * run.budget, request.ended + on_its_way
         return is_open or any(probe[0] <= fetch.latest <= probe[1] for fetch in self._history.fetches)
 
 
