@@ -88,7 +88,7 @@ class WithLooks(unittest.TestCase):
         give_up = time.monotonic() + seconds
         while not condition():
             self.assertLess(time.monotonic(), give_up)
-            time.sleep(0.001)
+            time.sleep(0.001)  # a pause between two looks at what real threads have done
 
 
 class TogetherTest(WithLooks):
@@ -214,7 +214,7 @@ class StuckTest(WithLooks):
         self.occupy()
         for event_id in "bcd":
             self.look(event_id)
-            # The time in which a thread too many would come.
+            # In this time a thread too many would come. It is real: `Looks` counts by the timer of a real thread.
             time.sleep(2 * STUCK_SECONDS)
         self.assertEqual(LOOKS_AT_ONCE, sum(thread.name == NAME for thread in threading.enumerate()))
         self.assertEqual(0, len(self.threads._waiting))
@@ -270,7 +270,7 @@ class StuckTest(WithLooks):
         closing_.start()
         self.wait_until(lambda: self.looks._closed)
         self.assertRaises(RuntimeError, self.look, "b")
-        # The time in which a thread would try to help.
+        # In this time a thread would try to help. It is real, as above.
         time.sleep(2 * STUCK_SECONDS)
         self.gate.set()
         closing_.join(PATIENCE)
