@@ -5,9 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
-from types import FrameType
-from typing import NoReturn
 
 import click
 
@@ -62,19 +61,25 @@ def run_demo() -> None:
     bind = Settings.to_serve(environ).bind
     _refuse_if_taken(bind)
 
-    def end(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
+    # They raise nothing: a second Ctrl-C cannot break off what the first one began.
+    signals: list[int] = []
     for number in STOP_SIGNALS:
-        signal.signal(number, end)
+        signal.signal(number, lambda number, _frame: signals.append(number))
     command = [sys.executable, "-m", "c42_proxy"]
     children: list[subprocess.Popen[bytes]] = []
+
+    def is_running() -> bool:
+        return not signals and all(child.poll() is None for child in children)
+
     try:
         options = ["--bind", sandbox_bind, "--proxy", f"http://{_reached_at(bind)}"]
         children.append(subprocess.Popen([*command, "sandbox", *options], stdout=subprocess.DEVNULL))  # noqa: S603  # our own command line
         children.append(subprocess.Popen([*command, "serve"], env=environ))  # noqa: S603  # our own command line
         for address in (sandbox_bind, bind):
-            _wait_until_answers(address, children)
+            if not _answers(address, is_running) and not signals:
+                raise click.ClickException(f"nothing answers on {address}: see above.")
+        if signals:
+            return
         click.echo(
             TRY.format(
                 url=f"http://{bind}/events-with-subscriptions/",
@@ -84,12 +89,11 @@ def run_demo() -> None:
                 babel=BABEL,
             )
         )
-        while all(child.poll() is None for child in children):
+        while is_running():
             # Python cannot wait for the first of two processes, so this polls until one ends or Ctrl-C.
             time.sleep(POLL_SECONDS)
-        raise click.ClickException("one of the two ended by itself: see above.")
-    except KeyboardInterrupt:
-        pass
+        if not signals:
+            raise click.ClickException("one of the two ended by itself: see above.")
     finally:
         _end(children)
 
@@ -115,10 +119,10 @@ def _refuse_if_taken(bind: str) -> None:
         ) from exc
 
 
-def _wait_until_answers(bind: str, children: list[subprocess.Popen[bytes]]) -> None:
-    """An open port is not enough: gunicorn opens it before it knows whether a worker can start."""
+def _answers(bind: str, is_running: Callable[[], bool]) -> bool:
+    """Wait for an answer. An open port is not enough: gunicorn opens it before it knows whether a worker can start."""
     give_up = time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up and all(child.poll() is None for child in children):
+    while time.monotonic() < give_up and is_running():
         connection = HTTPConnection(*Address.parsed(bind), timeout=1)
         try:
             connection.request("HEAD", "/")
@@ -126,15 +130,15 @@ def _wait_until_answers(bind: str, children: list[subprocess.Popen[bytes]]) -> N
         except (OSError, HTTPException):
             time.sleep(POLL_SECONDS)
         else:
-            return
+            return True
         finally:
             connection.close()
-    raise click.ClickException(f"nothing answers on {bind}: see above.")
+    return False
 
 
 def _end(children: list[subprocess.Popen[bytes]]) -> None:
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave them behind
+    # The interpreter gives back its handlers as it ends: from then on, one more Ctrl-C would change the exit status.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     for child in children:
         child.terminate()
     for child in children:

@@ -130,6 +130,13 @@ class EndTest(unittest.TestCase):
         until(ended, "the end")
         self.assert_ends(process, started)
 
+    def test_signals_at_once(self) -> None:
+        """So do signals that arrive at the same moment: one does not break off what the other one began."""
+        process, started = self.start()
+        for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCONT):
+            process.send(number)
+        self.assert_ends(process, started)
+
     def test_closed_terminal(self) -> None:
         """A terminal that is closed (SIGHUP to all) ends them, too: gunicorn alone would take it for a reload."""
         process, started = self.start()
