@@ -54,9 +54,9 @@ class StoreError(C42ProxyError):
 
 
 class PartlyRead(StoreError):
-    """A part of a store (a node of a cluster) fails. `found` has the entries of the others, by their events."""
+    """A part of a store (a node of a cluster) fails. `found` is a `stores.contract.Read` of what the others have."""
 
-    def __init__(self, failure: StoreError, found: dict[str, Any]) -> None:
+    def __init__(self, failure: StoreError, found: Any) -> None:
         super().__init__(f"{failure}")
         self.found = found
 

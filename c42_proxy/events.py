@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeGuard
 
-from .caching.circuit_breaker import CircuitBreaker
+from .caching.circuit_breaker import STATE, CircuitBreaker
 from .caching.freshness import Freshness
 from .caching.lease import Attempts
 from .caching.limits import ConcurrencyLimit
 from .caching.refusals import Refusals
 from .caching.reply import Forward, Hit, Reply, SearchResult, StaleIfError, reply_of
-from .caching.shared_state import FetchOutcomes
+from .caching.shared_state import FetchOutcomes, failure_name
 from .caching.single_flight import SingleFlight
 from .errors import NotAsked, Overloaded, RepeatedFailure, UpstreamError, UpstreamTimeout
 from .looks import LOOKS_AT_ONCE, Found, Looks
@@ -292,8 +292,10 @@ class Events:
 
     def _check_may_ask(self, event_id: str) -> None:
         """Raises NotAsked if, by the state that all processes share, C42 may not be asked for this event now."""
-        self._outcomes.check_failure(event_id)
-        self._breaker.check()
+        learned = self._breaker.reading()
+        states = self._store.read((), (failure_name(event_id), STATE)).states
+        self._outcomes.check_failure(states[failure_name(event_id)])
+        self._breaker.check(learned(states[STATE]))
 
     def _wait_for_slot(self, search: _Search) -> None:
         """The slot comes before the lease: while this event waits for a slot, another process may fetch it."""
@@ -334,12 +336,17 @@ class Events:
         """Look again, then fetch; `waited` says whether another process had the lease first."""
         # An earlier fetch, of this process or another one, may have left an answer or a failure.
         since = self._clock()
-        cached = self._store.get(event_id)
+        learned = self._breaker.reading()
+        read = self._store.read((event_id,), (failure_name(event_id), STATE))
+        cached = read.entries[event_id]
         try:
-            found = cached if self._is_fresh(cached) else self._left_by_earlier_fetch(event_id, waited=waited)
+            found = cached if self._is_fresh(cached) else None
+            if found is None and waited:
+                found = self._outcomes.answer(event_id)
             if found is None:
                 # May C42 be asked, by the state that all processes share?
-                return self._fetch(event_id, cached, self._breaker.allow_fetch())
+                self._outcomes.check_failure(read.states[failure_name(event_id)])
+                return self._fetch(event_id, cached, self._breaker.allow_fetch(learned(read.states[STATE])))
         except RepeatedFailure as failure:
             if self._is_stale(cached):
                 self._refusals.note(event_id, failure, since)
@@ -384,16 +391,6 @@ class Events:
         if not (fresh and kept.shared):
             self._outcomes.leave_answer(event_id, entry)
         return kept.entry, fresh and (kept.in_memory or kept.shared)
-
-    def _left_by_earlier_fetch(self, event_id: str, *, waited: bool) -> Entry | None:
-        """The answer that an earlier fetch has left in the shared state, for a search that has waited.
-
-        Raises RepeatedFailure if it was a failure of the last second, also this process's own.
-        """
-        answer = self._outcomes.answer(event_id) if waited else None
-        if answer is None:
-            self._outcomes.check_failure(event_id)
-        return answer
 
     def _is_stale(self, entry: Entry | None) -> TypeGuard[Entry]:
         """Whether it may be served where C42 gives no answer."""

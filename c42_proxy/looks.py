@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Protocol
 
 from .errors import Overloaded
-from .stores.contract import Entry
+from .stores.contract import Entry, Read
 from .threads import Threads, Timer
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Readable(Protocol):
 
     def get(self, event_id: str) -> Entry | None: ...
 
-    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]: ...
+    def read(self, event_ids: Collection[str]) -> Read: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +123,7 @@ class Looks:
             event_ids = {look.event_id for look in looks}
             try:
                 # In the trace, the operation belongs to the request that has waited longest.
-                entries = looks[0].context.run(self._store.get_all, event_ids)
+                entries = looks[0].context.run(self._store.read, event_ids).entries
                 return [partial(entries.get, look.event_id) for look in looks]
             except Overloaded:
                 pass

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from statistics import median
 from typing import NoReturn
+from unittest.mock import patch
 
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.caching.freshness import Freshness
@@ -407,6 +408,18 @@ class TiersTest(EventsTest):
         self.process.ask("tea", self.after_gate(self.says()))
         self.memory.put("tea", Entry(200, b"tea", NOW), NOW)
         self.assert_told(self.ask(), b"tea", "hit; ttl=252")
+
+    def test_read_together(self) -> None:
+        """What decides whether C42 may be asked is read in one operation, with the lease together with the entry."""
+        with patch.object(self.shared, "read", wraps=self.shared.read) as read:
+            self.ask()
+        read.assert_called_once_with(("tea",), ("failure:tea", "guard"))
+        self.now = NOW + TTL
+        self.breaker.begin_back_off(RateLimited(30, 429))
+        with patch.object(self.shared, "read", wraps=self.shared.read) as read:
+            self.assert_told(self.ask(), b"tea", "hit; ttl=0; detail=stale-if-error")
+        read.assert_called_once_with((), ("failure:tea", "guard"))
+        self.assert_asked(1)
 
     def test_no_hit(self) -> None:
         """What is not fresh in memory is no hit."""

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 from c42_proxy.errors import Overloaded
 from c42_proxy.looks import LOOKS_AT_ONCE, READ_TOGETHER, STUCK_SECONDS, Found, Looks
-from c42_proxy.stores.contract import Entry
+from c42_proxy.stores.contract import Entry, Read
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.threads import IDLE_SECONDS, Threads
 from tests.stores.neighbour import NOW, entry
@@ -28,23 +28,23 @@ class Recorded(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__(1 << 20)
-        self.read: list[tuple[str, list[str]]] = []
+        self.reads: list[tuple[str, list[str]]] = []
         self.fails: set[str] = set()
         self.error: type[BaseException] = ZeroDivisionError
         for letter in "abcd":
             self.put(letter, entry(letter), NOW)
 
     def get(self, event_id: str) -> Entry | None:
-        self.read.append((colour.get(), [event_id]))
+        self.reads.append((colour.get(), [event_id]))
         if event_id in self.fails:
             raise self.error
         return super().get(event_id)
 
-    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        self.read.append((colour.get(), sorted(event_ids)))
+    def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
+        self.reads.append((colour.get(), sorted(event_ids)))
         if self.fails & set(event_ids):
             raise self.error
-        return {event_id: MemoryStore.get(self, event_id) for event_id in event_ids}
+        return Read({event_id: MemoryStore.get(self, event_id) for event_id in event_ids}, dict.fromkeys(names))
 
 
 class WithLooks(unittest.TestCase):
@@ -102,7 +102,7 @@ class TogetherTest(WithLooks):
         self.look("missing")
         self.until_done(2)
         self.assertEqual([("a", entry("a")), ("missing", None)], [done[:2] for done in self.done])
-        self.assertEqual([("none", ["a"]), ("none", ["missing"])], self.store.read)
+        self.assertEqual([("none", ["a"]), ("none", ["missing"])], self.store.reads)
 
     def test_together(self) -> None:
         """What comes while a thread looks is read by that thread together, each event once, and told in order."""
@@ -111,7 +111,7 @@ class TogetherTest(WithLooks):
         self.gate.set()
         self.assertEqual(["a", "b", "missing", "a"], self.until_done(4))
         self.assertEqual([entry("a"), entry("b"), None, entry("a")], [done[1] for done in self.done])
-        self.assertEqual(["a", "b", "missing"], self.store.read[-1][1])
+        self.assertEqual(["a", "b", "missing"], self.store.reads[-1][1])
         self.assertEqual(1, len({thread for *_, thread in self.done}))
 
     def test_so_many(self) -> None:
@@ -121,7 +121,7 @@ class TogetherTest(WithLooks):
         self.look(*events)
         self.gate.set()
         self.assertEqual(events, self.until_done(len(events)))
-        self.assertEqual([READ_TOGETHER, READ_TOGETHER, 1], [len(read) for _, read in self.store.read])
+        self.assertEqual([READ_TOGETHER, READ_TOGETHER, 1], [len(read) for _, read in self.store.reads])
 
     def test_request(self) -> None:
         """Each look goes on for its own request; the operation belongs to the request that has waited longest."""
@@ -133,7 +133,7 @@ class TogetherTest(WithLooks):
         self.gate.set()
         self.until_done(4)
         self.assertEqual(["green", "green", "red", "red"], [done[2] for done in self.done])
-        self.assertEqual([("green", ["a", "b"])], self.store.read)
+        self.assertEqual([("green", ["a", "b"])], self.store.reads)
 
     def test_one_fails(self) -> None:
         """What makes the reading of one entry fail is no matter of those that were read with it."""

@@ -9,6 +9,7 @@ Both are one state in the store, so all processes with the same store, C42 and t
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Literal
 
@@ -45,7 +46,7 @@ LINES: dict[Phase, tuple[int, str]] = {
 }
 
 
-class _State(BaseModel):
+class State(BaseModel):
     """The state that all processes share about C42. The names in the store are those of version 0.1.
 
     Without `open` the breaker is closed. An `open` whose end has passed stays: the breaker is half-open.
@@ -74,7 +75,7 @@ class _State(BaseModel):
         return last is not None and last.is_believable(now) and allowed_at < last.until
 
 
-BLANK = _State()
+BLANK = State()
 """The state if the store has none: nothing has happened. A success changes nothing in it."""
 
 
@@ -106,17 +107,25 @@ class CircuitBreaker:
         self._last_line = object()
         self._logging = Lock()
 
-    def allow_fetch(self) -> float:
+    def reading(self) -> Callable[[str | None], State]:
+        """Call this before the text named `STATE` is read. What it returns makes the state of the text."""
+        return partial(self._learned, self._last_line)
+
+    def read(self) -> State:
+        """The state in the store."""
+        return self.reading()(self._store.read_state(STATE))
+
+    def allow_fetch(self, state: State) -> float:
         """Let one fetch begin, and return the present instant. Raises BackingOff or CircuitOpen if it may not.
 
-        While the breaker is half-open, a fetch that it allows is the probe.
+        `state` was just read. While the breaker is half-open, a fetch that it allows is the probe.
         """
-        now, is_half_open, _state = self._checked()
+        now, is_half_open = self._checked(state)
         return self._begin_probe() if is_half_open else now
 
-    def check(self) -> None:
+    def check(self, state: State) -> None:
         """Raises BackingOff or CircuitOpen if no fetch may begin now. Unlike `allow_fetch`, it begins no probe."""
-        now, is_half_open, state = self._checked()
+        now, is_half_open = self._checked(state)
         if is_half_open and state.probe is not None and state.probe.covers(now):
             raise CircuitOpen(PROBE_RETRY_SECONDS)
 
@@ -126,7 +135,7 @@ class CircuitBreaker:
 
     def refresh_back_off(self) -> None:
         """Read from the store whether another process has begun a back-off."""
-        self._learn(self._read().back_off)
+        self._learn(self.read().back_off)
 
     def check_back_off(self) -> None:
         """Raises BackingOff while this process knows of a back-off, so that a fetch under way makes no further call."""
@@ -136,7 +145,7 @@ class CircuitBreaker:
 
     def degraded(self) -> list[Degraded]:
         """What is wrong with C42 at the moment, one word each for `/readyz`: back-off, open breaker, refused token."""
-        state = self._read()
+        state = self.read()
         self._learn(state.back_off)
         now = self._clock()
         reasons: dict[Degraded, bool] = {
@@ -151,7 +160,7 @@ class CircuitBreaker:
         now = self._clock()
         asked_for = Span(since=now, until=now + limited.seconds)
 
-        def longest(state: _State) -> _State:
+        def longest(state: State) -> State:
             known = state.back_off
             if known and known.covers(now) and known.until > asked_for.until:
                 return state
@@ -167,12 +176,12 @@ class CircuitBreaker:
         """
         now = self._clock()
 
-        def close(state: _State) -> _State:
+        def close(state: State) -> State:
             was_open = state.believed_open(now)
             if was_open and state.is_old(allowed_at, now) and state.probe and state.probe.covers(now):
                 return state
             at = state.refused_at
-            return _State(
+            return State(
                 back_off=state.back_off,
                 # An old fetch that succeeds may close the breaker before the end of `open`. That leaves no `ended`:
                 # what is allowed from now on counts.
@@ -180,7 +189,7 @@ class CircuitBreaker:
                 refused_at=None if at is None or allowed_at >= at or is_ahead(at, now) else at,
             )
 
-        state = self._read()
+        state = self.read()
         if state is not BLANK and close(state) != state:
             self._change(close)
 
@@ -194,7 +203,7 @@ class CircuitBreaker:
         refused = isinstance(error, TokenRefused)
         now = self._clock()
 
-        def count(state: _State) -> _State:
+        def count(state: State) -> State:
             if refused and state.refused_at is None:
                 state = _with(state, refused_at=now)
             if state.is_old(allowed_at, now):
@@ -214,23 +223,19 @@ class CircuitBreaker:
                 open=Span(since=now, until=now + OPEN_SECONDS) if opens else None,
             )
 
-        state = self._read()
+        state = self.read()
         if counts or state.probe or (refused and state.refused_at is None):
             self._change(count)
 
-    def _checked(self) -> tuple[float, bool, _State]:
-        """The present instant, whether the breaker is half-open, and the state in the store.
-
-        Raises BackingOff or CircuitOpen.
-        """
-        state = self._read()
+    def _checked(self, state: State) -> tuple[float, bool]:
+        """The present instant, and whether the breaker is half-open. Raises BackingOff or CircuitOpen."""
         self._learn(state.back_off)
         self.check_back_off()
         now = self._clock()
         was_open = state.believed_open(now) if self._may_open else None
         if was_open is not None and was_open.covers(now):
             raise CircuitOpen(was_open.until - now)
-        return now, was_open is not None, state
+        return now, was_open is not None
 
     def _learn(self, back_off: Span | None) -> None:
         """Keep the longest back-off that this process knows, so that it holds even if the store loses it."""
@@ -246,7 +251,7 @@ class CircuitBreaker:
         now = self._clock()
         mine = Span(since=now, until=now + self._probe_seconds)
 
-        def take(state: _State) -> _State:
+        def take(state: State) -> State:
             others = (state.open, state.probe)
             return state if any(span and span.covers(now) for span in others) else _with(state, probe=mine)
 
@@ -255,13 +260,12 @@ class CircuitBreaker:
             raise CircuitOpen(state.open.until - now if state.open and state.open.covers(now) else PROBE_RETRY_SECONDS)
         return now
 
-    def _read(self) -> _State:
-        last_line = self._last_line
-        state = _parsed(self._store.read_state(STATE))
+    def _learned(self, last_line: object, text: str | None) -> State:
+        state = _parsed(text)
         self._log_change(state, last_line)
         return state
 
-    def _change(self, change: Callable[[_State], _State]) -> _State:
+    def _change(self, change: Callable[[State], State]) -> State:
         changed = BLANK
         last_line = self._last_line
 
@@ -275,7 +279,7 @@ class CircuitBreaker:
         self._log_change(changed, last_line)
         return changed
 
-    def _log_change(self, state: _State, last_line: object) -> None:
+    def _log_change(self, state: State, last_line: object) -> None:
         """Log the phase of `state` if it is another one than before.
 
         `last_line` is `self._last_line` from before `state` was read. If another thread has logged a change meanwhile,
@@ -295,10 +299,10 @@ class CircuitBreaker:
         log.log(*LINES[phase])
 
 
-def _with(state: _State, **changes: object) -> _State:
+def _with(state: State, **changes: object) -> State:
     return state.model_copy(update=changes)
 
 
-def _parsed(text: str | None) -> _State:
+def _parsed(text: str | None) -> State:
     """The state in a text from the store; the empty state if the text is not ours."""
-    return parsed(_State, text) or BLANK
+    return parsed(State, text) or BLANK

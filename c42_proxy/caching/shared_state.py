@@ -40,6 +40,11 @@ def parsed(model: type[N], text: str | None) -> N | None:
         return None
 
 
+def failure_name(event_id: str) -> str:
+    """The name of the text that says how the last fetch of an event has failed."""
+    return f"failure:{event_id}"
+
+
 class FetchOutcomes:
     """What fetches leave for a moment: a failure, for whoever asks for the event next; and an answer that the shared
     tier has not kept, for the processes that wait for it.
@@ -61,11 +66,11 @@ class FetchOutcomes:
             cause=error.cause,
             allows_stale=error.allows_stale,
         )
-        self._leave(f"failure:{event_id}", failure)
+        self._leave(failure_name(event_id), failure)
 
-    def check_failure(self, event_id: str) -> None:
-        """Raises RepeatedFailure if a fetch of this event has left a failure."""
-        failure = parsed(_Failure, self._store.read_state(f"failure:{event_id}"))
+    def check_failure(self, text: str | None) -> None:
+        """Raises RepeatedFailure if a fetch has left a failure: `text` is what has the event's `failure_name`."""
+        failure = parsed(_Failure, text)
         now = self._clock()
         if failure is None or not failure.span.covers(now):
             return

@@ -95,7 +95,7 @@ def check_c42(settings: Settings, clock: Callable[[], float], states: SharedStat
         try:
             # Threshold 0: an open breaker does not matter, because this finds out how C42 is now.
             with suppress(StoreError):
-                breaker.allow_fetch()
+                breaker.allow_fetch(breaker.read())
             result_within(settings.timeout + GRACE_SECONDS, c42.subscriptions, MADE_UP, 0, deadline)
         except NotAsked as exc:
             return CheckResult("C42", False, f"not asked: {exc.detail}")

@@ -59,6 +59,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """What one operation has read: entries by their events, and texts by their names; None where there is none."""
+
+    entries: dict[str, Entry | None]
+    states: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """An entry in a list: without its body, which has `size` bytes."""
 
@@ -95,8 +103,11 @@ class Store(SharedStates, Protocol):
         """The entry of an event, fresh or not; None if there is none, or nothing valid."""
         ...
 
-    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        """The same for each of these events, in one operation. Raises PartlyRead if a part of the store fails."""
+    def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
+        """Entries and texts as from `get` and `read_state`, in one operation.
+
+        Raises PartlyRead if a part of the store fails.
+        """
         ...
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:

@@ -12,7 +12,7 @@ from threading import Lock
 from cachetools import Cache, LRUCache
 
 from ..observability.metrics import Metrics
-from .contract import Entry, Lease, is_ahead
+from .contract import Entry, Lease, Read, is_ahead
 
 ENTRY_OVERHEAD = 1024
 """Bytes of Python objects around one body, and of its prepared head: `tests/stores/test_memory.py` measures it."""
@@ -75,8 +75,10 @@ class MemoryStore:
             entry.used = next(self._uses)
         return entry
 
-    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        return {event_id: self.get(event_id) for event_id in event_ids}
+    def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
+        return Read(
+            {event_id: self.get(event_id) for event_id in event_ids}, {name: self.read_state(name) for name in names}
+        )
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         if self._prepare is not None and entry.prepared_head is None:

@@ -13,7 +13,7 @@ import redis
 
 from ..errors import PartlyRead, StoreError, StoreNotReached
 from ..redis_url import RedisUrl
-from .contract import STORE_SECONDS, Entry, Lease, Listed, store_error
+from .contract import STORE_SECONDS, Entry, Lease, Listed, Read, store_error
 from .forks import after_fork
 from .limit import StoreLimit
 from .records import from_bytes, to_bytes
@@ -94,23 +94,28 @@ class RedisStore:
     def get(self, event_id: str) -> Entry | None:
         return from_bytes(event_id, self._read(self._key("event", event_id)))
 
-    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        keys = [self._key("event", event_id) for event_id in event_ids]
+    def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
+        events = {self._key("event", event_id): event_id for event_id in event_ids}
+        states = {self._key("note", name): name for name in names}
         with self._operation():
-            records = self._client.at_once({key: ("GET", key) for key in keys})
-        found: dict[str, Entry | None] = {}
+            values = self._client.at_once({key: ("GET", key) for key in (*events, *states)})
+        found = Read({}, {})
         failure: StoreError | None = None
-        for event_id, key, record in zip(event_ids, keys, records, strict=True):
-            if isinstance(record, Exception) and failure is None:
+        for key, value in zip((*events, *states), values, strict=True):
+            if isinstance(value, Exception) and failure is None:
                 # Once more: with a single command, redis-py also finds out which node of a cluster has the key now.
                 try:
-                    record = self._read(key)  # noqa: PLW2901  # the same, read again
+                    value = self._read(key)  # noqa: PLW2901  # the same, read again
                 except StoreNotReached:
                     raise
                 except StoreError as exc:
                     failure = exc
-            if not isinstance(record, Exception):
-                found[event_id] = from_bytes(event_id, record)
+            if isinstance(value, Exception):
+                continue
+            if key in events:
+                found.entries[events[key]] = from_bytes(events[key], value)
+            else:
+                found.states[states[key]] = _text(value)
         if failure is not None:
             raise PartlyRead(failure, found)
         return found

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import StoreError
-from .contract import CLOCK_SKEW, Entry, Lease, Listed, store_error
+from .contract import CLOCK_SKEW, Entry, Lease, Listed, Read, store_error
 from .forks import after_fork
 from .limit import StoreLimit
 from .locks import FileLocks
@@ -22,6 +22,9 @@ from .records import from_bytes, to_bytes
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_Row = tuple[bytes] | None
+"""Of one column: SQLite gives the bytes of texts and blobs (`text_factory`)."""
 
 HOUSEKEEPING = 0
 """The number of the lock for opening the file and setting it aside; the other numbers are for events."""
@@ -52,6 +55,9 @@ NEWEST_FIRST = """
     WHERE (fetched_at, rowid) < (?, ?) AND +key >= ? AND +key < ?
     ORDER BY fetched_at DESC, rowid DESC LIMIT ?
 """
+
+SELECT_ENTRY = "SELECT record FROM entries_1 WHERE key = ? AND fetched_at > ?"
+SELECT_STATE = "SELECT note FROM notes_1 WHERE key = ? AND until > ?"
 
 CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
@@ -118,17 +124,26 @@ class SqliteStore:
                 self._connection = None
 
     def get(self, event_id: str) -> Entry | None:
-        return self.get_all((event_id,))[event_id]
+        return self.read((event_id,)).entries[event_id]
 
-    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        oldest = self._clock() - self._lifetime
-        values = [(self._key(event_id), oldest) for event_id in event_ids]
-        select = "SELECT record FROM entries_1 WHERE key = ? AND fetched_at > ?"
-        rows = self._run(lambda db: [db.execute(select, each).fetchone() for each in values])
-        return {
-            event_id: None if row is None else from_bytes(event_id, row[0])
-            for event_id, row in zip(event_ids, rows, strict=True)
-        }
+    def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
+        now = self._clock()
+        oldest = now - self._lifetime
+
+        def read(db: sqlite3.Connection) -> tuple[list[_Row], list[_Row]]:
+            return (
+                [db.execute(SELECT_ENTRY, (self._key(event_id), oldest)).fetchone() for event_id in event_ids],
+                [db.execute(SELECT_STATE, (self._key(name), now)).fetchone() for name in names],
+            )
+
+        records, texts = self._run(read)
+        return Read(
+            {
+                event_id: None if row is None else from_bytes(event_id, row[0])
+                for event_id, row in zip(event_ids, records, strict=True)
+            },
+            {name: _text(row) for name, row in zip(names, texts, strict=True)},
+        )
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         record = to_bytes(event_id, entry)
@@ -156,18 +171,14 @@ class SqliteStore:
             return self._run(remove)
 
     def read_state(self, name: str) -> str | None:
-        values = (self._key(name), self._clock())
-        row = self._run(
-            lambda db: db.execute("SELECT note FROM notes_1 WHERE key = ? AND until > ?", values).fetchone()
-        )
-        return _text(row)
+        return self.read((), (name,)).states[name]
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         key, now = self._key(name), self._clock()
 
         def change_it(db: sqlite3.Connection) -> str | None:
             with _transaction(db):
-                row = db.execute("SELECT note FROM notes_1 WHERE key = ? AND until > ?", (key, now)).fetchone()
+                row = db.execute(SELECT_STATE, (key, now)).fetchone()
                 text = change(_text(row))
                 if text is None:
                     db.execute("DELETE FROM notes_1 WHERE key = ?", (key,))
@@ -421,7 +432,7 @@ def _bytes_in_use(db: sqlite3.Connection) -> int:
     return (pages - free) * size
 
 
-def _text(row: tuple[object] | None) -> str | None:
+def _text(row: _Row) -> str | None:
     try:
         return row[0].decode() if row and isinstance(row[0], bytes) else None
     except UnicodeDecodeError:

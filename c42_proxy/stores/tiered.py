@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from ..errors import Overloaded, PartlyRead, StoreError, StoreNotReached
 from ..observability import tracing
 from ..observability.metrics import Metrics
-from .contract import Entry, Lease, Store, is_ahead
+from .contract import Entry, Lease, Read, Store, is_ahead
 from .memory import MemoryStore
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ again and has no text of this name, this one is shared: a failure or a back-off 
 """
 
 FOR_A_FETCH = {"get", "lease"}
-"""The operations without which a fetch may be one too many. `get_all` counts as `get`."""
+"""The operations without which a fetch may be one too many. Reading several entries counts as `get`."""
 
 Use = Literal["reading", "writing", "leasing"]
 
@@ -57,9 +57,9 @@ class TieredStore:
     full, locked) is still read. After `RETRY_SECONDS` one caller tries the failed use again, the others go on with the
     fallback. One warning is logged when failing begins, one line when all works again. `monotonic` returns seconds.
 
-    While this process lacks threads or descriptors to use the shared tier, that is no failure of it, and `get`,
-    `get_all` and `lease` raise Overloaded: with the memory alone, this process might fetch what another one fetches or
-    has fetched.
+    While this process lacks threads or descriptors to use the shared tier, that is no failure of it, and who would read
+    entries or take a lease raises Overloaded: with the memory alone, this process might fetch what another one fetches
+    or has fetched.
     """
 
     def __init__(
@@ -96,19 +96,30 @@ class TieredStore:
             found = self._use("reading", "get", partial(shared.get, event_id))
         return self._newest(event_id, found)
 
-    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        """The same for each of these events."""
+    def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
+        """Entries and texts as from `get` and `read_state`, in one operation."""
         shared = self._shared
         if shared is None:
-            return self._memory.get_all(event_ids)
-        found: dict[str, Entry | None] = {}
+            return self._memory.read(event_ids, names)
+        found = Read({}, {})
         try:
-            found = self._use("reading", "get", partial(shared.get_all, event_ids))
+            shared_names = () if self._has_newer_states else names
+            found = self._use(
+                "reading", "get" if event_ids else "read_state", partial(shared.read, event_ids, shared_names)
+            )
         except PartlyRead as exc:
             found = exc.found
         except StoreError:
             pass
-        return {event_id: self._newest(event_id, found.get(event_id)) for event_id in event_ids}
+        return Read(
+            {event_id: self._newest(event_id, found.entries.get(event_id)) for event_id in event_ids},
+            {
+                name: self._shared_text(name, found.states[name])
+                if name in found.states
+                else self._memory.read_state(name)
+                for name in names
+            },
+        )
 
     def _newest(self, event_id: str, found: Entry | None) -> Entry | None:
         """The newer one of the entry in memory and the one that was `found` in the shared tier."""
@@ -134,14 +145,22 @@ class TieredStore:
         return Kept(kept, in_memory, in_memory)
 
     def read_state(self, name: str) -> str | None:
-        # While the shared tier cannot be written, the texts in memory are the newer ones.
         shared = self._shared
-        if shared is None or "writing" in self._retry_at:
+        if shared is None or self._has_newer_states:
             return self._memory.read_state(name)
         try:
             text = self._use("reading", "read_state", partial(shared.read_state, name))
         except StoreError:
             return self._memory.read_state(name)
+        return self._shared_text(name, text)
+
+    @property
+    def _has_newer_states(self) -> bool:
+        """While the shared tier cannot be written, the texts in memory are the newer ones."""
+        return "writing" in self._retry_at
+
+    def _shared_text(self, name: str, text: str | None) -> str | None:
+        """The text of a name after it was read from the shared tier: it may have to be written there first."""
         unshared = self._memory.state_with_seconds(UNSHARED + name) if text is None else None
         if unshared is not None:
             return self.change_state(name, lambda before: before, unshared[1])

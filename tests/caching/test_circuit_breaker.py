@@ -68,7 +68,8 @@ class BreakerTest(unittest.TestCase):
     def refusal(self, breaker: CircuitBreaker | None = None) -> tuple[type[NotAsked], int | None] | None:
         """Why a fetch may not begin now, and when to try again; None if it may begin."""
         try:
-            (breaker or self.breaker).allow_fetch()
+            breaker = breaker or self.breaker
+            breaker.allow_fetch(breaker.read())
         except NotAsked as refusal:
             return type(refusal), refusal.retry_after
         return None
@@ -286,7 +287,7 @@ class OpenTest(BreakerTest):
         """When a probe has closed the breaker, fetches that began before it opened do not open it again. Others do."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.breaker.note_success(self.breaker.allow_fetch())
+        self.breaker.note_success(self.breaker.allow_fetch(self.breaker.read()))
         self.fails("d", "e", "f", error=UpstreamTimeout(), allowed_at=NOW + 4.999)
         self.assert_allowed()
         self.fails("g", "h")
@@ -300,7 +301,7 @@ class OpenTest(BreakerTest):
         """After the clock was set back, no fetch is taken for an old one."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        self.breaker.note_success(self.breaker.allow_fetch())
+        self.breaker.note_success(self.breaker.allow_fetch(self.breaker.read()))
         self.now = NOW - 1.001
         self.fails("d", "e", "f")
         self.assert_refused(CircuitOpen, 5)
@@ -323,15 +324,15 @@ class OpenTest(BreakerTest):
     def test_check_begins_no_probe(self) -> None:
         """Whether C42 may be asked can be found out without a probe."""
         for self.now in (NOW, NOW + 5):
-            self.breaker.check()
-            self.breaker.check()
+            self.breaker.check(self.breaker.read())
+            self.breaker.check(self.breaker.read())
             self.assert_allowed()
             self.fails("a", "b", "c")
-            self.assertRaises(CircuitOpen, self.breaker.check)
+            self.assertRaises(CircuitOpen, self.breaker.check, self.breaker.read())
         self.now = NOW + 10
         self.assert_allowed()
         with self.assertRaises(CircuitOpen) as refused:
-            self.breaker.check()
+            self.breaker.check(self.breaker.read())
         self.assertEqual(1, refused.exception.retry_after)
 
     def test_probe_of_another_process_fails_meanwhile(self) -> None:
@@ -426,7 +427,7 @@ class OpenTest(BreakerTest):
         """A probe is one also where the clock was set back while it ran: its failure opens the breaker again."""
         self.fails("a", "b", "c")
         self.now = NOW + 5
-        allowed_at = self.breaker.allow_fetch()
+        allowed_at = self.breaker.allow_fetch(self.breaker.read())
         self.now = NOW + 4.5
         self.fails("d", allowed_at=allowed_at)
         self.assert_refused(CircuitOpen, 5)
@@ -602,6 +603,16 @@ class LinesTest(BreakerTest):
         store.meanwhile = [lambda: self.fails("a")]
         with self.assertLogs("c42_proxy.caching.circuit_breaker", "INFO") as logs:
             self.breaker.degraded()
+        self.assertEqual(1, len(logs.output), logs.output)
+
+    def test_read_for_it_before_a_change(self) -> None:
+        """Nor is it if it was read for the breaker, together with something else."""
+        self.breaker = self.new_breaker(1)
+        learned = self.breaker.reading()
+        text = self.store.read_state(STATE)
+        with self.assertLogs("c42_proxy.caching.circuit_breaker", "INFO") as logs:
+            self.fails("a")
+            self.breaker.allow_fetch(learned(text))
         self.assertEqual(1, len(logs.output), logs.output)
 
 

@@ -31,7 +31,7 @@ from c42_proxy.errors import (
 )
 from c42_proxy.events import Events
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.stores.contract import Entry, Lease, Store
+from c42_proxy.stores.contract import Entry, Lease, Read, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.sqlite import SqliteStore
 from c42_proxy.stores.tiered import TieredStore
@@ -92,8 +92,8 @@ class FaultyStore:
     def get(self, event_id: str) -> Entry | None:
         return self._try("breaks").get(event_id)
 
-    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        return self._try("breaks").get_all(event_ids)
+    def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
+        return self._try("breaks").read(event_ids, names)
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         held = self._try("breaks", "is read-only").put(event_id, entry, now)

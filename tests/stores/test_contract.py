@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from c42_proxy.errors import Overloaded, StoreError
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.settings import Settings
-from c42_proxy.stores.contract import Entry, Listed, SharedStore, Store
+from c42_proxy.stores.contract import Entry, Listed, Read, SharedStore, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.opening import default_file, open_shared
 from c42_proxy.stores.records import fingerprint, from_bytes, to_bytes
@@ -123,7 +123,17 @@ class Contract(unittest.TestCase):
             self.assertEqual(given_entry, self.store.get(event_id))
         self.assertIsNone(self.store.get("Plain"))
         self.assertIsNone(self.store.get("plai"))
-        self.assertEqual({**given_entries, "plai": None}, self.store.get_all([*given_entries, "plai"]))
+        self.assertEqual({**given_entries, "plai": None}, self.store.read([*given_entries, "plai"]).entries)
+
+    def test_read_together(self) -> None:
+        """Entries and texts are read together as each by itself, also if they have the same names."""
+        self.store.put("a", entry("a"), NOW)
+        for name in ("a", "b"):
+            self.store.change_state(name, lambda _held, name=name: f"text of {name}", 60)  # type: ignore[misc]  # mypy infers no type for it
+        both = Read({"a": entry("a"), "b": None}, {"a": "text of a", "b": "text of b", "c": None})
+        self.assertEqual(both, self.store.read(both.entries, both.states))
+        self.assertEqual(Read({}, {"b": "text of b"}), self.store.read((), ["b"]))
+        self.assertEqual(Read({"a": entry("a")}, {}), self.store.read(["a"]))
 
     def test_newer_replaces_older(self) -> None:
         """An entry replaces one that was fetched before it, or at the same instant."""
@@ -376,7 +386,7 @@ class SharedContract(Contract):
             with self.subTest(what):
                 self.write_raw("a", record)
                 self.assertIsNone(self.open().get("a"))
-                self.assertEqual({"a": None, "b": entry("b")}, self.open().get_all(["a", "b"]))
+                self.assertEqual({"a": None, "b": entry("b")}, self.open().read(["a", "b"]).entries)
                 self.assertTrue(self.store.put("a", entry("a", NOW - 3000), NOW))
                 self.assertEqual(entry("a", NOW - 3000), self.store.get("a"))
 
@@ -541,7 +551,7 @@ class Tiered:
         self.memory = MemoryStore(10_000_000, lifetime=LIFETIME, clock=clock)
         self._tiered = TieredStore(self.memory, shared, clock=clock, metrics=Metrics())
         self.get = self._tiered.get
-        self.get_all = self._tiered.get_all
+        self.read = self._tiered.read
         self.read_state = self._tiered.read_state
         self.change_state = self._tiered.change_state
         self.lease = self._tiered.lease

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from c42_proxy.errors import StoreError, StoreNotReached
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.stores.contract import STORE_SECONDS
+from c42_proxy.stores.contract import STORE_SECONDS, Read
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.records import to_bytes
 from c42_proxy.stores.redis import LEASE_SECONDS, RENEW_SECONDS, RedisStore
@@ -179,7 +179,8 @@ class KeysTest(RedisTest):
                     self.redis.command("DEL", self.key(kind, "a"))
                     self.redis.command(command[0], self.key(kind, "a"), *command[1:])
                 self.assertIsNone(self.store.get("a"))
-                self.assertEqual({"a": None, "b": entry("b")}, self.store.get_all(["a", "b"]))
+                read = self.store.read(["a", "b"], ["a"])
+                self.assertEqual(Read({"a": None, "b": entry("b")}, {"a": None}), read)
                 self.assertIsNone(self.store.read_state("a"))
                 self.assertTrue(self.store.put("a", entry("a"), NOW))
                 self.assertEqual("x", self.store.change_state("a", lambda held: "y" if held else "x", 60))

@@ -362,7 +362,7 @@ class ClusterTest(DeploymentTest):
         """If none of the nodes answers that it knew, it asks those of the address again, by their names."""
         reads: tuple[Callable[[RedisStore], object], ...] = (
             lambda store: store.get("a"),
-            lambda store: store.get_all("abc"),
+            lambda store: store.read("abc").entries,
         )
         for read in reads:
             self.assert_found_again(read)
@@ -395,7 +395,7 @@ class ClusterTest(DeploymentTest):
         self.assertTrue(self.store.put("a", entry("a", NOW - 9), NOW))
         for key in (entry_key, lease_key):
             self.move(key, lambda: self.assertTrue(self.store.put("a", entry("a", NOW - 5), NOW)))
-            self.assertEqual({"a": entry("a", NOW - 5), "b": None}, self.store.get_all("ab"))
+            self.assertEqual({"a": entry("a", NOW - 5), "b": None}, self.store.read("ab").entries)
         self.assertTrue(self.store.put("a", entry("a"), NOW))
         self.assertEqual(entry("a"), self.store.get("a"))
         give_up = time.monotonic() + 1.5 * LEASE_SECONDS
@@ -424,7 +424,11 @@ class ClusterTest(DeploymentTest):
         names = [f"event-{number}" for number in range(60)]
         for name in names:
             self.store.put(name, entry(name), NOW)
+            self.store.change_state(name, lambda _held: "theirs", 60)
         hanging = self.redis.nodes[0]
+        texts_there = {
+            name for name in names if not hanging.command("GET", self.key("note", name)).startswith(b"-MOVED")
+        }
         there = {name for name in names if not hanging.command("GET", self.key("event", name)).startswith(b"-MOVED")}
         self.assertGreater(len(there), 5)
         seconds = 100.0
@@ -434,12 +438,13 @@ class ClusterTest(DeploymentTest):
             MemoryStore(1 << 20), self.store, clock=lambda: NOW, metrics=Metrics(), monotonic=lambda: seconds
         )
         with self.assertLogs("c42_proxy.stores.tiered", "WARNING"):
-            found = tiered.get_all(names[:30])
-        self.assertEqual({name: None if name in there else entry(name) for name in names[:30]}, found)
+            found = tiered.read(names[:30], names[:30])
+        self.assertEqual({name: None if name in there else entry(name) for name in names[:30]}, found.entries)
+        self.assertEqual({name: None if name in texts_there else "theirs" for name in names[:30]}, found.states)
         self.assertTrue(tiered.failed)
         seconds += 2.5
-        found = tiered.get_all(names[30:])
-        self.assertEqual({name: None if name in there else entry(name) for name in names[30:]}, found)
+        found = tiered.read(names[30:])
+        self.assertEqual({name: None if name in there else entry(name) for name in names[30:]}, found.entries)
 
     def test_hanging(self) -> None:
         """The leases at other nodes outlast one that hangs. Where all hang, every thread is told so in time.
@@ -477,7 +482,7 @@ class ClusterTest(DeploymentTest):
                 if number % 2:
                     self.store.get(f"event-{number}")
                 else:
-                    self.store.get_all([f"event-{number + each}" for each in range(9)])
+                    self.store.read([f"event-{number + each}" for each in range(9)])
             return time.monotonic() - began
 
         with ThreadPoolExecutor(64) as threads:

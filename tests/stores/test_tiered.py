@@ -5,10 +5,11 @@ import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from unittest.mock import patch
 
 from c42_proxy.errors import Overloaded, StoreError, StoreNotReached
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.stores.contract import Entry, Lease
+from c42_proxy.stores.contract import Entry, Lease, Read
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.tiered import RETRY_SECONDS, TieredStore
 
@@ -108,14 +109,31 @@ class WorkingTest(TieredTest):
                 if since is not None:
                     store.put(event_id, entry(event_id, NOW + since), NOW)
         newest = {event_id: entry(event_id, NOW) for event_id in "abcd"}
-        self.assertEqual({**newest, "e": None}, self.store.get_all("abcde"))
-        self.assertEqual({**newest, "e": None}, self.memory.get_all("abcde"))
+        self.assertEqual({**newest, "e": None}, self.store.read("abcde").entries)
+        self.assertEqual({**newest, "e": None}, self.memory.read("abcde").entries)
         self.breaks("get")
         with self.assertLogs(LOGGER):
-            self.assertEqual({**newest, "e": None}, self.store.get_all("abcde"))
+            self.assertEqual({**newest, "e": None}, self.store.read("abcde").entries)
         self.assertTrue(self.store.failed)
         alone = TieredStore(self.memory, None, clock=lambda: NOW, metrics=self.metrics)
-        self.assertEqual({"a": newest["a"], "e": None}, alone.get_all("ae"))
+        self.assertEqual({"a": newest["a"], "e": None}, alone.read("ae").entries)
+
+    def test_one_operation(self) -> None:
+        """Entries and texts are read from the shared tier in one operation."""
+        with patch.object(self.shared, "read", wraps=self.shared.read) as read:
+            self.store.read(["a", "b"], ["n", "m"])
+        read.assert_called_once_with(["a", "b"], ["n", "m"])
+
+    def test_texts_with_entries(self) -> None:
+        """Texts that are read with an entry are what `read_state` gives: others' texts are kept for a failure, too."""
+        self.use("put")
+        self.shared.change_state("n", lambda _held: "theirs", 60)
+        both = Read({"a": entry("a")}, {"n": "theirs", "m": None})
+        self.assertEqual(both, self.store.read(["a"], ["n", "m"]))
+        self.breaks(*READING)
+        with self.assertLogs(LOGGER):
+            self.assertEqual(both, self.store.read(["a"], ["n", "m"]))
+        self.assertTrue(self.store.failed)
 
     def test_no_lease(self) -> None:
         """While another process has the lease, this process does not get it either."""
@@ -170,12 +188,13 @@ class OwnLimitsTest(TieredTest):
         self.shared.error = StoreNotReached
         self.breaks(*USES)
         with self.assertNoLogs(LOGGER):
-            for use in (self.store.get, self.store.get_all, self.store.lease):
+            for use in (self.store.get, self.store.read, self.store.lease):
                 with self.assertRaises(Overloaded):
                     use("a")
             # What a fetch leaves at its end stays in memory.
             self.assertEqual(["put", "change_state", "read_state"], self.use("put", "change_state", "read_state"))
             self.assertEqual("x", self.store.read_state("n"))
+            self.assertEqual({"n": "x"}, self.store.read((), ["n"]).states)
         self.assertFalse(self.store.failed)
         self.assertIn(b"c42_proxy_store_failures_total 0.0", self.metrics.exposition())
         self.breaks()
@@ -266,6 +285,7 @@ class FailingTest(TieredTest):
         with self.assertLogs(LOGGER):
             self.store.change_state("n", lambda held: f"{held} and new", 60)
         self.assertEqual("old and new", self.store.read_state("n"))
+        self.assertEqual({"n": "old and new"}, self.store.read(["a"], ["n"]).states)
 
     def test_notes_of_a_failing_store(self) -> None:
         """What was written while the shared tier failed is shared when it works again, unless others wrote."""
@@ -277,7 +297,7 @@ class FailingTest(TieredTest):
             self.breaks()
             self.shared.change_state("back-off", lambda _held: "theirs", 60)
             self.seconds += RETRY_SECONDS
-            self.assertEqual("mine", self.store.read_state("failure"))
+            self.assertEqual({"failure": "mine"}, self.store.read(["a"], ["failure"]).states)
             self.assertEqual("mine", self.shared.read_state("failure"))
             shared = self.shared.state_with_seconds("failure")
             assert shared is not None
@@ -297,6 +317,7 @@ class FailingTest(TieredTest):
             self.seconds += RETRY_SECONDS
             self.now += 1
             self.assertIsNone(self.store.read_state("failure"))
+            self.assertEqual({"failure": None}, self.store.read(["a"], ["failure"]).states)
         self.assertIsNone(self.shared.read_state("failure"))
 
     def test_no_leases(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from c42_proxy.app import build
 from c42_proxy.settings import Settings
-from c42_proxy.stores.contract import Entry, Lease
+from c42_proxy.stores.contract import Entry, Lease, Read
 from c42_proxy.web.asgi import Asgi
 
 CACHED = int(os.environ["BENCH_CACHED"])
@@ -30,8 +30,8 @@ class EveryEvent:
         body = b'{"id":"%b","title":"Drink a cup of coffee with C42 Team","names":["' % event_id.encode()
         return Entry(200, body.ljust(BODY_BYTES - 3, b"x") + b'"]}', self._now)
 
-    def get_all(self, event_ids: Collection[str]) -> dict[str, Entry | None]:
-        return {event_id: self.get(event_id) for event_id in event_ids}
+    def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
+        return Read({event_id: self.get(event_id) for event_id in event_ids}, dict.fromkeys(names))
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:  # noqa: ARG002  # the contract's
         return False
