@@ -14,8 +14,8 @@ from cachetools import Cache, LRUCache
 from ..observability.metrics import Metrics
 from .contract import Entry, Lease, Read, is_ahead
 
-ENTRY_OVERHEAD = 1024
-"""Bytes of Python objects around one body, and of its prepared head: `tests/stores/test_memory.py` measures it."""
+ENTRY_OVERHEAD = 768
+"""Bytes of Python objects around one body: `tests/stores/test_memory.py` measures it."""
 
 MAX_STATES_LENGTH = 4_194_304
 
@@ -25,8 +25,8 @@ ERASED_AT_ONCE = 1000
 LISTED_PART = 4
 """Of so many entries, one is listed as least recently used: the list is made anew when it is used up."""
 
-Prepare = Callable[[str, Entry], tuple[bytes, bytes]]
-"""Makes the head and the body of the response for a fresh entry."""
+Prepare = Callable[[str, Entry], tuple[bytes, bytes, bytes]]
+"""Makes the response for a fresh entry: the part of its head that many entries share, the other part, and its body."""
 
 
 @dataclass(frozen=True, slots=True)

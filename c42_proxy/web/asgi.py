@@ -298,13 +298,13 @@ def _status_head_body(
     head = None
     if if_none_match is None and isinstance(reply, (Hit, Fetched)) and reply.expiry is not None:
         entry = reply.entry
-        head, body = entry.prepared_head, entry.prepared_body
+        head, lines, body = entry.prepared_head, entry.prepared_lines, entry.prepared_body
     elif isinstance(reply, StaleIfError):
         entry = reply.entry
-        head, body = stale_head(len(entry.body)), entry.body
+        head, lines, body = stale_head(len(entry.body)), b"", entry.body
     if head is not None:
         own = f"cache-status: {cache_status(reply)}\r\ndate: {date()}\r\nx-request-id: {request_id}\r\n"
-        return entry.status, head + own.encode(), body
+        return entry.status, b"".join((head, lines, own.encode())), body
     response = response_to(event_id, reply).unless_known(if_none_match)
     response = response.having(("X-Request-ID", request_id), ("Date", date()))
     return response.status.value, *response.as_bytes()

@@ -19,6 +19,8 @@ from .cors import Header
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
+TYPES = {200: JSON, 404: PROBLEM_JSON}
+"""Of the responses for entries."""
 # Without the second one, an nginx that ignores Cache-Control would cache for as long as its `proxy_cache_valid` says.
 NO_STORE = (("Cache-Control", "no-store"), ("X-Accel-Expires", "0"))
 # No max-age and no Age: a cache that counts max-age from when *it* stored the answer would keep it too long.
@@ -67,9 +69,18 @@ def expiry_of(reply: Reply) -> float | None:
     return reply.expiry if isinstance(reply, Hit | Fetched) else None
 
 
-def prepared(freshness: Freshness, event_id: str, entry: Entry) -> tuple[bytes, bytes]:
-    """The response for a fresh entry: its head without `Cache-Status`, and its body."""
-    return _entry_response(event_id, entry, freshness.expiry(entry.fetched_at)).as_bytes()
+def prepared(freshness: Freshness, event_id: str, entry: Entry) -> tuple[bytes, bytes, bytes]:
+    """The response for a fresh entry without `Cache-Status`: its head in two parts, and its body."""
+    body = _body(event_id, entry)
+    until = _last_second(freshness.expiry(entry.fetched_at))
+    return _head_until(entry.status, until), header_lines(_about(entry, body)), body
+
+
+@lru_cache(4096)
+def _head_until(status: int, until: int) -> bytes:
+    """The part of the head that all entries share which expire in the same second: so memory has it once."""
+    head, _body = HttpResponse(HTTPStatus(status), _until(status, until), b"").as_bytes()
+    return head
 
 
 @lru_cache(4096)
@@ -130,26 +141,41 @@ def _joined(*parameters: str | None) -> str:
 
 def _entry_response(event_id: str, entry: Entry, expiry: float | None) -> HttpResponse:
     """The response for an entry, without `Cache-Status`; reusable until `expiry` (None: not at all)."""
-    until = _until(expiry)
-    if entry.status == 404:
-        # No request id: this response is cached, and answers many requests.
-        detail = f"C42 has no event {event_id} that this proxy may see, or it was deleted."
-        body = _problem_body(HTTPStatus.NOT_FOUND, "event-not-found", detail)
-        return _response(HTTPStatus.NOT_FOUND, PROBLEM_JSON, body, *until)
-    etag = () if expiry is None else (("ETag", f'"{hashlib.sha256(entry.body).hexdigest()[:32]}"'),)
-    return _response(HTTPStatus.OK, JSON, entry.body, *until, *etag)
-
-
-def _until(expiry: float | None) -> tuple[Header, ...]:
-    """The headers that say until when caches may reuse the response (None: not at all)."""
+    status, body = HTTPStatus(entry.status), _body(event_id, entry)
     if expiry is None:
-        return NO_STORE
-    # Dates have whole seconds, and some caches (nginx is one) reuse an answer to the end of the second that is named.
-    last_second = math.floor(expiry) - 1
+        return _response(status, TYPES[status], body, *NO_STORE)
+    return HttpResponse(status, _until(status, _last_second(expiry)) + _about(entry, body), body)
+
+
+def _body(event_id: str, entry: Entry) -> bytes:
+    if entry.status == 200:
+        return entry.body
+    # No request id: this response is cached, and answers many requests.
+    detail = f"C42 has no event {event_id} that this proxy may see, or it was deleted."
+    return _problem_body(HTTPStatus.NOT_FOUND, "event-not-found", detail)
+
+
+def _about(entry: Entry, body: bytes) -> tuple[Header, ...]:
+    """The headers that depend on the body."""
+    length = (("Content-Length", str(len(body))),)
+    return length if entry.status == 404 else (*length, ("ETag", f'"{hashlib.sha256(body).hexdigest()[:32]}"'))
+
+
+def _last_second(expiry: float) -> int:
+    """The last second in which caches may reuse the response.
+
+    Dates have whole seconds, and some caches (nginx is one) reuse an answer to the end of the second that is named.
+    """
+    return math.floor(expiry) - 1
+
+
+def _until(status: int, until: int) -> tuple[Header, ...]:
+    """The type, and the headers that say until which second caches may reuse the response."""
     return (
+        ("Content-Type", TYPES[status]),
         ("Cache-Control", UNTIL_EXPIRES),
-        ("Expires", _http_date(last_second)),
-        ("X-Accel-Expires", f"@{last_second}"),
+        ("Expires", _http_date(until)),
+        ("X-Accel-Expires", f"@{until}"),
     )
 
 

@@ -5,16 +5,19 @@ import sys
 import threading
 import tracemalloc
 import unittest
+from functools import partial
+from typing import Literal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from c42_proxy.caching.freshness import Freshness
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry
 from c42_proxy.stores.memory import ENTRY_OVERHEAD, MemoryStore
+from c42_proxy.web.responses import prepared
 
 NOW = 1_700_000_000.0
-HEAD = b"x" * 280
 
 
 def entry(body: bytes = b"", fetched_at: float = NOW) -> Entry:
@@ -205,29 +208,29 @@ class AgeTest(unittest.TestCase):
 
 
 class OverheadTest(unittest.TestCase):
-    def test_overhead_is_an_upper_bound(self) -> None:
-        """10,000 small entries take no more memory than they count for, and at least half of it."""
-        count = 10_000
-        # As `responses.prepared` makes them: the head of the response, as it is sent, and the body itself.
-        prepare = lambda event_id, entry: (HEAD + event_id[:32].encode(), entry.body)  # noqa: E731
-        store = MemoryStore(count * 2 * ENTRY_OVERHEAD, prepare=prepare)
+    def overhead(self, status: Literal[200, 404], length: int) -> float:
+        """The bytes around the body of one of 11,000 small entries, of events whose ids have that length."""
+        count = 11_000  # the dictionary has just become larger
+        store = MemoryStore(count * 2 * ENTRY_OVERHEAD, prepare=partial(prepared, Freshness(252, 0)))
         bodies = 0
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         before, _peak = tracemalloc.get_traced_memory()
         for number in range(count):
-            # As C42's ids are: 32 hexadecimal digits, an underscore and 14 digits.
-            event_id = f"{number:032x}_{14770730026240 + number:014d}"
-            body = f"body {number}".encode()
+            body = f"body {number}".encode() if status == 200 else b""
             bodies += len(body)
-            held = Entry(200, body, NOW + number / 7)
-            store.put(event_id, held, NOW + number)
+            store.put(f"{number:0{length}}", Entry(status, body, NOW + number / 7), NOW + number)
         after, _peak = tracemalloc.get_traced_memory()
-        self.assertEqual(len(event_id), 47)
-        self.assertTrue(store.get(f"{0:032x}_14770730026240"), "one of them went")
-        overhead = (after - before - bodies) / count
-        self.assertLessEqual(overhead, ENTRY_OVERHEAD, sys.version)
-        self.assertGreaterEqual(overhead, ENTRY_OVERHEAD / 2, sys.version)
+        self.assertTrue(store.get("0" * length), "one of them went")
+        return (after - before - bodies) / count
+
+    def test_overhead_is_an_upper_bound(self) -> None:
+        """Entries take no more memory than they count for, and those with ids as C42's at least two fifths of it."""
+        cases: list[tuple[Literal[200, 404], int]] = [(200, 47), (200, 128), (404, 47), (404, 128)]
+        for status, length in cases:
+            with self.subTest(status=status, length=length):
+                self.assertLessEqual(self.overhead(status, length), ENTRY_OVERHEAD, sys.version)
+        self.assertGreaterEqual(self.overhead(200, 47), 0.4 * ENTRY_OVERHEAD, sys.version)
 
 
 class MeasureTest(unittest.TestCase):
