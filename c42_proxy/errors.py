@@ -54,7 +54,7 @@ class StoreError(C42ProxyError):
 
 
 class PartlyRead(StoreError):
-    """A part of a store (a node of a cluster) fails. `found` is a `stores.contract.Read` of what the others have."""
+    """A part of a store (a node of a cluster) fails. `found` is a `Read` of what the others have."""
 
     def __init__(self, failure: StoreError, found: Any) -> None:
         super().__init__(f"{failure}")

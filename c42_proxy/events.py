@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeGuard
 
-from .caching.circuit_breaker import STATE, CircuitBreaker
+from .caching.circuit_breaker import BREAKER_NAME, CircuitBreaker
 from .caching.freshness import Freshness
 from .caching.lease import Attempts
 from .caching.limits import ConcurrencyLimit
 from .caching.refusals import Refusals
 from .caching.reply import Forward, Hit, Reply, SearchResult, StaleIfError, reply_of
-from .caching.shared_state import FetchOutcomes, failure_name
+from .caching.shared_state import FetchOutcomes, answer_name, failure_name
 from .caching.single_flight import SingleFlight
 from .errors import NotAsked, Overloaded, RepeatedFailure, UpstreamError, UpstreamTimeout
 from .looks import LOOKS_AT_ONCE, Found, Looks
@@ -292,10 +292,11 @@ class Events:
 
     def _check_may_ask(self, event_id: str) -> None:
         """Raises NotAsked if, by the state that all processes share, C42 may not be asked for this event now."""
-        learned = self._breaker.reading()
-        states = self._store.read((), (failure_name(event_id), STATE)).states
-        self._outcomes.check_failure(states[failure_name(event_id)])
-        self._breaker.check(learned(states[STATE]))
+        state_of = self._breaker.before_read()
+        failure = failure_name(event_id)
+        texts = self._store.read((), (failure, BREAKER_NAME)).texts
+        self._outcomes.check_failure(texts[failure])
+        self._breaker.check(state_of(texts[BREAKER_NAME]))
 
     def _wait_for_slot(self, search: _Search) -> None:
         """The slot comes before the lease: while this event waits for a slot, another process may fetch it."""
@@ -336,17 +337,21 @@ class Events:
         """Look again, then fetch; `waited` says whether another process had the lease first."""
         # An earlier fetch, of this process or another one, may have left an answer or a failure.
         since = self._clock()
-        learned = self._breaker.reading()
-        read = self._store.read((event_id,), (failure_name(event_id), STATE))
-        cached = read.entries[event_id]
+        if waited:
+            # Most likely, the process that had the lease has left an entry, and nothing else need be read.
+            cached = self._store.get(event_id)
+            if self._is_fresh(cached):
+                return _found_after_waiting(cached, cached, forward)
+        state_of = self._breaker.before_read()
+        failure, answer = failure_name(event_id), answer_name(event_id)
+        read = self._store.read((event_id,), (failure, BREAKER_NAME, *([answer] if waited else [])))
+        cached, texts = read.entries[event_id], read.texts
         try:
-            found = cached if self._is_fresh(cached) else None
-            if found is None and waited:
-                found = self._outcomes.answer(event_id)
+            found = cached if self._is_fresh(cached) else self._outcomes.answer(texts.get(answer))
             if found is None:
                 # May C42 be asked, by the state that all processes share?
-                self._outcomes.check_failure(read.states[failure_name(event_id)])
-                return self._fetch(event_id, cached, self._breaker.allow_fetch(learned(read.states[STATE])))
+                self._outcomes.check_failure(texts[failure])
+                return self._fetch(event_id, cached, self._breaker.allow_fetch(state_of(texts[BREAKER_NAME])))
         except RepeatedFailure as failure:
             if self._is_stale(cached):
                 self._refusals.note(event_id, failure, since)

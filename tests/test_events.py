@@ -5,13 +5,13 @@ import math
 import threading
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from statistics import median
 from typing import NoReturn
-from unittest.mock import patch
+from unittest.mock import call, patch
 
 from c42_proxy.caching.circuit_breaker import CircuitBreaker
 from c42_proxy.caching.freshness import Freshness
@@ -22,6 +22,7 @@ from c42_proxy.caching.shared_state import FetchOutcomes, Span
 from c42_proxy.errors import (
     BackingOff,
     Cause,
+    InvalidAnswer,
     Overloaded,
     Problem,
     RateLimited,
@@ -35,7 +36,7 @@ from c42_proxy.errors import (
 from c42_proxy.events import Events, Pending
 from c42_proxy.looks import STUCK_SECONDS
 from c42_proxy.observability.metrics import Metrics
-from c42_proxy.stores.contract import Entry, Lease, Store
+from c42_proxy.stores.contract import Entry, Lease, Read, Store
 from c42_proxy.stores.memory import MemoryStore
 from c42_proxy.stores.tiered import TieredStore
 from c42_proxy.threads import IDLE_SECONDS, Threads, in_thread, may_wait
@@ -413,13 +414,32 @@ class TiersTest(EventsTest):
         """What decides whether C42 may be asked is read in one operation, with the lease together with the entry."""
         with patch.object(self.shared, "read", wraps=self.shared.read) as read:
             self.ask()
-        read.assert_called_once_with(("tea",), ("failure:tea", "guard"))
+        # The second time after the fetch: whether its success changes anything.
+        self.assertEqual([call(("tea",), ("failure:tea", "guard")), call((), ("guard",))], read.mock_calls)
         self.now = NOW + TTL
         self.breaker.begin_back_off(RateLimited(30, 429))
         with patch.object(self.shared, "read", wraps=self.shared.read) as read:
             self.assert_told(self.ask(), b"tea", "hit; ttl=0; detail=stale-if-error")
         read.assert_called_once_with((), ("failure:tea", "guard"))
         self.assert_asked(1)
+
+    def test_breaker_that_opens_meanwhile(self) -> None:
+        """What was read of the breaker before another thread told that it has opened is not told as news."""
+        read = self.shared.read
+
+        def late(event_ids: Collection[str], names: Collection[str] = ()) -> Read:
+            found = read(event_ids, names)
+            patched.stop()
+            for number in range(5):
+                self.breaker.note_failure(f"{number}", UpstreamUnavailable(500), self.now)
+            return found
+
+        patched = patch.object(self.shared, "read", late)
+        patched.start()
+
+        with self.assertLogs("c42_proxy.caching.circuit_breaker", "INFO") as logs:
+            self.ask(self.fails(InvalidAnswer(Cause.TOO_LONG, 200)))
+        self.assertEqual(1, len(logs.output), logs.output)
 
     def test_no_hit(self) -> None:
         """What is not fresh in memory is no hit."""
@@ -647,6 +667,18 @@ class AnotherProcessTest(EventsTest):
         self.assert_told(second, b"tea", "fwd=uri-miss; collapsed; fwd-status=200")
         self.assertEqual(expiry_of(first), expiry_of(second))
         self.assert_asked(1)
+
+    def test_only_the_entry_is_read(self) -> None:
+        """The other one needs nothing else from the shared tier, however many wait."""
+        lease = self.shared.lease("tea")
+        assert lease is not None
+        with lease:
+            pending = self.process.ask("tea", self.says())
+            self.assertTrue(self.shared.refused.wait(PATIENCE))
+            self.hold(NOW)
+            self.shared.uses.clear()
+        self.assert_told(self.end(pending), b"held", "fwd=uri-miss; collapsed; fwd-status=200")
+        self.assertEqual(["get"], self.shared.uses)
 
     def test_not_found_is_shared(self) -> None:
         """Both reply that there is no such event; only the process that has fetched knows C42's status."""

@@ -31,7 +31,7 @@ from .shared_state import MAX_SECONDS, Span, parsed
 
 log = logging.getLogger(__name__)
 
-STATE = "guard"
+BREAKER_NAME = "guard"
 """The name under which version 0.1 keeps the state: both versions may run on one store."""
 OPEN_SECONDS = 5.0
 PROBE_RETRY_SECONDS = 1.0
@@ -107,18 +107,21 @@ class CircuitBreaker:
         self._last_line = object()
         self._logging = Lock()
 
-    def reading(self) -> Callable[[str | None], State]:
-        """Call this before the text named `STATE` is read. What it returns makes the state of the text."""
-        return partial(self._learned, self._last_line)
+    def before_read(self) -> Callable[[str | None], State]:
+        """Call this before the text named `BREAKER_NAME` is read.
+
+        Returns the function that parses the text, and logs the phase if it has changed.
+        """
+        return partial(self._parsed_and_logged, self._last_line)
 
     def read(self) -> State:
         """The state in the store."""
-        return self.reading()(self._store.read_state(STATE))
+        return self.before_read()(self._store.read_state(BREAKER_NAME))
 
     def allow_fetch(self, state: State) -> float:
         """Let one fetch begin, and return the present instant. Raises BackingOff or CircuitOpen if it may not.
 
-        `state` was just read. While the breaker is half-open, a fetch that it allows is the probe.
+        `state` is what the caller has just read. While the breaker is half-open, a fetch that it allows is the probe.
         """
         now, is_half_open = self._checked(state)
         return self._begin_probe() if is_half_open else now
@@ -260,7 +263,7 @@ class CircuitBreaker:
             raise CircuitOpen(state.open.until - now if state.open and state.open.covers(now) else PROBE_RETRY_SECONDS)
         return now
 
-    def _learned(self, last_line: object, text: str | None) -> State:
+    def _parsed_and_logged(self, last_line: object, text: str | None) -> State:
         state = _parsed(text)
         self._log_change(state, last_line)
         return state
@@ -274,7 +277,7 @@ class CircuitBreaker:
             changed = change(_parsed(text))
             return None if changed == BLANK else changed.model_dump_json(by_alias=True)
 
-        self._store.change_state(STATE, on_text, lifetime=MAX_SECONDS)
+        self._store.change_state(BREAKER_NAME, on_text, lifetime=MAX_SECONDS)
         self._metrics.open_until.set(changed.open.until if changed.open else 0.0)
         self._log_change(changed, last_line)
         return changed

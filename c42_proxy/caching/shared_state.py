@@ -41,8 +41,13 @@ def parsed(model: type[N], text: str | None) -> N | None:
 
 
 def failure_name(event_id: str) -> str:
-    """The name of the text that says how the last fetch of an event has failed."""
+    """The name of the text that a failed fetch of an event leaves."""
     return f"failure:{event_id}"
+
+
+def answer_name(event_id: str) -> str:
+    """The name of the text that a fetch leaves if the shared tier has not kept its answer."""
+    return f"handover:{event_id}"
 
 
 class FetchOutcomes:
@@ -69,7 +74,10 @@ class FetchOutcomes:
         self._leave(failure_name(event_id), failure)
 
     def check_failure(self, text: str | None) -> None:
-        """Raises RepeatedFailure if a fetch has left a failure: `text` is what has the event's `failure_name`."""
+        """Raises RepeatedFailure if a fetch, also one of this process, has left a failure in the last second.
+
+        `text` is the one named `failure_name(event_id)`, None if there is none.
+        """
         failure = parsed(_Failure, text)
         now = self._clock()
         if failure is None or not failure.span.covers(now):
@@ -84,11 +92,14 @@ class FetchOutcomes:
     def leave_answer(self, event_id: str, entry: Entry) -> None:
         """Let other processes that wait take an answer that the shared tier has not kept."""
         answer = _Answer(span=self._span(), status=entry.status, body=entry.body.decode(), fetched_at=entry.fetched_at)
-        self._leave(f"handover:{event_id}", answer)
+        self._leave(answer_name(event_id), answer)
 
-    def answer(self, event_id: str) -> Entry | None:
-        """The answer that a fetch has left because the shared tier has not kept it, if there is one."""
-        answer = parsed(_Answer, self._store.read_state(f"handover:{event_id}"))
+    def answer(self, text: str | None) -> Entry | None:
+        """The answer that a fetch has left because the shared tier has not kept it, if there is one.
+
+        `text` is the one named `answer_name(event_id)`, None if there is none.
+        """
+        answer = parsed(_Answer, text)
         if answer is None or not answer.span.covers(self._clock()):
             return None
         return Entry(answer.status, answer.body.encode(), answer.fetched_at)

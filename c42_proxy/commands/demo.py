@@ -61,14 +61,14 @@ def run_demo() -> None:
     bind = Settings.to_serve(environ).bind
     _refuse_if_taken(bind)
 
-    # They raise nothing: a second Ctrl-C cannot break off what the first one began.
+    # The handlers raise nothing, so no second signal breaks off what the first one began.
     signals: list[int] = []
     for number in STOP_SIGNALS:
         signal.signal(number, lambda number, _frame: signals.append(number))
     command = [sys.executable, "-m", "c42_proxy"]
     children: list[subprocess.Popen[bytes]] = []
 
-    def is_running() -> bool:
+    def goes_on() -> bool:
         return not signals and all(child.poll() is None for child in children)
 
     try:
@@ -76,7 +76,7 @@ def run_demo() -> None:
         children.append(subprocess.Popen([*command, "sandbox", *options], stdout=subprocess.DEVNULL))  # noqa: S603  # our own command line
         children.append(subprocess.Popen([*command, "serve"], env=environ))  # noqa: S603  # our own command line
         for address in (sandbox_bind, bind):
-            if not _answers(address, is_running) and not signals:
+            if not _answers(address, goes_on) and not signals:
                 raise click.ClickException(f"nothing answers on {address}: see above.")
         if signals:
             return
@@ -89,7 +89,7 @@ def run_demo() -> None:
                 babel=BABEL,
             )
         )
-        while is_running():
+        while goes_on():
             # Python cannot wait for the first of two processes, so this polls until one ends or Ctrl-C.
             time.sleep(POLL_SECONDS)
         if not signals:
@@ -119,10 +119,13 @@ def _refuse_if_taken(bind: str) -> None:
         ) from exc
 
 
-def _answers(bind: str, is_running: Callable[[], bool]) -> bool:
-    """Wait for an answer. An open port is not enough: gunicorn opens it before it knows whether a worker can start."""
+def _answers(bind: str, goes_on: Callable[[], bool]) -> bool:
+    """Whether it answers in time, while `goes_on()`.
+
+    An open port is not enough: gunicorn opens it before it knows whether a worker can start.
+    """
     give_up = time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up and is_running():
+    while time.monotonic() < give_up and goes_on():
         connection = HTTPConnection(*Address.parsed(bind), timeout=1)
         try:
             connection.request("HEAD", "/")
@@ -137,7 +140,7 @@ def _answers(bind: str, is_running: Callable[[], bool]) -> bool:
 
 
 def _end(children: list[subprocess.Popen[bytes]]) -> None:
-    # The interpreter gives back its handlers as it ends: from then on, one more Ctrl-C would change the exit status.
+    # Blocked: when Python ends, it restores the default handlers, and one more Ctrl-C would change the exit status.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     for child in children:
         child.terminate()

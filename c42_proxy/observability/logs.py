@@ -71,19 +71,23 @@ def log_request(
 
     `upstream_seconds` is how long C42 took, `cause` why it gave no new answer.
     """
-    level = logging.DEBUG if outcome == "hit" else logging.INFO
-    if not _requests.isEnabledFor(level):
+    if not are_logged(outcome):
         return
     line = {"method": method, "path": path, "status": status, "outcome": outcome, "ms": round(seconds * 1000, 1)}
     if upstream_seconds is not None:
         line["c42_ms"] = round(upstream_seconds * 1000, 1)
     if cause is not None:
         line["cause"] = cause
-    _requests.log(level, "request", extra=line | {"request_id": request_id})
+    _requests.log(_level(outcome), "request", extra=line | {"request_id": request_id})
 
 
-def hits_are_logged() -> bool:
-    return _requests.isEnabledFor(logging.DEBUG)
+def are_logged(outcome: str) -> bool:
+    """Whether requests with that outcome have lines."""
+    return _requests.isEnabledFor(_level(outcome))
+
+
+def _level(outcome: str) -> int:
+    return logging.DEBUG if outcome == "hit" else logging.INFO
 
 
 def _add_request_id(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

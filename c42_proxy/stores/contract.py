@@ -37,18 +37,18 @@ class Entry:
     """A cached entry: the combined answer for one event, or (404) that there is no such event.
 
     `body` is the answer as it is sent, empty for a 404. `fetched_at` is the instant, in seconds since the epoch, at
-    which we began to ask C42; it alone determines until when the entry is fresh. `prepared_head`, which many entries
-    share, `prepared_lines` and `prepared_body` are the response for a fresh entry, if the memory tier has prepared it
-    (see `MemoryStore`). They are no tuple: that would be one more object for each hit to fetch from memory (ADR 0019).
-    `used` alone changes: it is larger than that of another entry if the memory tier was given, or asked for, this one
-    later.
+    which we began to ask C42; it alone determines until when the entry is fresh. `shared_head`, `own_head`
+    and `prepared_body` are the response for a fresh entry, if the memory tier has prepared it (see `MemoryStore`). The
+    first one is one object for all entries that expire in the same second. The three are no tuple: that would be one
+    more object for each hit to fetch from memory (ADR 0019). `used` alone changes: it is larger than that of another
+    entry if the memory tier was given, or asked for, this one later.
     """
 
     status: Literal[200, 404]
     body: bytes
     fetched_at: float
-    prepared_head: bytes | None = field(default=None, compare=False, repr=False)
-    prepared_lines: bytes = field(default=b"", compare=False, repr=False)
+    shared_head: bytes | None = field(default=None, compare=False, repr=False)
+    own_head: bytes = field(default=b"", compare=False, repr=False)
     prepared_body: bytes = field(default=b"", compare=False, repr=False)
     used: float = field(default=0.0, compare=False, repr=False)
 
@@ -65,7 +65,7 @@ class Read:
     """What one operation has read: entries by their events, and texts by their names; None where there is none."""
 
     entries: dict[str, Entry | None]
-    states: dict[str, str | None]
+    texts: dict[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)

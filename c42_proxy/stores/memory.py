@@ -15,7 +15,8 @@ from ..observability.metrics import Metrics
 from .contract import Entry, Lease, Read, is_ahead
 
 ENTRY_OVERHEAD = 768
-"""Bytes of Python objects around one body: `tests/stores/test_memory.py` measures it."""
+"""Bytes of Python objects around one body, at most, without the part of its head that is shared by all entries of a
+second: `tests/stores/test_memory.py` measures it."""
 
 MAX_STATES_LENGTH = 4_194_304
 
@@ -37,7 +38,8 @@ class _State:
 
 
 class MemoryStore:
-    """Thread-safe. An entry counts as its body and `ENTRY_OVERHEAD`; one larger than `max_bytes` is not kept.
+    """Thread-safe. An entry counts as its body and `ENTRY_OVERHEAD`; one larger than `max_bytes` is not kept. The body
+    of a 404 is the prepared one.
 
     With `prepare`, the prepared response is kept with the entry; a hit only sends it. Entries older than `lifetime`
     seconds are erased. `clock` returns the seconds since the epoch.
@@ -81,7 +83,7 @@ class MemoryStore:
         )
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
-        if self._prepare is not None and entry.prepared_head is None:
+        if self._prepare is not None and entry.shared_head is None:
             entry = Entry(entry.status, entry.body, entry.fetched_at, *self._prepare(event_id, entry))
         with self._lock:
             kept = self._entries.get(event_id)
@@ -191,4 +193,4 @@ def _state_size(state: _State) -> int:
 
 
 def _size(entry: Entry) -> int:
-    return len(entry.body) + ENTRY_OVERHEAD
+    return len(entry.prepared_body or entry.body) + ENTRY_OVERHEAD

@@ -96,12 +96,12 @@ class RedisStore:
 
     def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
         events = {self._key("event", event_id): event_id for event_id in event_ids}
-        states = {self._key("note", name): name for name in names}
+        texts = {self._key("note", name): name for name in names}
         with self._operation():
-            values = self._client.at_once({key: ("GET", key) for key in (*events, *states)})
+            values = self._client.at_once({key: ("GET", key) for key in (*events, *texts)})
         found = Read({}, {})
         failure: StoreError | None = None
-        for key, value in zip((*events, *states), values, strict=True):
+        for key, value in zip((*events, *texts), values, strict=True):
             if isinstance(value, Exception) and failure is None:
                 # Once more: with a single command, redis-py also finds out which node of a cluster has the key now.
                 try:
@@ -115,7 +115,7 @@ class RedisStore:
             if key in events:
                 found.entries[events[key]] = from_bytes(events[key], value)
             else:
-                found.states[states[key]] = _text(value)
+                found.texts[texts[key]] = _text(value)
         if failure is not None:
             raise PartlyRead(failure, found)
         return found

@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_Row = tuple[bytes] | None
-"""Of one column: SQLite gives the bytes of texts and blobs (`text_factory`)."""
+_Row = tuple[object] | None
+"""A row with one column; of what we wrote, bytes (`text_factory`)."""
 
 HOUSEKEEPING = 0
 """The number of the lock for opening the file and setting it aside; the other numbers are for events."""
@@ -171,7 +171,7 @@ class SqliteStore:
             return self._run(remove)
 
     def read_state(self, name: str) -> str | None:
-        return self.read((), (name,)).states[name]
+        return self.read((), (name,)).texts[name]
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         key, now = self._key(name), self._clock()

@@ -31,7 +31,7 @@ again and has no text of this name, this one is shared: a failure or a back-off 
 """
 
 FOR_A_FETCH = {"get", "lease"}
-"""The operations without which a fetch may be one too many. Reading several entries counts as `get`."""
+"""The operations without which a fetch may be one too many. `get` is each that reads entries, also with texts."""
 
 Use = Literal["reading", "writing", "leasing"]
 
@@ -57,8 +57,8 @@ class TieredStore:
     full, locked) is still read. After `RETRY_SECONDS` one caller tries the failed use again, the others go on with the
     fallback. One warning is logged when failing begins, one line when all works again. `monotonic` returns seconds.
 
-    While this process lacks threads or descriptors to use the shared tier, that is no failure of it, and who would read
-    entries or take a lease raises Overloaded: with the memory alone, this process might fetch what another one fetches
+    While this process lacks threads or descriptors to use the shared tier, that is no failure of it, and what reads
+    entries or takes a lease raises Overloaded: with the memory alone, this process might fetch what another one fetches
     or has fetched.
     """
 
@@ -99,26 +99,20 @@ class TieredStore:
     def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
         """Entries and texts as from `get` and `read_state`, in one operation."""
         shared = self._shared
-        if shared is None:
+        shared_names = () if self._memory_has_newer_texts else names
+        if shared is None or not (event_ids or shared_names):
             return self._memory.read(event_ids, names)
         found = Read({}, {})
+        operation = "get" if event_ids else "read_state"
         try:
-            shared_names = () if self._has_newer_states else names
-            found = self._use(
-                "reading", "get" if event_ids else "read_state", partial(shared.read, event_ids, shared_names)
-            )
+            found = self._use("reading", operation, partial(shared.read, event_ids, shared_names))
         except PartlyRead as exc:
             found = exc.found
         except StoreError:
             pass
         return Read(
             {event_id: self._newest(event_id, found.entries.get(event_id)) for event_id in event_ids},
-            {
-                name: self._shared_text(name, found.states[name])
-                if name in found.states
-                else self._memory.read_state(name)
-                for name in names
-            },
+            {name: self._newest_text(name, found.texts) for name in names},
         )
 
     def _newest(self, event_id: str, found: Entry | None) -> Entry | None:
@@ -145,22 +139,18 @@ class TieredStore:
         return Kept(kept, in_memory, in_memory)
 
     def read_state(self, name: str) -> str | None:
-        shared = self._shared
-        if shared is None or self._has_newer_states:
-            return self._memory.read_state(name)
-        try:
-            text = self._use("reading", "read_state", partial(shared.read_state, name))
-        except StoreError:
-            return self._memory.read_state(name)
-        return self._shared_text(name, text)
+        return self.read((), (name,)).texts[name]
 
     @property
-    def _has_newer_states(self) -> bool:
+    def _memory_has_newer_texts(self) -> bool:
         """While the shared tier cannot be written, the texts in memory are the newer ones."""
         return "writing" in self._retry_at
 
-    def _shared_text(self, name: str, text: str | None) -> str | None:
-        """The text of a name after it was read from the shared tier: it may have to be written there first."""
+    def _newest_text(self, name: str, found: dict[str, str | None]) -> str | None:
+        """The text of that name in memory, or the one that was `found` in the shared tier, or is written there now."""
+        if name not in found or self._memory_has_newer_texts:
+            return self._memory.read_state(name)
+        text = found[name]
         unshared = self._memory.state_with_seconds(UNSHARED + name) if text is None else None
         if unshared is not None:
             return self.change_state(name, lambda before: before, unshared[1])

@@ -21,7 +21,7 @@ from ..caching.reply import Fetched, Hit, Reply, SearchResult, StaleIfError
 from ..errors import Overloaded
 from ..events import Events
 from ..observability import correlation
-from ..observability.logs import hits_are_logged, log_request
+from ..observability.logs import are_logged, log_request
 from ..observability.metrics import Metrics
 from ..threads import Threads
 from .a2wsgi_threads import middleware
@@ -112,7 +112,7 @@ class AsgiApp:
         self._before_miss = before_miss
         self._flask = WsgiAsAsgi(flask, FLASK_THREADS, cors, metrics)
         ServersRefusals.note = partial(_note, metrics, "refused")
-        self._logs_hits = hits_are_logged()
+        self._logs_hits, self._logs_others = are_logged("hit"), are_logged("stale")
         self._waiting: dict[tuple[asyncio.AbstractEventLoop, Search], list[asyncio.Future[None]]] = {}
         """The requests that wait for a search, which other threads do."""
         self._paces: dict[asyncio.AbstractEventLoop, Pace] = {}
@@ -153,7 +153,7 @@ class AsgiApp:
         if self._cors.is_on:
             head += header_lines(self._cors.headers(_origin(headers)))
         self._metrics.request(reply.outcome, status).inc()
-        if isinstance(reply, StaleIfError):
+        if self._logs_others and isinstance(reply, StaleIfError):
             # Not in the context of the connection: it would stay there.
             copy_context().run(
                 self._log_stale,
@@ -298,13 +298,13 @@ def _status_head_body(
     head = None
     if if_none_match is None and isinstance(reply, (Hit, Fetched)) and reply.expiry is not None:
         entry = reply.entry
-        head, lines, body = entry.prepared_head, entry.prepared_lines, entry.prepared_body
+        head, own_head, body = entry.shared_head, entry.own_head, entry.prepared_body
     elif isinstance(reply, StaleIfError):
         entry = reply.entry
-        head, lines, body = stale_head(len(entry.body)), b"", entry.body
+        head, own_head, body = stale_head(len(entry.body)), b"", entry.body
     if head is not None:
         own = f"cache-status: {cache_status(reply)}\r\ndate: {date()}\r\nx-request-id: {request_id}\r\n"
-        return entry.status, b"".join((head, lines, own.encode())), body
+        return entry.status, b"".join((head, own_head, own.encode())), body
     response = response_to(event_id, reply).unless_known(if_none_match)
     response = response.having(("X-Request-ID", request_id), ("Date", date()))
     return response.status.value, *response.as_bytes()

@@ -19,8 +19,8 @@ from .cors import Header
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
-TYPES = {200: JSON, 404: PROBLEM_JSON}
-"""Of the responses for entries."""
+CONTENT_TYPES = {200: JSON, 404: PROBLEM_JSON}
+"""Of responses for entries, by their status."""
 # Without the second one, an nginx that ignores Cache-Control would cache for as long as its `proxy_cache_valid` says.
 NO_STORE = (("Cache-Control", "no-store"), ("X-Accel-Expires", "0"))
 # No max-age and no Age: a cache that counts max-age from when *it* stored the answer would keep it too long.
@@ -73,13 +73,13 @@ def prepared(freshness: Freshness, event_id: str, entry: Entry) -> tuple[bytes, 
     """The response for a fresh entry without `Cache-Status`: its head in two parts, and its body."""
     body = _body(event_id, entry)
     until = _last_second(freshness.expiry(entry.fetched_at))
-    return _head_until(entry.status, until), header_lines(_about(entry, body)), body
+    return _shared_head(entry.status, until), header_lines(_own_headers(entry, body)), body
 
 
 @lru_cache(4096)
-def _head_until(status: int, until: int) -> bytes:
-    """The part of the head that all entries share which expire in the same second: so memory has it once."""
-    head, _body = HttpResponse(HTTPStatus(status), _until(status, until), b"").as_bytes()
+def _shared_head(status: int, until: int) -> bytes:
+    """One object for all entries that expire in the same second: memory has it only once."""
+    head, _body = HttpResponse(HTTPStatus(status), _shared_headers(status, until), b"").as_bytes()
     return head
 
 
@@ -143,8 +143,9 @@ def _entry_response(event_id: str, entry: Entry, expiry: float | None) -> HttpRe
     """The response for an entry, without `Cache-Status`; reusable until `expiry` (None: not at all)."""
     status, body = HTTPStatus(entry.status), _body(event_id, entry)
     if expiry is None:
-        return _response(status, TYPES[status], body, *NO_STORE)
-    return HttpResponse(status, _until(status, _last_second(expiry)) + _about(entry, body), body)
+        return _response(status, CONTENT_TYPES[status], body, *NO_STORE)
+    headers = _shared_headers(status, _last_second(expiry)) + _own_headers(entry, body)
+    return HttpResponse(status, headers, body)
 
 
 def _body(event_id: str, entry: Entry) -> bytes:
@@ -155,7 +156,7 @@ def _body(event_id: str, entry: Entry) -> bytes:
     return _problem_body(HTTPStatus.NOT_FOUND, "event-not-found", detail)
 
 
-def _about(entry: Entry, body: bytes) -> tuple[Header, ...]:
+def _own_headers(entry: Entry, body: bytes) -> tuple[Header, ...]:
     """The headers that depend on the body."""
     length = (("Content-Length", str(len(body))),)
     return length if entry.status == 404 else (*length, ("ETag", f'"{hashlib.sha256(body).hexdigest()[:32]}"'))
@@ -169,10 +170,10 @@ def _last_second(expiry: float) -> int:
     return math.floor(expiry) - 1
 
 
-def _until(status: int, until: int) -> tuple[Header, ...]:
+def _shared_headers(status: int, until: int) -> tuple[Header, ...]:
     """The type, and the headers that say until which second caches may reuse the response."""
     return (
-        ("Content-Type", TYPES[status]),
+        ("Content-Type", CONTENT_TYPES[status]),
         ("Cache-Control", UNTIL_EXPIRES),
         ("Expires", _http_date(until)),
         ("X-Accel-Expires", f"@{until}"),

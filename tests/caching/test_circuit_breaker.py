@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from requests import PreparedRequest
 
 from c42_proxy.app import build
-from c42_proxy.caching.circuit_breaker import STATE, CircuitBreaker
+from c42_proxy.caching.circuit_breaker import BREAKER_NAME, CircuitBreaker
 from c42_proxy.caching.reply import Failed, Reply
 from c42_proxy.errors import (
     BackingOff,
@@ -88,7 +88,7 @@ class BackOffTest(BreakerTest):
     def test_keeps_to_the_longest(self) -> None:
         """A process keeps to the longest back-off that it knows, also where the store has lost it for a shorter one."""
         self.back_off(30)
-        self.store.change_state(STATE, lambda _before: None, 60)
+        self.store.change_state(BREAKER_NAME, lambda _before: None, 60)
         self.new_breaker().begin_back_off(RateLimited(10, 429))
         self.assert_refused(BackingOff, 30)
 
@@ -134,7 +134,7 @@ class BackOffTest(BreakerTest):
         for seconds, held in ((3600.0, True), (3601.0, False)):
             with self.subTest(seconds=seconds):
                 state = json.dumps({"wait": {"since": NOW, "until": NOW + seconds}})
-                self.store.change_state(STATE, lambda _, state=state: state, 3600)  # type: ignore[misc]  # mypy infers no type for it
+                self.store.change_state(BREAKER_NAME, lambda _, state=state: state, 3600)  # type: ignore[misc]  # mypy infers no type for it
                 self.assertEqual((BackingOff, 3600) if held else None, self.refusal(self.new_breaker()))
 
     def test_others_on_the_store(self) -> None:
@@ -149,7 +149,7 @@ class BackOffTest(BreakerTest):
     def test_store_that_forgets(self) -> None:
         """A process that knows of a back-off keeps to it, even if the store has lost it since."""
         self.back_off(30)
-        self.store.change_state(STATE, lambda _: None, 0)
+        self.store.change_state(BREAKER_NAME, lambda _: None, 0)
         self.assert_refused(BackingOff, 30)
         self.now = NOW + 30
         self.assert_allowed()
@@ -158,7 +158,7 @@ class BackOffTest(BreakerTest):
         """A void back-off in the store, however long, does not make this process forget the one that it knows."""
         self.back_off(30)
         void = json.dumps({"wait": {"since": NOW + 1.5, "until": NOW + 300}})
-        self.store.change_state(STATE, lambda _: void, 3600)
+        self.store.change_state(BREAKER_NAME, lambda _: void, 3600)
         self.assert_refused(BackingOff, 30)
 
     def test_success_does_not_end_it(self) -> None:
@@ -526,7 +526,7 @@ class DegradedTest(BreakerTest):
         """However many fetches a refused token fails, the state is written once."""
         self.fails("a", error=TokenRefused(401))
         store = MemoryStore(100_000)
-        store.change_state(STATE, lambda _before: self.store.read_state(STATE), 3600)
+        store.change_state(BREAKER_NAME, lambda _before: self.store.read_state(BREAKER_NAME), 3600)
         self.breaker = self.new_breaker(store=store)
         with patch.object(store, "change_state", side_effect=AssertionError("written again")):
             self.fails("a", "b", error=TokenRefused(401))
@@ -608,11 +608,11 @@ class LinesTest(BreakerTest):
     def test_read_for_it_before_a_change(self) -> None:
         """Nor is it if it was read for the breaker, together with something else."""
         self.breaker = self.new_breaker(1)
-        learned = self.breaker.reading()
-        text = self.store.read_state(STATE)
+        state_of = self.breaker.before_read()
+        text = self.store.read_state(BREAKER_NAME)
         with self.assertLogs("c42_proxy.caching.circuit_breaker", "INFO") as logs:
             self.fails("a")
-            self.breaker.allow_fetch(learned(text))
+            self.breaker.allow_fetch(state_of(text))
         self.assertEqual(1, len(logs.output), logs.output)
 
 
@@ -643,7 +643,7 @@ class StateTest(BreakerTest):
         ]
         for text in ("", "{", "\x00", *map(json.dumps, states)):
             with self.subTest(state=text):
-                self.store.change_state(STATE, lambda _, text=text: text, 3600)  # type: ignore[misc]  # mypy infers no type for it
+                self.store.change_state(BREAKER_NAME, lambda _, text=text: text, 3600)  # type: ignore[misc]  # mypy infers no type for it
                 self.breaker = self.new_breaker()
                 self.assertEqual([], self.breaker.degraded())
                 self.assert_allowed()
@@ -657,11 +657,11 @@ class StateTest(BreakerTest):
         """While there is nothing to share, the store holds no state."""
         self.breaker.note_success(self.now)
         self.fails("a", error=InvalidAnswer("nonsense", 200))
-        self.assertIsNone(self.store.read_state(STATE))
+        self.assertIsNone(self.store.read_state(BREAKER_NAME))
         self.fails("a")
-        self.assertIsNotNone(self.store.read_state(STATE))
+        self.assertIsNotNone(self.store.read_state(BREAKER_NAME))
         self.breaker.note_success(self.now)
-        self.assertIsNone(self.store.read_state(STATE))
+        self.assertIsNone(self.store.read_state(BREAKER_NAME))
 
 
 class FetchTest(BreakerTest):

@@ -69,7 +69,7 @@ GARBAGE: dict[str, bytes] = {
 class EntryTest(unittest.TestCase):
     def test_what_is_made_of_it(self) -> None:
         """What is prepared for hits is no part of an entry: not compared, not shown."""
-        used = dataclasses.replace(entry("a"), prepared_head=b"head", prepared_body=b"body")
+        used = dataclasses.replace(entry("a"), shared_head=b"1", own_head=b"2", prepared_body=b"3", used=4.0)
         self.assertEqual(entry("a"), used)
         self.assertEqual(repr(entry("a")), repr(used))
 
@@ -131,7 +131,7 @@ class Contract(unittest.TestCase):
         for name in ("a", "b"):
             self.store.change_state(name, lambda _held, name=name: f"text of {name}", 60)  # type: ignore[misc]  # mypy infers no type for it
         both = Read({"a": entry("a"), "b": None}, {"a": "text of a", "b": "text of b", "c": None})
-        self.assertEqual(both, self.store.read(both.entries, both.states))
+        self.assertEqual(both, self.store.read(both.entries, both.texts))
         self.assertEqual(Read({}, {"b": "text of b"}), self.store.read((), ["b"]))
         self.assertEqual(Read({"a": entry("a")}, {}), self.store.read(["a"]))
 

@@ -211,15 +211,17 @@ class OverheadTest(unittest.TestCase):
     def overhead(self, status: Literal[200, 404], length: int) -> float:
         """The bytes around the body of one of 11,000 small entries, of events whose ids have that length."""
         count = 11_000  # the dictionary has just become larger
-        store = MemoryStore(count * 2 * ENTRY_OVERHEAD, prepare=partial(prepared, Freshness(252, 0)))
+        make = partial(prepared, Freshness(252, 0))
+        store = MemoryStore(count * 2 * ENTRY_OVERHEAD, prepare=make)
         bodies = 0
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         before, _peak = tracemalloc.get_traced_memory()
         for number in range(count):
-            body = f"body {number}".encode() if status == 200 else b""
-            bodies += len(body)
-            store.put(f"{number:0{length}}", Entry(status, body, NOW + number / 7), NOW + number)
+            held = Entry(status, f"body {number}".encode() if status == 200 else b"", NOW + number / 20_000)
+            event_id = f"{number:0{length}}"
+            bodies += len(make(event_id, held)[-1])
+            store.put(event_id, held, held.fetched_at)
         after, _peak = tracemalloc.get_traced_memory()
         self.assertTrue(store.get("0" * length), "one of them went")
         return (after - before - bodies) / count
@@ -231,6 +233,15 @@ class OverheadTest(unittest.TestCase):
             with self.subTest(status=status, length=length):
                 self.assertLessEqual(self.overhead(status, length), ENTRY_OVERHEAD, sys.version)
         self.assertGreaterEqual(self.overhead(200, 47), 0.4 * ENTRY_OVERHEAD, sys.version)
+
+    def test_one_head_for_a_second(self) -> None:
+        """All that expire in the same second have the same object as the first part of their heads, and no others."""
+        make = partial(prepared, Freshness(252, 0))
+        first, same, later = (
+            make(each, entry(fetched_at=NOW + seconds))[0] for each, seconds in zip("abc", (0, 0.9, 1), strict=True)
+        )
+        self.assertIs(first, same)
+        self.assertNotEqual(first, later)
 
 
 class MeasureTest(unittest.TestCase):
@@ -249,6 +260,15 @@ class MeasureTest(unittest.TestCase):
         self.assertEqual([b"1.0", b"%d.0" % (100 + ENTRY_OVERHEAD)], measured())
         store.put("a", entry(b"x" * 10_000), NOW)
         self.assertEqual([b"0.0", b"0.0"], measured())
+
+    def test_of_a_404(self) -> None:
+        """A 404, which has no body, counts as the one that is prepared for it."""
+        store = MemoryStore(len(b"no such event") + ENTRY_OVERHEAD, prepare=lambda *_: (b"", b"", b"no such event"))
+        self.assertTrue(store.put("a", Entry(404, b"", NOW), NOW))
+        self.assertTrue(store.put("b", Entry(404, b"", NOW), NOW))
+        self.assertIsNone(store.get("a"))
+        smaller = MemoryStore(len(b"no such even") + ENTRY_OVERHEAD, prepare=lambda *_: (b"", b"", b"no such event"))
+        self.assertFalse(smaller.put("a", Entry(404, b"", NOW), NOW))
 
 
 class NotesTest(unittest.TestCase):

@@ -440,7 +440,7 @@ class ClusterTest(DeploymentTest):
         with self.assertLogs("c42_proxy.stores.tiered", "WARNING"):
             found = tiered.read(names[:30], names[:30])
         self.assertEqual({name: None if name in there else entry(name) for name in names[:30]}, found.entries)
-        self.assertEqual({name: None if name in texts_there else "theirs" for name in names[:30]}, found.states)
+        self.assertEqual({name: None if name in texts_there else "theirs" for name in names[:30]}, found.texts)
         self.assertTrue(tiered.failed)
         seconds += 2.5
         found = tiered.read(names[30:])

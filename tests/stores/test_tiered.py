@@ -191,10 +191,12 @@ class OwnLimitsTest(TieredTest):
             for use in (self.store.get, self.store.read, self.store.lease):
                 with self.assertRaises(Overloaded):
                     use("a")
+            with self.assertRaises(Overloaded):
+                self.store.read("a", ["n"])
             # What a fetch leaves at its end stays in memory.
             self.assertEqual(["put", "change_state", "read_state"], self.use("put", "change_state", "read_state"))
             self.assertEqual("x", self.store.read_state("n"))
-            self.assertEqual({"n": "x"}, self.store.read((), ["n"]).states)
+            self.assertEqual({"n": "x"}, self.store.read((), ["n"]).texts)
         self.assertFalse(self.store.failed)
         self.assertIn(b"c42_proxy_store_failures_total 0.0", self.metrics.exposition())
         self.breaks()
@@ -285,7 +287,24 @@ class FailingTest(TieredTest):
         with self.assertLogs(LOGGER):
             self.store.change_state("n", lambda held: f"{held} and new", 60)
         self.assertEqual("old and new", self.store.read_state("n"))
-        self.assertEqual({"n": "old and new"}, self.store.read(["a"], ["n"]).states)
+        with patch.object(self.shared, "read", wraps=self.shared.read) as read:
+            self.assertEqual({"n": "old and new"}, self.store.read(["a"], ["n"]).texts)
+            read.assert_called_once_with(["a"], ())
+            self.assertEqual({"n": "old and new"}, self.store.read((), ["n"]).texts)
+            read.assert_called_once()
+
+    def test_notes_of_a_store_that_becomes_unwritable(self) -> None:
+        """The same from the moment on when it fails, also for a text that has been read by then."""
+        self.breaks(*READING)
+        with self.assertLogs(LOGGER):
+            self.use("get")
+            for name in ("first", "second"):
+                self.store.change_state(name, lambda _held: "mine", 60)
+                self.shared.put_state(name, None if name == "first" else "theirs", 60)
+            self.breaks(*WRITING)
+            self.seconds += RETRY_SECONDS
+            # To share the first one fails.
+            self.assertEqual(dict.fromkeys(("first", "second"), "mine"), self.store.read((), ["first", "second"]).texts)
 
     def test_notes_of_a_failing_store(self) -> None:
         """What was written while the shared tier failed is shared when it works again, unless others wrote."""
@@ -297,7 +316,7 @@ class FailingTest(TieredTest):
             self.breaks()
             self.shared.change_state("back-off", lambda _held: "theirs", 60)
             self.seconds += RETRY_SECONDS
-            self.assertEqual({"failure": "mine"}, self.store.read(["a"], ["failure"]).states)
+            self.assertEqual({"failure": "mine"}, self.store.read(["a"], ["failure"]).texts)
             self.assertEqual("mine", self.shared.read_state("failure"))
             shared = self.shared.state_with_seconds("failure")
             assert shared is not None
@@ -317,7 +336,7 @@ class FailingTest(TieredTest):
             self.seconds += RETRY_SECONDS
             self.now += 1
             self.assertIsNone(self.store.read_state("failure"))
-            self.assertEqual({"failure": None}, self.store.read(["a"], ["failure"]).states)
+            self.assertEqual({"failure": None}, self.store.read(["a"], ["failure"]).texts)
         self.assertIsNone(self.shared.read_state("failure"))
 
     def test_no_leases(self) -> None:
