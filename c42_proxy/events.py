@@ -293,9 +293,9 @@ class Events:
     def _check_may_ask(self, event_id: str) -> None:
         """Raises NotAsked if, by the state that all processes share, C42 may not be asked for this event now."""
         state_of = self._breaker.before_read()
-        failure = failure_name(event_id)
-        texts = self._store.read((), (failure, BREAKER_NAME)).texts
-        self._outcomes.check_failure(texts[failure])
+        its_failure = failure_name(event_id)
+        texts = self._store.read((), (its_failure, BREAKER_NAME)).texts
+        self._outcomes.check_failure(texts[its_failure])
         self._breaker.check(state_of(texts[BREAKER_NAME]))
 
     def _wait_for_slot(self, search: _Search) -> None:
@@ -343,14 +343,14 @@ class Events:
             if self._is_fresh(cached):
                 return _found_after_waiting(cached, cached, forward)
         state_of = self._breaker.before_read()
-        failure, answer = failure_name(event_id), answer_name(event_id)
-        read = self._store.read((event_id,), (failure, BREAKER_NAME, *([answer] if waited else [])))
+        its_failure, its_answer = failure_name(event_id), answer_name(event_id)
+        read = self._store.read((event_id,), (its_failure, BREAKER_NAME, *([its_answer] if waited else [])))
         cached, texts = read.entries[event_id], read.texts
         try:
-            found = cached if self._is_fresh(cached) else self._outcomes.answer(texts.get(answer))
+            found = cached if self._is_fresh(cached) else self._outcomes.answer(texts.get(its_answer))
             if found is None:
                 # May C42 be asked, by the state that all processes share?
-                self._outcomes.check_failure(texts[failure])
+                self._outcomes.check_failure(texts[its_failure])
                 return self._fetch(event_id, cached, self._breaker.allow_fetch(state_of(texts[BREAKER_NAME])))
         except RepeatedFailure as failure:
             if self._is_stale(cached):
