@@ -9,7 +9,7 @@ from unittest.mock import patch
 from c42_proxy.errors import StoreError
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.erasure import ERASE_SECONDS, RETRY_SECONDS, Eraser
-from c42_proxy.stores.memory import MemoryStore
+from c42_proxy.stores.memory import ENTRY_OVERHEAD, MemoryStore
 from c42_proxy.stores.tiered import READ_STATE_SECONDS, TieredStore
 
 from .neighbour import LIFETIME, NOW, entry
@@ -150,7 +150,7 @@ class TieredErasureTest(unittest.TestCase):
 
     def test_erasing_does_not_count_as_use(self) -> None:
         """The look at what is to be erased uses no entry: the least recently used one goes first, as before."""
-        memory = MemoryStore(3000, lifetime=LIFETIME, clock=lambda: NOW)
+        memory = MemoryStore(2 * (100 + ENTRY_OVERHEAD), lifetime=LIFETIME, clock=lambda: NOW)
         memory.put("a", entry("a"), NOW)
         memory.put("b", entry("b"), NOW)
         memory.get("a")
