@@ -38,8 +38,8 @@ class _State:
 
 
 class MemoryStore:
-    """Thread-safe. An entry counts as its body and `ENTRY_OVERHEAD`; one larger than `max_bytes` is not kept. The body
-    of a 404 is the prepared one.
+    """Thread-safe. An entry counts as its body and `ENTRY_OVERHEAD`; one larger than `max_bytes` is not kept. A 404
+    counts as the body that is prepared for it.
 
     With `prepare`, the prepared response is kept with the entry; a hit only sends it. Entries older than `lifetime`
     seconds are erased. `clock` returns the seconds since the epoch.

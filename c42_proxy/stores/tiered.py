@@ -31,7 +31,7 @@ again and has no text of this name, this one is shared: a failure or a back-off 
 """
 
 FOR_A_FETCH = {"get", "lease"}
-"""The operations without which a fetch may be one too many. `get` is each that reads entries, also with texts."""
+"""The operations without which a fetch may be one too many. Any read of entries, also with texts, is called `get`."""
 
 Use = Literal["reading", "writing", "leasing"]
 
@@ -97,7 +97,10 @@ class TieredStore:
         return self._newest(event_id, found)
 
     def read(self, event_ids: Collection[str], names: Collection[str] = ()) -> Read:
-        """Entries and texts as from `get` and `read_state`, in one operation."""
+        """Entries and texts as from `get` and `read_state`, in one operation.
+
+        While the shared tier cannot be written, texts are read from memory alone.
+        """
         shared = self._shared
         shared_names = () if self._memory_has_newer_texts else names
         if shared is None or not (event_ids or shared_names):

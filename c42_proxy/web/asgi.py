@@ -112,7 +112,7 @@ class AsgiApp:
         self._before_miss = before_miss
         self._flask = WsgiAsAsgi(flask, FLASK_THREADS, cors, metrics)
         ServersRefusals.note = partial(_note, metrics, "refused")
-        self._logs_hits, self._logs_others = are_logged("hit"), are_logged("stale")
+        self._logs_hits, self._logs_stale = are_logged("hit"), are_logged("stale")
         self._waiting: dict[tuple[asyncio.AbstractEventLoop, Search], list[asyncio.Future[None]]] = {}
         """The requests that wait for a search, which other threads do."""
         self._paces: dict[asyncio.AbstractEventLoop, Pace] = {}
@@ -153,7 +153,7 @@ class AsgiApp:
         if self._cors.is_on:
             head += header_lines(self._cors.headers(_origin(headers)))
         self._metrics.request(reply.outcome, status).inc()
-        if self._logs_others and isinstance(reply, StaleIfError):
+        if self._logs_stale and isinstance(reply, StaleIfError):
             # Not in the context of the connection: it would stay there.
             copy_context().run(
                 self._log_stale,
