@@ -15,8 +15,8 @@ from ..observability.metrics import Metrics
 from .contract import Entry, Lease, Read, is_ahead
 
 ENTRY_OVERHEAD = 768
-"""Bytes of Python objects around one body, at most, without the part of its head that is shared by all entries of a
-second: `tests/stores/test_memory.py` measures it."""
+"""Bytes of Python objects around one body, at most: `tests/stores/test_memory.py` measures it. It is without the part
+of its head that entries share: there are at most two of those for each second of an entry's lifetime."""
 
 MAX_STATES_LENGTH = 4_194_304
 
@@ -121,9 +121,13 @@ class MemoryStore:
             self._put_text(name, text, lifetime)
             return text
 
-    def put_state(self, name: str, text: str | None, lifetime: float) -> str | None:
-        """As `change_state`, whatever the text was before."""
+    def put_state(
+        self, name: str, text: str | None, lifetime: float, *, unless: Callable[[], bool] = lambda: False
+    ) -> str | None:
+        """As `change_state`, whatever the text was before, which stays if `unless()`. No other change comes between."""
         with self._lock:
+            if unless():
+                return self._text(name)
             self._put_text(name, text, lifetime)
             return text
 

@@ -27,7 +27,8 @@ READ_STATE_SECONDS = 30.0
 
 UNSHARED = "unshared:"
 """Begins the name, in the memory tier, of a text that was written while the shared tier failed. When that tier works
-again and has no text of this name, this one is shared: a failure or a back-off of that time is still known.
+again and has no text of this name, this one is shared: a failure or a back-off of that time is still known. If it has
+one, this one is dropped.
 """
 
 FOR_A_FETCH = {"get", "lease"}
@@ -53,9 +54,10 @@ class TieredStore:
     """The memory tier of this process in front of the tier that it shares with others. Thread-safe.
 
     `shared` is None if nothing is shared. No method raises StoreError: while the shared tier fails, the memory tier is
-    the fallback. A shared tier that cannot be read is not used at all. One that can be read but not written (read-only,
-    full, locked) is still read. After `RETRY_SECONDS` one caller tries the failed use again, the others go on with the
-    fallback. One warning is logged when failing begins, one line when all works again. `monotonic` returns seconds.
+    the fallback. A shared tier that cannot be read is not used at all. From one that can be read but not written
+    (read-only, full, locked), entries are still read. After `RETRY_SECONDS` one caller tries the failed use again, the
+    others go on with the fallback. One warning is logged when failing begins, one line when all works again.
+    `monotonic` returns seconds.
 
     While this process lacks threads or descriptors to use the shared tier, that is no failure of it, and what reads
     entries or takes a lease raises Overloaded: with the memory alone, this process might fetch what another one fetches
@@ -150,15 +152,27 @@ class TieredStore:
         return "writing" in self._retry_at
 
     def _newest_text(self, name: str, found: dict[str, str | None]) -> str | None:
-        """The text of that name in memory, or the one that was `found` in the shared tier, or is written there now."""
-        if name not in found or self._memory_has_newer_texts:
+        """The text that was `found` in the shared tier, or is written there now, or else the one in memory."""
+        if name not in found:
             return self._memory.read_state(name)
         text = found[name]
-        unshared = self._memory.state_with_seconds(UNSHARED + name) if text is None else None
-        if unshared is not None:
+        unshared = self._memory.state_with_seconds(UNSHARED + name)
+        if unshared is not None and text is None:
             return self.change_state(name, lambda before: before, unshared[1])
+        if unshared is not None:
+            self._remember(UNSHARED + name, None, READ_STATE_SECONDS)
         # Texts of other processes must stay for a while if the shared tier fails.
-        return self._memory.put_state(name, text, READ_STATE_SECONDS)
+        return self._remember(name, text, READ_STATE_SECONDS)
+
+    def _remember(self, name: str, text: str | None, lifetime: float) -> str | None:
+        """Put a text into memory that the shared tier has. Returns the one that is in memory then.
+
+        If that tier has failed since, another thread may have put a newer text into memory, which stays.
+        """
+        return self._memory.put_state(name, text, lifetime, unless=self._uses_memory_for_texts)
+
+    def _uses_memory_for_texts(self) -> bool:
+        return not self._retry_at.keys().isdisjoint({"reading", "writing"})
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         shared = self._shared
@@ -171,8 +185,9 @@ class TieredStore:
 
         with suppress(StoreError):
             text = self._use("writing", "change_state", partial(shared.change_state, name, change_shared, lifetime))
-            self._memory.put_state(UNSHARED + name, None, lifetime)
-            return self._memory.put_state(name, text, lifetime)
+            self._remember(UNSHARED + name, None, lifetime)
+            self._remember(name, text, lifetime)
+            return text
         text = self._memory.change_state(name, change, lifetime)
         return self._memory.put_state(UNSHARED + name, text, lifetime)
 

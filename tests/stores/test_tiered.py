@@ -1,5 +1,6 @@
 """A shared store that fails costs one warning, and is taken back."""
 
+import itertools
 import threading
 import unittest
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from c42_proxy.errors import Overloaded, StoreError, StoreNotReached
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Lease, Read
 from c42_proxy.stores.memory import MemoryStore
-from c42_proxy.stores.tiered import RETRY_SECONDS, TieredStore
+from c42_proxy.stores.tiered import RETRY_SECONDS, UNSHARED, TieredStore
 
 from .neighbour import NOW, entry
 
@@ -325,6 +326,59 @@ class FailingTest(TieredTest):
             self.assertEqual("mine and more", self.store.change_state("changed", lambda held: f"{held} and more", 60))
         self.shared.change_state("failure", lambda _held: None, 60)
         self.assertIsNone(self.store.read_state("failure"), "it was shared once")
+
+    def test_notes_that_others_replace(self) -> None:
+        """A text that could not be shared is dropped once others have written, also if theirs goes later."""
+        self.breaks(*READING)
+        with self.assertLogs(LOGGER, "INFO"):
+            self.use("get")
+            self.store.change_state("failure", lambda _held: "mine", 60)
+            self.breaks()
+            self.shared.change_state("failure", lambda _held: "theirs", 60)
+            self.seconds += RETRY_SECONDS
+            self.assertEqual("theirs", self.store.read_state("failure"))
+        self.shared.change_state("failure", lambda _held: None, 60)
+        self.assertIsNone(self.store.read_state("failure"))
+        self.assertIsNone(self.shared.read_state("failure"))
+
+    def test_fails_after_a_text_was_read(self) -> None:
+        """Another thread has changed a text in memory, because the shared tier fails: what was read before is older."""
+        for broken, theirs in itertools.product((READING, WRITING), ("theirs", None)):
+            with self.subTest(broken=broken, theirs=theirs):
+                self.setUp()
+                self.shared.put_state("n", theirs, 60)
+
+                def read(event_ids: list[str], names: list[str], broken: set[str] = broken) -> Read:
+                    found = MemoryStore.read(self.shared, event_ids, names)
+                    self.breaks(*broken)
+                    if broken == READING:
+                        self.use("get")
+                    self.store.change_state("n", lambda _held: "mine", 60)
+                    return found
+
+                with self.assertLogs(LOGGER), patch.object(self.shared, "read", read):
+                    self.assertEqual("mine", self.store.read_state("n"))
+                self.assertEqual("mine", self.memory.read_state("n"))
+                self.breaks()
+                self.seconds += RETRY_SECONDS
+                with self.assertLogs(LOGGER, "INFO"):
+                    self.use("get", "put")
+                self.assertEqual(theirs or "mine", self.store.read_state("n"))
+
+    def test_fails_after_a_text_was_changed(self) -> None:
+        """The same for a text that was written a moment before: what another thread has changed since is newer."""
+
+        def change(name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
+            text = MemoryStore.change_state(self.shared, name, change, lifetime)
+            self.breaks(*WRITING)
+            self.store.put("a", entry("a"), NOW)
+            self.store.change_state("n", lambda _held: "newer", 60)
+            return text
+
+        with self.assertLogs(LOGGER), patch.object(self.shared, "change_state", change):
+            self.assertEqual("mine", self.store.change_state("n", lambda _held: "mine", 60))
+            self.assertEqual("newer", self.store.read_state("n"))
+        self.assertEqual("newer", self.memory.read_state(UNSHARED + "n"), "it may be shared later")
 
     def test_notes_that_are_over(self) -> None:
         """A text whose lifetime has ended while the shared tier failed is not shared."""
