@@ -67,17 +67,18 @@ Feature: Finding out why C42 gives no answer
       And the operator reads why: "<why>"
 
       Examples: no connection, or one that breaks
-        | is                                     | why                                 |
-        | has no name that is known              | its name does not resolve           |
-        | refuses connections                    | connection refused                  |
-        | is where nothing leads to              | no route to it                      |
-        | hangs up without an answer             | connection closed without an answer |
-        | breaks off without an answer           | connection reset                    |
-        | breaks off within its answer           | connection reset                    |
-        | hangs up at the head of its answer     | answer cut short                    |
-        | hangs up before the text of its answer | answer cut short                    |
-        | hangs up within its answer             | answer cut short                    |
-        | is a mail server                       | no HTTP there                       |
+        | is                                       | why                                 |
+        | has no name that is known                | its name does not resolve           |
+        | refuses connections                      | connection refused                  |
+        | is where nothing leads to                | no route to it                      |
+        | hangs up without an answer               | connection closed without an answer |
+        | breaks off without an answer             | connection reset                    |
+        | breaks off within its answer             | connection reset                    |
+        | hangs up at the head of its answer       | answer cut short                    |
+        | hangs up before the text of its answer   | answer cut short                    |
+        | hangs up within its answer               | answer cut short                    |
+        | hangs up between two parts of its answer | answer cut short                    |
+        | is a mail server                         | no HTTP there                       |
 
       Examples: a certificate that is not right
         | is                                        | why                          |

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from threading import Lock
 
 import requests
-from urllib3.exceptions import DecodeError, LocationParseError, ProxyError
+from urllib3.exceptions import DecodeError, LocationParseError, ProtocolError, ProxyError
 from urllib3.exceptions import SSLError as Urllib3SSLError
 
 from ..deadline import Deadline
@@ -90,7 +90,9 @@ def timeout_at(deadline: Deadline) -> UpstreamTimeout:
 def cause_of(error: BaseException) -> str:
     """What has happened, as a `Cause`. The outermost error of the chain for which there is one decides."""
     causes = (_cause_of_one(each) for each in chain(error))
-    return _with_place(error, next((cause for cause in causes if cause is not None), Cause.NOT_CONNECTED))
+    # A ProtocolError names what has caused it, but not if a connection closes between two chunks.
+    other = Cause.CUT_SHORT if isinstance(error, ProtocolError) else Cause.NOT_CONNECTED
+    return _with_place(error, next((cause for cause in causes if cause is not None), other))
 
 
 class FailureLines:

@@ -268,6 +268,7 @@ WAYS: dict[str, Way] = {
     "hangs up at the head of its answer": instead(BROKEN["cut in the headers"]),
     "hangs up before the text of its answer": instead(BROKEN["cut after the headers"]),
     "hangs up within its answer": instead(BROKEN["cut in a chunk"]),
+    "hangs up between two parts of its answer": instead(BROKEN["cut between two chunks"]),
     "is a mail server": instead(BROKEN["no HTTP"]),
     # Certificates
     "has a certificate of an unknown authority": secured(trusted=False),

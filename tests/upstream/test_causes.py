@@ -76,6 +76,7 @@ class CauseTest(AskingTest):
             (sends_and_closes(head), Cause.CUT_SHORT),
             (sends_and_closes(head + b"Content-Length: 9\r\n\r\n{"), Cause.CUT_SHORT),
             (sends_and_closes(CHUNKED + b"ff\r\n{"), Cause.CUT_SHORT),
+            (sends_and_closes(CHUNKED + b"2\r\n{}\r\n"), Cause.CUT_SHORT),
             (sends_and_closes(RECEIVED + b"\r\n"), Cause.NO_HTTP),
             (says({}, f"503 {RECEIVED.decode()}"), "status 503"),
             (says({}, f"302 {RECEIVED.decode()}"), "status 302"),
