@@ -18,8 +18,17 @@ TestClass = TypeVar("TestClass", bound=type[unittest.TestCase])
 
 
 def needs(program: str) -> Callable[[Test], Test]:
-    """Skip a test, or a class of them, if `program` is not installed, and say why."""
-    return unittest.skipUnless(shutil.which(program), f"{program} is not there")
+    """Skip a test, or a class of them, if `program` is not installed, and say why.
+
+    Raises TypeError for anything else: that would be no test that is skipped, but one that fails where it is used.
+    """
+
+    def decorate(test: Test) -> Test:
+        if not (test.__name__.startswith("test_") or (isinstance(test, type) and issubclass(test, unittest.TestCase))):
+            raise TypeError(f"{test.__qualname__} is no test")
+        return unittest.skipUnless(shutil.which(program), f"{program} is not there")(test)
+
+    return decorate
 
 
 def one_platform_is_enough(test_class: TestClass) -> TestClass:

@@ -235,13 +235,13 @@ class SentinelTest(DeploymentTest):
             self.assert_fails(url.replace(ENCODED, "wr0ng"), f"Sentinel 127.0.0.1:{tls}: .*password")
 
 
-@needs("redis-server")
 def renewals(node: RedisServer) -> int:
     """How many leases have been renewed at a node."""
     found = re.search(rb"cmdstat_eval:calls=([0-9]+)", node.command("INFO", "commandstats"))
     return int(found[1]) if found else 0
 
 
+@needs("redis-server")
 class ClusterTest(DeploymentTest):
     """Its nodes do not notice in time if one of them hangs, so that nothing else happens then."""
 
