@@ -554,7 +554,7 @@ class WaitingTest(EventsTest):
                 self.end(pending)
         self.assert_told(self.ask(), b"tea", "fwd=uri-miss; stored; fwd-status=200")
         # Both searches have made room. Else it would show only after more than a thousand bugs.
-        self.assertEqual(FETCHES_AT_ONCE + MAX_WAITING, self.process._events._limit._misses._value)
+        self.assertEqual(FETCHES_AT_ONCE + MAX_WAITING, self.process._events._limit._may_come)
 
 
 class GivingUpTest(EventsTest):

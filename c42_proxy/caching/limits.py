@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from threading import BoundedSemaphore, Lock
+from threading import Lock
 
 from ..errors import Overloaded
 from ..observability.metrics import Metrics
@@ -27,9 +27,10 @@ class ConcurrencyLimit:
     def __init__(
         self, metrics: Metrics, timer: Timer, at_once: int = FETCHES_AT_ONCE, waiting: int = MAX_WAITING
     ) -> None:
-        self._metrics = metrics
+        self._waiting = metrics.fetches_waiting
+        self._in_flight = metrics.fetches_in_flight.track_inprogress()
         self._timer = timer
-        self._misses = BoundedSemaphore(at_once + waiting)
+        self._may_come = at_once + waiting
         self._free = at_once
         self._threads = Threads(at_once + SPARE_THREADS, name="c42-fetch")
         self._queue: dict[object, tuple[Work, Work]] = {}
@@ -37,11 +38,14 @@ class ConcurrencyLimit:
 
     def admit(self) -> None:
         """Count one more miss, until `leave`. Raises Overloaded if too many are under way."""
-        if not self._misses.acquire(blocking=False):
-            raise Overloaded
+        with self._lock:
+            if not self._may_come:
+                raise Overloaded
+            self._may_come -= 1
 
     def leave(self) -> None:
-        self._misses.release()
+        with self._lock:
+            self._may_come += 1
 
     def begin(self, work: Work, too_late: Work, *, patience: float) -> None:
         """Begin `work` in a thread as soon as there is a slot, or `too_late` after `patience` seconds without one.
@@ -57,7 +61,7 @@ class ConcurrencyLimit:
             self._timer.later(patience, self._give_up, ticket)
             # The work keeps the context (the request id) of the request that queued it.
             self._queue[ticket] = (partial(copy_context().run, work), too_late)
-            self._metrics.fetches_waiting.inc()
+            self._waiting.inc()
 
     def close(self) -> None:
         """Wait for the fetches under way, and end their threads."""
@@ -67,7 +71,7 @@ class ConcurrencyLimit:
         """Do `work`, then the queued work, one after the other, until the queue is empty."""
         next_work: Work | None = work
         while next_work is not None:
-            with self._metrics.fetches_in_flight.track_inprogress():
+            with self._in_flight:
                 next_work()
             next_work = self._next()
 
@@ -86,5 +90,5 @@ class ConcurrencyLimit:
         too_late()
 
     def _dequeue(self, ticket: object) -> tuple[Work, Work]:
-        self._metrics.fetches_waiting.dec()
+        self._waiting.dec()
         return self._queue.pop(ticket)

@@ -74,7 +74,7 @@ class Metrics:
         )
         self.request = cache(lambda outcome, status: requests.labels(outcome, str(status)))
         """The counter for an outcome and a status (`STATUSES`)."""
-        self._calls = Histogram(
+        calls = Histogram(
             "c42_proxy_upstream_call_duration_seconds",
             "Calls to C42 and how long they took, by endpoint and result.",
             ["endpoint", "result"],
@@ -89,6 +89,7 @@ class Metrics:
             registry=registry,
         )
         self._duration = cache(durations.labels)
+        self._call = cache(calls.labels)
         # All exist from the start, at 0: `increase()` does not see the step from nothing to 1, so a rule would miss the
         # first call of its kind.
         for outcome, statuses in STATUSES.items():
@@ -98,7 +99,7 @@ class Metrics:
                 self._duration(outcome)
         for endpoint in get_args(Endpoint):
             for result in ("ok", *RESULTS.values()):
-                self._calls.labels(endpoint, result)
+                self._call(endpoint, result)
         self.open_until = Gauge(
             "c42_proxy_upstream_paused_until_timestamp_seconds",
             "Until when the circuit breaker is open; 0 when it is closed.",
@@ -175,7 +176,7 @@ class Metrics:
             raise
         finally:
             if result:
-                self._calls.labels(endpoint, result).observe(perf_counter() - start)
+                self._call(endpoint, result).observe(perf_counter() - start)
 
     def exposition(self) -> bytes:
         """All metrics, of all workers, in Prometheus' text format."""

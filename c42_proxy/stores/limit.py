@@ -11,11 +11,11 @@ from ..errors import StoreError, StoreNotReached
 from .contract import STORE_SECONDS
 
 QUEUE_SECONDS = 2.0
-"""How long a thread may queue for a slot."""
+"""How long a thread may wait for its turn."""
 
 
 class StoreLimit:
-    """Lets `at_once` threads use a store at a time, each for an operation of `seconds` at most.
+    """Lets `at_once` threads use a store at a time, each for an operation of `seconds` at most, in a `with` block.
 
     First come, first served: with a semaphore, a thread that comes at the right moment goes before those that wait, and
     with a store that is far away, some would wait for seconds.
@@ -35,35 +35,39 @@ class StoreLimit:
         """The last one: a new object for each failure, so that `is` tells them apart."""
         self._progress = time.monotonic()
 
-    def slot(self) -> "_Slot":
-        """Wait for a slot. Raises StoreError. A StoreError raised in the block counts as a failure of the store."""
-        return _Slot(self)
-
-    def _enter(self) -> None:
-        seen = self._failure
-        self._acquire()
-        if self._failure is not seen:
-            error = StoreError(str(self._failure))
-            self._leave(error)
-            raise error
-
-    def _leave(self, error: BaseException | None = None) -> None:
-        if isinstance(error, StoreError) and not isinstance(error, StoreNotReached):
-            # Not the error itself: it refers to the frames that it came through.
-            self._failure = StoreError(str(error))
-        # The next thread may take a moment to wake up.
-        self._progress = time.monotonic()
-        self._release()
-
-    def _acquire(self) -> None:
+    def __enter__(self) -> None:
+        """Wait for a turn. Raises StoreError."""
         with self._lock:
             if self._free:
                 self._free -= 1
                 return
-            # This lock stays locked until a slot is handed over.
+            seen = self._failure
+            # This lock stays locked until a turn is handed over.
             mine = Lock()
             mine.acquire()
             self._waiting.append(mine)
+        self._wait_for(mine)
+        if self._failure is not seen:
+            self._hand_over()
+            raise StoreError(str(self._failure))
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        """A StoreError raised in the block counts as a failure of the store."""
+        if isinstance(error, StoreError) and not isinstance(error, StoreNotReached):
+            # Not the error itself: it refers to the frames that it came through.
+            self._failure = StoreError(str(error))
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        # The next thread may take a moment to wake up.
+        self._progress = time.monotonic()
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+    def _wait_for(self, mine: Lock) -> None:
         give_up = time.monotonic() + QUEUE_SECONDS
         while not mine.acquire(timeout=self._seconds):
             now = time.monotonic()
@@ -73,25 +77,3 @@ class StoreLimit:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
                     raise StoreError("the store is busy: this operation has waited too long for its turn")
-
-    def _release(self) -> None:
-        with self._lock:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._free += 1
-
-
-class _Slot:
-    """Not a generator with `contextmanager`: each read of a shared tier waits for it."""
-
-    __slots__ = ("_limit",)
-
-    def __init__(self, limit: StoreLimit) -> None:
-        self._limit = limit
-
-    def __enter__(self) -> None:
-        self._limit._enter()
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        self._limit._leave(error)

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Lock
 
@@ -20,7 +20,7 @@ class FileLocks:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def take(self, number: int) -> ExitStack | None:
+    def take(self, number: int) -> AbstractContextManager[object] | None:
         """The lock, or None while another thread or process has it. Never waits. Raises OSError."""
         with _open_files.mutex:
             file = _open_files.of(self._path)
@@ -32,9 +32,7 @@ class FileLocks:
                 # Another process has it: POSIX allows both errors.
                 return None
             file.held.add(number)
-            lock = ExitStack()
-            lock.callback(_give_back, file, number)
-            return lock
+            return _HeldLock(file, number)
 
 
 class _OpenFile:
@@ -73,10 +71,20 @@ class _OpenFiles:
 _open_files = _OpenFiles()
 
 
-def _give_back(file: _OpenFile, number: int) -> None:
-    with _open_files.mutex:
-        file.held.discard(number)
-        fcntl.lockf(file.descriptor, fcntl.LOCK_UN, 1, number)
+class _HeldLock:
+    """Given back at the end of its `with` block."""
+
+    def __init__(self, file: _OpenFile, number: int) -> None:
+        self._file = file
+        self._number = number
+
+    def __enter__(self) -> None:
+        """It is held already."""
+
+    def __exit__(self, *_error: object) -> None:
+        with _open_files.mutex:
+            self._file.held.discard(self._number)
+            fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, self._number)
 
 
 def make_folder(path: Path) -> None:

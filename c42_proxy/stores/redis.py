@@ -122,8 +122,6 @@ class RedisStore:
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
         record = to_bytes(event_id, entry)
-        if record is None:
-            return False
 
         def newest(kept: bytes | None) -> bytes | None:
             kept_entry = from_bytes(event_id, kept)
@@ -147,7 +145,7 @@ class RedisStore:
             return None if text is None else text.encode()
 
         # Threads that change the same text wait for each other, instead of trying again.
-        with self._state_changes.slot():
+        with self._state_changes:
             return _text(self._change(self._key("note", name), change_bytes, lifetime))
 
     def lease(self, event_id: str) -> Lease | None:
@@ -250,7 +248,7 @@ class RedisStore:
 
     @contextmanager
     def _operation(self) -> Iterator[None]:
-        with self._commands.slot():
+        with self._commands:
             try:
                 yield
             except FAILURES as exc:

@@ -118,7 +118,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """As in the contract. The lease file stays open: closing it would drop the locks of other stores."""
-        with self._limit.slot():
+        with self._limit:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
@@ -146,10 +146,7 @@ class SqliteStore:
         )
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
-        record = to_bytes(event_id, entry)
-        if record is None:
-            return False
-        key = self._key(event_id)
+        key, record = self._key(event_id), to_bytes(event_id, entry)
 
         def put(db: sqlite3.Connection) -> bool:
             with _transaction(db):
@@ -291,7 +288,7 @@ class SqliteStore:
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` with the database; if that is corrupt, do it again with a new one."""
-        with self._limit.slot():
+        with self._limit:
             give_up = time.monotonic() + FILE_SECONDS
             try:
                 try:

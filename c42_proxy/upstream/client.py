@@ -21,6 +21,7 @@ from ..observability import correlation, tracing
 from ..observability.metrics import Metrics
 from ..version import __version__
 from .causes import failure_of
+from .lean_adapter import Get
 
 PAGE_LIMIT = 100
 MAX_BODY_BYTES = 4_194_304
@@ -33,6 +34,7 @@ HEADERS = {
     "User-Agent": f"c42-proxy/{__version__}",
 }
 REMOVED = "removed"
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +140,8 @@ class C42Client:
 
     def _get(self, path: str, deadline: Deadline) -> tuple[int, bytes]:
         """The status, 200 or 404, and the whole body. Raises UpstreamError and Overloaded."""
-        request = requests.PreparedRequest()
-        request.method = "GET"
-        request.url = f"{self._api_url}{path}"
         own = {"Authorization": f"Token {self._token.get_secret_value()}", **_correlation_headers()}
-        request.headers = {**HEADERS, **own}  # type: ignore[assignment]  # what sends it asks for a mapping only
+        request = Get(f"{self._api_url}{path}", {**HEADERS, **own})
         try:
             with (
                 ends_at(deadline),
@@ -270,7 +269,7 @@ def _first_name(found: _Subscription) -> str | None:
 
 def _sendable(text: str | None) -> str | None:
     """Return `text`. Raises InvalidAnswer if it has a lone surrogate, which UTF-8 cannot encode."""
-    if text is not None and re.search("[\ud800-\udfff]", text):
+    if text is not None and SURROGATE.search(text):
         raise InvalidAnswer(Cause.NOT_UNICODE, HTTPStatus.OK)
     return text
 

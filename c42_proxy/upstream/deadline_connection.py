@@ -53,6 +53,8 @@ MAX_HEAD_BYTES = 1_048_576
 MAX_LINE_BYTES = 65_536
 """The bound of a line that Python's parser has for heads."""
 
+LENGTH = re.compile("[0-9]{1,18}[ \t]*")
+
 NO_HEADER = (
     FirstHeaderLineIsContinuationDefect,
     InvalidHeaderDefect,
@@ -171,7 +173,7 @@ class _Response(http.client.HTTPResponse):
             or (isinstance(payload, str) and payload)
         ):
             why = Cause.NO_HEADER
-        elif len(lengths) > 1 or not all(re.fullmatch("[0-9]{1,18}[ \t]*", length) for length in lengths):
+        elif len(lengths) > 1 or not all(map(LENGTH.fullmatch, lengths)):
             why = Cause.NO_LENGTH
         elif [coding.strip().lower() for coding in codings] != ["chunked"]:
             why = Cause.UNKNOWN_CODING

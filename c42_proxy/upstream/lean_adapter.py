@@ -3,12 +3,45 @@
 from collections.abc import Mapping
 from typing import Any
 
-from requests import PreparedRequest, Response
+from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 
 
+class Get(PreparedRequest):
+    """A GET, prepared for an adapter. Without what a session adds for itself: hooks and cookies."""
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self.method = "GET"
+        self.url = url
+        self.headers = headers  # type: ignore[assignment]  # what sends it asks for a mapping only
+        self.body = None
+
+
+class Answer:
+    """As much of a `requests.Response` as is used. Without the cookies, which would be made for each one.
+
+    `raw` is urllib3's response, whose body is still to be read. The end of a `with` block closes what is not read.
+    """
+
+    def __init__(self, request: PreparedRequest, raw: Any) -> None:
+        self.request = request
+        self.raw = raw
+        self.status_code: int = raw.status
+        self.headers: Mapping[str, str] = raw.headers
+
+    def __enter__(self) -> "Answer":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.raw.close()
+        self.raw.release_conn()
+
+
 class LeanAdapter(HTTPAdapter):
-    """All calls to a server have the same `verify`, `proxies` and `cert`: those of the first one."""
+    """All calls to a server have the same `verify`, `proxies` and `cert`: those of the first one.
+
+    It may also be sent what a session prepares, and then answers as requests does.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,14 +61,9 @@ class LeanAdapter(HTTPAdapter):
             return super().request_url(request, proxies)
         return str(request.url)[len(_origin(request)) :]
 
-    def build_response(self, request: PreparedRequest, raw: Any) -> Response:
-        """The status, the headers and the stream. Without what we do not use: cookies, the reason, the encoding."""
-        response = Response()
-        response.request = request
-        response.status_code = raw.status
-        response.headers = raw.headers
-        response.raw = raw
-        return response
+    def build_response(self, request: PreparedRequest, raw: Any) -> Any:
+        """The response. To a `Get` it is an `Answer`, of which nothing but the head is read yet."""
+        return Answer(request, raw) if isinstance(request, Get) else super().build_response(request, raw)
 
     def close(self) -> None:
         """Close all connections."""

@@ -19,8 +19,8 @@ class StoreLimitTest(unittest.TestCase):
         """That a process lacks something to reach the store is no failure of it: those who wait try for themselves."""
         limit = StoreLimit(1)
         with ThreadPoolExecutor(1) as pool:
-            with self.assertRaises(StoreNotReached), limit.slot():
-                waiting = pool.submit(limit.slot().__enter__)
+            with self.assertRaises(StoreNotReached), limit:
+                waiting = pool.submit(limit.__enter__)
                 until(lambda: bool(limit._waiting), "that another thread waits")
                 raise StoreNotReached("no descriptors")
             self.assertIsNone(waiting.result(PATIENCE))
@@ -32,7 +32,7 @@ class StoreLimitTest(unittest.TestCase):
 
         def operation(_number: int) -> None:
             nonlocal inside, most
-            with limit.slot():
+            with limit:
                 with lock:
                     inside += 1
                     most = max(most, inside)
@@ -54,7 +54,7 @@ class StoreLimitTest(unittest.TestCase):
             """Seconds until it was sent away; None for who had its turn."""
             started = time.monotonic()
             try:
-                with limit.slot():
+                with limit:
                     time.sleep(0.1)  # an operation takes its time
             except StoreError:
                 return time.monotonic() - started
@@ -74,11 +74,11 @@ class StoreLimitTest(unittest.TestCase):
             return len(limit._waiting) == number
 
         def operation(number: int) -> None:
-            with limit.slot():
+            with limit:
                 order.append(number)
 
         with ThreadPoolExecutor(3) as threads:
-            with limit.slot():
+            with limit:
                 for number in range(3):
                     threads.submit(operation, number)
                     until(partial(waits, number + 1), "that it waits")
@@ -88,17 +88,17 @@ class StoreLimitTest(unittest.TestCase):
     def test_given_up(self) -> None:
         """Nothing is handed to those who have given up."""
         limit = StoreLimit(1)
-        with limit.slot(), self.assertRaises(StoreError), limit.slot():
+        with limit, self.assertRaises(StoreError), limit:
             pass
-        with limit.slot():
+        with limit:
             pass
 
     def test_its_own_time(self) -> None:
         """What may take longer is waited for for longer."""
         limit = StoreLimit(1, seconds=2 * STORE_SECONDS)
         with ThreadPoolExecutor(1) as threads:
-            with limit.slot():
-                waiting = threads.submit(limit.slot().__enter__)
+            with limit:
+                waiting = threads.submit(limit.__enter__)
                 time.sleep(1.5 * STORE_SECONDS)  # the limit measures real time: it bounds real operations
             self.assertIsNone(waiting.exception(PATIENCE))
 
@@ -109,7 +109,7 @@ class StoreLimitTest(unittest.TestCase):
 
         def operation(number: int) -> str | None:
             try:
-                with limit.slot():
+                with limit:
                     tried.append(number)
                     time.sleep(0.1)  # so that the others are in the queue when it fails
                     raise StoreError("gone")
@@ -125,22 +125,22 @@ class StoreLimitTest(unittest.TestCase):
     def test_no_progress(self) -> None:
         """Behind one who is stuck, nobody waits for long."""
         limit = StoreLimit(1)
-        with limit.slot(), ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(lambda: limit.slot().__enter__())
+        with limit, ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(limit.__enter__)
             self.assertIsInstance(waiting.exception(PATIENCE), StoreError)
 
     def test_works_again(self) -> None:
         """After a failure the next one tries."""
         limit = StoreLimit(1)
-        with self.assertRaises(StoreError), limit.slot():
+        with self.assertRaises(StoreError), limit:
             raise StoreError("gone")
-        with limit.slot():
+        with limit:
             pass
 
     def test_other_errors(self) -> None:
         """An error that is no failure of the store does not fail the threads that wait."""
         limit = StoreLimit(1)
-        with self.assertRaises(ZeroDivisionError), limit.slot():
+        with self.assertRaises(ZeroDivisionError), limit:
             raise ZeroDivisionError
-        with limit.slot():
+        with limit:
             pass

@@ -155,7 +155,7 @@ class FileTest(SqliteTest):
     def test_fork_in_the_middle(self) -> None:
         """A child need not wait for what a thread of its parent was at when it was forked: that thread is not there."""
         self.assert_works(self.store, "a")
-        with self.store._limit.slot():
+        with self.store._limit:
             self.in_child(partial(self.assert_works, self.store, "b"))
 
     def test_threads_of_a_child(self) -> None:
@@ -335,7 +335,7 @@ class BoundTest(SqliteTest):
         """All stay while the pages in use come to the bound; else the oldest go until their records make up for it."""
         # With this title, a record leaves its last page almost full: the pages that it frees hold little more than it.
         title = "x" * 53_079
-        record = len(to_bytes("0", entry("0", NOW, title)) or b"")
+        record = len(to_bytes("0", entry("0", NOW, title)))
         for too_much, held in ((0, "0123"), (1, "012"), (record, "012"), (record + 1, "01")):
             with self.subTest(too_much=too_much):
                 path = self.folder / f"{too_much}.sqlite3"
@@ -729,7 +729,7 @@ class FailureTest(SqliteTest):
     def test_hung(self) -> None:
         """While one thread is stuck in the database (a disk that hangs), the others have failed in time."""
         self.assert_works(self.store)
-        with self.store._limit.slot():
+        with self.store._limit:
             started = time.monotonic()
             with self.assertRaises(StoreError):
                 self.store.get("a")
@@ -804,7 +804,7 @@ class FailureTest(SqliteTest):
                 other.stdout.readline()
                 kept = list(threads.map(lambda number: tiered.put(f"{number}", entry(f"{number}"), NOW), range(20)))
             self.assertEqual([True] * 20, [each.shared for each in kept])
-            with self.store._limit.slot():
+            with self.store._limit:
                 found = [threads.submit(self.store.get, f"{number}") for number in range(20)]
                 time.sleep(0.4)  # longer than Redis would be waited for, and shorter than a file is
             self.assertEqual([entry(f"{number}") for number in range(20)], [each.result() for each in found])
