@@ -34,7 +34,6 @@ class Answer:
 
     def __exit__(self, *_error: object) -> None:
         self.raw.close()
-        self.raw.release_conn()
 
 
 class LeanAdapter(HTTPAdapter):

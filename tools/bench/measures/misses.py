@@ -12,6 +12,7 @@ import requests
 from c42_proxy.sandbox.command import SANDBOX_TOKEN
 from tools.bench.bench import EARLIER, OURS, PREFIX, Bench
 from tools.bench.load import Client
+from tools.bench.peers import bare
 from tools.bench.processes import Server
 from tools.bench.results import Goal, Section, Table, interleaved
 
@@ -21,6 +22,7 @@ ROUNDS = 3
 CPU_MISSES = 200
 """CPU time is counted in hundredths of a second."""
 SLOWER_CALL = "the slower of C42's calls"
+BOTH_CALLS = "both calls by requests, each in a thread, and nothing else"
 
 _fresh = count()
 
@@ -32,6 +34,7 @@ def measure(bench: Bench) -> Section:
             name: running.enter_context(start(C42_CACHE_URL=f"sqlite:///{bench.folder}/misses-{next(_fresh)}.sqlite3"))
             for name, start in bench.versions.items()
         }
+        servers[BOTH_CALLS] = running.enter_context(bare("two_calls", bench))
         candidates: dict[str, Callable[[], float]] = {SLOWER_CALL: partial(_slower_call, bench)}
         candidates |= {name: partial(_misses, bench, server) for name, server in servers.items()}
         bench.c42.takes(LATENCY)
@@ -43,8 +46,9 @@ def measure(bench: Bench) -> Section:
     section = Section(
         "Misses",
         f"Events that are not cached, one after the other; C42 takes {1000 * LATENCY:.0f} ms for each call, and the "
-        "proxy has its SQLite file. In turn with them, a client makes the slower of C42's two calls itself. Then C42 "
-        "answers at once, and the CPU time of a miss is compared with that of the two calls alone.",
+        "proxy has its SQLite file. In turn with them, a client makes the slower of C42's two calls itself. And a bare "
+        "ASGI function under the same worker makes both calls for each request, and keeps nothing. Then C42 answers at "
+        "once, and the CPU time of a miss is compared with that of the two calls alone.",
         [Table(["a miss, one subscriber", "median ms", "more than the slower call, ms"], rows)],
         decision="ADR 0020",
     )

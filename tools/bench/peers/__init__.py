@@ -14,6 +14,11 @@ BARE_ASGI = "bare ASGI function, our worker"
 NGINX = "nginx from its cache"
 
 
+def bare(module: str, bench: Bench) -> Server:
+    """A bare ASGI function under our worker."""
+    return _app(module, WORKER)(bench)
+
+
 def _app(module: str, options: tuple[str, ...]) -> Callable[[Bench], Server]:
     return lambda bench: under_gunicorn(f"{module}:app", bench.cores.server, bench.variables, options)
 
