@@ -20,7 +20,7 @@ TestClass = TypeVar("TestClass", bound=type[unittest.TestCase])
 def needs(program: str) -> Callable[[Test], Test]:
     """Skip a test, or a class of them, if `program` is not installed, and say why.
 
-    Raises TypeError for anything else: that would be no test that is skipped, but one that fails where it is used.
+    Raises TypeError for anything else: a helper would skip the test that calls it, wherever that is.
     """
 
     def decorate(test: Test) -> Test:

@@ -4,15 +4,11 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import median
-from threading import Timer
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from harness.needs import needs
 from harness.processes import C42_PROXY, ROOT, Process, clean_environ, free_port, run, until
@@ -21,12 +17,12 @@ from tests.commands.command_line import c42_proxy
 
 TOKEN = "s3kr3t-t0k3n"
 AT_ONCE = 2
-NEEDED = "import click, pydantic, gunicorn.app.base"
-OF_NEEDED = 2.5
-"""Each takes less than so many times the CPU time that it takes to load what is needed to say what is wrong. With
-Flask, requests and structlog, which are not needed, it would be three times as much, nearly a second."""
-TRIES = 3
-"""Neighbours on the processor's core make that longer: the shortest of a few starts counts."""
+NEEDLESS = {"flask", "requests", "structlog"}
+"""To load these takes longer than to say what is wrong."""
+NOTE_MODULES = """\
+import atexit, os, pathlib, sys
+atexit.register(lambda: pathlib.Path(os.environ["MODULES_FILE"]).write_text("\\n".join(sys.modules)))
+"""
 SECONDS = 60.0
 """A server that does not end at all is found by this."""
 
@@ -38,7 +34,8 @@ class End(NamedTuple):
     status: int
     stdout: str
     stderr: str
-    cpu_seconds: float
+    modules: set[str]
+    """Those that were loaded."""
 
 
 class Start(NamedTuple):
@@ -49,32 +46,15 @@ class Start(NamedTuple):
     command: tuple[str, ...]
     variables: dict[str, str]
 
-    def end_within(self, cpu_seconds: float) -> End:
-        """Run it to its end, again if it has taken more CPU time."""
-        ends: list[End] = []
-        while len(ends) < TRIES and all(end.cpu_seconds >= cpu_seconds for end in ends):
-            ends.append(self.end())
-        return min(ends, key=lambda end: end.cpu_seconds)
-
     def end(self) -> End:
         """Run it to its end."""
-        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-            process = subprocess.Popen(
-                self.command,
-                env=clean_environ(**self.variables),
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-            )
-            give_up = Timer(SECONDS, process.kill)
-            give_up.start()
-            _pid, status, usage = os.wait4(process.pid, 0)
-            give_up.cancel()
-            give_up.join()
-            process.returncode = os.waitstatus_to_exitcode(status)
-            said = [os.pread(file.fileno(), 65_536, 0).decode() for file in (stdout, stderr)]
-        return End(process.returncode, said[0], said[1], usage.ru_utime + usage.ru_stime)
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "sitecustomize.py").write_text(NOTE_MODULES)
+            path = f"{folder}:{self.variables.get('PYTHONPATH', ROOT)}"
+            modules = Path(folder, "modules")
+            environ = clean_environ(**{**self.variables, "PYTHONPATH": path, "MODULES_FILE": f"{modules}"})
+            ended = run(*self.command, environ=environ, seconds=SECONDS)
+            return End(ended.returncode, ended.stdout, ended.stderr, set(modules.read_text().split()))
 
 
 def serve(status: int, says: str, **variables: str) -> Start:
@@ -92,24 +72,14 @@ def has_privileged_ports() -> bool:
 
 
 class WrongStartTest(unittest.TestCase):
-    cpu_seconds: ClassVar[float]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        load = Start(0, "", (sys.executable, "-c", NEEDED), {})
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            ends = pool.map(Start.end, [load] * AT_ONCE * TRIES)
-        cls.cpu_seconds = OF_NEEDED * median(end.cpu_seconds for end in ends)
-
     def assert_ends(self, *starts: Start) -> None:
         """Start all of them, a few at a time, and compare how they end."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            ends = pool.map(lambda start: start.end_within(self.cpu_seconds), starts)
-            for start, end in zip(starts, ends, strict=True):
+            for start, end in zip(starts, pool.map(Start.end, starts), strict=True):
                 with self.subTest(start.command[3:], **start.variables):
                     self.assertEqual((start.status, ""), (end.status, end.stdout), end.stderr)
                     self.assertIsNotNone(re.fullmatch(start.says, end.stderr), end.stderr)
-                    self.assertLess(end.cpu_seconds, self.cpu_seconds)
+                    self.assertEqual(set(), end.modules & NEEDLESS)
 
     def test_settings(self) -> None:
         """What is wrong is said in one sentence that names the variable; the status is 2."""

@@ -35,16 +35,18 @@ class ConcurrencyLimit:
         self._threads = Threads(at_once + SPARE_THREADS, name="c42-fetch")
         self._queue: dict[object, tuple[Work, Work]] = {}
         self._lock = Lock()
+        self._admitting = Lock()
+        """Not the other one: that is held while a thread starts."""
 
     def admit(self) -> None:
         """Count one more miss, until `leave`. Raises Overloaded if too many are under way."""
-        with self._lock:
+        with self._admitting:
             if not self._may_come:
                 raise Overloaded
             self._may_come -= 1
 
     def leave(self) -> None:
-        with self._lock:
+        with self._admitting:
             self._may_come += 1
 
     def begin(self, work: Work, too_late: Work, *, patience: float) -> None:

@@ -113,7 +113,10 @@ class Store(SharedStates, Protocol):
         ...
 
     def put(self, event_id: str, entry: Entry, now: float) -> bool:
-        """Keep `entry`, unless the store has a newer one (see `Entry.is_newer_than`). Returns whether it is kept."""
+        """Keep `entry`, unless the store has a newer one (see `Entry.is_newer_than`). Returns whether it is kept.
+
+        It is an answer for this event: who reads it checks that, not this method.
+        """
         ...
 
     def lease(self, event_id: str) -> Lease | None:

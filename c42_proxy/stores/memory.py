@@ -31,7 +31,7 @@ Prepare = Callable[[str, Entry], tuple[bytes, bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class State:
     text: str
     since: float
     lifetime: float
@@ -63,7 +63,7 @@ class MemoryStore:
         """The least recently used entries when the list was made, each with its `used`; the very least is the last."""
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._states: LRUCache[str, _State] = LRUCache(MAX_STATES_LENGTH, getsizeof=_state_size)
+        self._states: LRUCache[str, State] = LRUCache(MAX_STATES_LENGTH, getsizeof=_state_size)
         self._lock = Lock()
         self._metrics = metrics
         self._prepare = prepare
@@ -106,6 +106,11 @@ class MemoryStore:
         with self._lock:
             return self._text(name)
 
+    def state(self, name: str) -> State | None:
+        """The text of that name with its times: a new object after each change."""
+        with self._lock:
+            return self._states.get(name)
+
     def state_with_seconds(self, name: str) -> tuple[str, float] | None:
         """A text and the rest of its lifetime; None if there is none, or if its lifetime is over."""
         with self._lock:
@@ -122,11 +127,14 @@ class MemoryStore:
             return text
 
     def put_state(
-        self, name: str, text: str | None, lifetime: float, *, unless: Callable[[], bool] = lambda: False
+        self, name: str, text: str | None, lifetime: float, *, unless: Callable[[State | None], bool] = lambda _: False
     ) -> str | None:
-        """As `change_state`, whatever the text was before, which stays if `unless()`. No other change comes between."""
+        """As `change_state`, whatever the text was before. `unless(state)` says whether that one stays.
+
+        It is called while no other thread can change the text, and must not use this store.
+        """
         with self._lock:
-            if unless():
+            if unless(self._states.get(name)):
                 return self._text(name)
             self._put_text(name, text, lifetime)
             return text
@@ -172,7 +180,7 @@ class MemoryStore:
         return None if state is None else state.text
 
     def _put_text(self, name: str, text: str | None, lifetime: float) -> None:
-        state = None if text is None else _State(text, self._clock(), lifetime)
+        state = None if text is None else State(text, self._clock(), lifetime)
         if state is None or _state_size(state) > MAX_STATES_LENGTH:
             self._states.pop(name, None)
         else:
@@ -192,7 +200,7 @@ def _is_too_old(since: float, lifetime: float, now: float) -> bool:
     return now >= since + lifetime or is_ahead(since, now)
 
 
-def _state_size(state: _State) -> int:
+def _state_size(state: State) -> int:
     return len(state.text) + ENTRY_OVERHEAD
 
 

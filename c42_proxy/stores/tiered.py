@@ -13,7 +13,7 @@ from ..errors import Overloaded, PartlyRead, StoreError, StoreNotReached
 from ..observability import tracing
 from ..observability.metrics import Metrics
 from .contract import Entry, Lease, Read, Store, is_ahead
-from .memory import MemoryStore
+from .memory import MemoryStore, State
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,7 @@ class TieredStore:
         shared_names = () if self._memory_has_newer_texts else names
         if shared is None or not (event_ids or shared_names):
             return self._memory.read(event_ids, names)
+        seen = {name: self._memory.state(name) for name in shared_names}
         found = Read({}, {})
         operation = "get" if event_ids else "read_state"
         try:
@@ -117,7 +118,7 @@ class TieredStore:
             pass
         return Read(
             {event_id: self._newest(event_id, found.entries.get(event_id)) for event_id in event_ids},
-            {name: self._newest_text(name, found.texts) for name in names},
+            {name: self._newest_text(name, found.texts, seen) for name in names},
         )
 
     def _newest(self, event_id: str, found: Entry | None) -> Entry | None:
@@ -151,42 +152,48 @@ class TieredStore:
         """While the shared tier cannot be written, the texts in memory are the newer ones."""
         return "writing" in self._retry_at
 
-    def _newest_text(self, name: str, found: dict[str, str | None]) -> str | None:
-        """The text that was `found` in the shared tier, or is written there now, or else the one in memory."""
-        if name not in found:
+    def _newest_text(self, name: str, found: dict[str, str | None], seen: dict[str, State | None]) -> str | None:
+        """The text that was `found` in the shared tier, or is written there now, or the one in memory, if it is newer.
+
+        `seen` is what was in memory before the shared tier was read.
+        """
+        if name not in found or self._memory_has_newer_texts:
             return self._memory.read_state(name)
         text = found[name]
         unshared = self._memory.state_with_seconds(UNSHARED + name)
         if unshared is not None and text is None:
             return self.change_state(name, lambda before: before, unshared[1])
-        if unshared is not None:
-            self._remember(UNSHARED + name, None, READ_STATE_SECONDS)
         # Texts of other processes must stay for a while if the shared tier fails.
-        return self._remember(name, text, READ_STATE_SECONDS)
+        newest = self._remember(name, text, READ_STATE_SECONDS, seen[name])
+        if unshared is not None and newest == text:
+            self._memory.put_state(UNSHARED + name, None, READ_STATE_SECONDS)
+        return newest
 
-    def _remember(self, name: str, text: str | None, lifetime: float) -> str | None:
-        """Put a text into memory that the shared tier has. Returns the one that is in memory then.
+    def _remember(self, name: str, text: str | None, lifetime: float, seen: State | None) -> str | None:
+        """Put the text into memory that the shared tier has of that name, and return it.
 
-        If that tier has failed since, another thread may have put a newer text into memory, which stays.
+        `seen` is what was in memory before the shared tier was used. If that has failed since, and another thread has
+        changed the text in memory, its text is newer: it stays, and is returned.
         """
-        return self._memory.put_state(name, text, lifetime, unless=self._uses_memory_for_texts)
 
-    def _uses_memory_for_texts(self) -> bool:
-        return not self._retry_at.keys().isdisjoint({"reading", "writing"})
+        def is_newer(state: State | None) -> bool:
+            return state is not seen and not self._retry_at.keys().isdisjoint({"reading", "writing"})
+
+        return self._memory.put_state(name, text, lifetime, unless=is_newer)
 
     def change_state(self, name: str, change: Callable[[str | None], str | None], lifetime: float) -> str | None:
         shared = self._shared
         if shared is None:
             return self._memory.change_state(name, change, lifetime)
-        unshared = self._memory.read_state(UNSHARED + name)
+        unshared, seen = self._memory.read_state(UNSHARED + name), self._memory.state(name)
 
         def change_shared(before: str | None) -> str | None:
             return change(unshared if before is None else before)
 
         with suppress(StoreError):
             text = self._use("writing", "change_state", partial(shared.change_state, name, change_shared, lifetime))
-            self._remember(UNSHARED + name, None, lifetime)
-            self._remember(name, text, lifetime)
+            if self._remember(name, text, lifetime, seen) == text:
+                self._memory.put_state(UNSHARED + name, None, lifetime)
             return text
         text = self._memory.change_state(name, change, lifetime)
         return self._memory.put_state(UNSHARED + name, text, lifetime)

@@ -90,8 +90,9 @@ def timeout_at(deadline: Deadline) -> UpstreamTimeout:
 def cause_of(error: BaseException) -> str:
     """What has happened, as a `Cause`. The outermost error of the chain for which there is one decides."""
     causes = (_cause_of_one(each) for each in chain(error))
-    # A ProtocolError names what has caused it, but not if a connection closes between two chunks.
-    other = Cause.CUT_SHORT if isinstance(error, ProtocolError) else Cause.NOT_CONNECTED
+    # urllib3 names no cause if a connection closes between two chunks, or if the line that begins a chunk has no end.
+    is_within = isinstance(error, ProtocolError) and error.__cause__ is None
+    other = Cause.CUT_SHORT if is_within else Cause.NOT_CONNECTED
     return _with_place(error, next((cause for cause in causes if cause is not None), other))
 
 

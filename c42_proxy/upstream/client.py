@@ -21,7 +21,7 @@ from ..observability import correlation, tracing
 from ..observability.metrics import Metrics
 from ..version import __version__
 from .causes import failure_of
-from .lean_adapter import Get
+from .lean_adapter import Answer, Get
 
 PAGE_LIMIT = 100
 MAX_BODY_BYTES = 4_194_304
@@ -229,7 +229,7 @@ class _SubscriptionsAnswer(_Shape):
     meta_data: _MetaData = _MetaData()
 
 
-def _read(response: requests.Response) -> bytes:
+def _read(response: Answer | requests.Response) -> bytes:
     body = bytearray()
     # As `response.iter_content`, which only adds errors of its own.
     for chunk in response.raw.stream(READ_BYTES, decode_content=True):

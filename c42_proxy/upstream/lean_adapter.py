@@ -20,7 +20,8 @@ class Get(PreparedRequest):
 class Answer:
     """As much of a `requests.Response` as is used. Without the cookies, which would be made for each one.
 
-    `raw` is urllib3's response, whose body is still to be read. The end of a `with` block closes what is not read.
+    `raw` is urllib3's response, whose body is still to be read. At the end of a `with` block, the connection is closed
+    unless the whole body was read. `request` is for what looks into calls, as the library responses does.
     """
 
     def __init__(self, request: PreparedRequest, raw: Any) -> None:
@@ -34,6 +35,7 @@ class Answer:
 
     def __exit__(self, *_error: object) -> None:
         self.raw.close()
+        self.raw.release_conn()
 
 
 class LeanAdapter(HTTPAdapter):

@@ -395,8 +395,8 @@ class SharedContract(Contract):
         for body in (b"", b"x", b"{}", b'{"id":"b","title":null,"names":[]}', b'{"id": "a","title":null,"names":[]}'):
             self.open().put("a", Entry(200, body, NOW), NOW)
             self.assertIsNone(self.open().get("a"), body)
-        self.assertTrue(self.open().put("a", entry("a", NOW - 3000), NOW))
-        self.assertEqual(entry("a", NOW - 3000), self.open().get("a"))
+            self.assertTrue(self.open().put("a", entry("a", NOW - 3000), NOW))
+            self.assertEqual(entry("a", NOW - 3000), self.open().get("a"))
 
     def test_one_lease(self) -> None:
         """Of many threads at several objects for one store, exactly one gets the lease."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from unittest.mock import patch
 
-from c42_proxy.errors import Overloaded, StoreError, StoreNotReached
+from c42_proxy.errors import Overloaded, PartlyRead, StoreError, StoreNotReached
 from c42_proxy.observability.metrics import Metrics
 from c42_proxy.stores.contract import Entry, Lease, Read
 from c42_proxy.stores.memory import MemoryStore
@@ -135,6 +135,17 @@ class WorkingTest(TieredTest):
         with self.assertLogs(LOGGER):
             self.assertEqual(both, self.store.read(["a"], ["n", "m"]))
         self.assertTrue(self.store.failed)
+
+    def test_read_meanwhile(self) -> None:
+        """A text that was read counts, whatever another thread has read meanwhile: nobody knows which one is newer."""
+
+        def read(*_keys: object) -> Read:
+            self.memory.put_state("n", "another", 60)
+            return Read({}, {"n": "theirs"})
+
+        with patch.object(self.shared, "read", read):
+            self.assertEqual("theirs", self.store.read_state("n"))
+        self.assertEqual("theirs", self.memory.read_state("n"))
 
     def test_no_lease(self) -> None:
         """While another process has the lease, this process does not get it either."""
@@ -359,11 +370,34 @@ class FailingTest(TieredTest):
                 with self.assertLogs(LOGGER), patch.object(self.shared, "read", read):
                     self.assertEqual("mine", self.store.read_state("n"))
                 self.assertEqual("mine", self.memory.read_state("n"))
+                self.assertEqual("mine", self.memory.read_state(UNSHARED + "n"), "it may be shared later")
                 self.breaks()
                 self.seconds += RETRY_SECONDS
                 with self.assertLogs(LOGGER, "INFO"):
                     self.use("get", "put")
                 self.assertEqual(theirs or "mine", self.store.read_state("n"))
+
+    def test_fails_for_others(self) -> None:
+        """A text that was read counts, and is kept, if a part of the store or another thread's read fails meanwhile."""
+        found = Read({}, {"n": "theirs"})
+
+        def part_fails(*_keys: object) -> Read:
+            raise PartlyRead(StoreError("a node is broken"), found)
+
+        def other_fails(*_keys: object) -> Read:
+            self.use("get")
+            return found
+
+        for read in (part_fails, other_fails):
+            with self.subTest(read.__name__):
+                self.setUp()
+                self.breaks(*READING)
+                with self.assertLogs(LOGGER):
+                    self.store.change_state("n", lambda _held: "old", 60)
+                    with patch.object(self.shared, "read", read):
+                        self.assertEqual({"n": "theirs"}, self.store.read((), ["n"]).texts)
+                self.assertTrue(self.store.failed)
+                self.assertEqual("theirs", self.store.read_state("n"))
 
     def test_fails_after_a_text_was_changed(self) -> None:
         """The same for a text that was written a moment before: what another thread has changed since is newer."""
