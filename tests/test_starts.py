@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import tempfile
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,12 @@ AT_ONCE = 2
 NEEDLESS = {"flask", "requests", "structlog"}
 """To load these takes longer than to say what is wrong."""
 NOTE_MODULES = """\
-import atexit, os, pathlib, sys
-atexit.register(lambda: pathlib.Path(os.environ["MODULES_FILE"]).write_text("\\n".join(sys.modules)))
+import atexit, os, sys
+
+@atexit.register
+def note():
+    with open(os.environ["MODULES_FILE"], "a") as file:
+        file.write("\\n".join([*sys.modules, ""]))
 """
 SECONDS = 60.0
 """A server that does not end at all is found by this."""
@@ -54,7 +59,11 @@ class Start(NamedTuple):
             modules = Path(folder, "modules")
             environ = clean_environ(**{**self.variables, "PYTHONPATH": path, "MODULES_FILE": f"{modules}"})
             ended = run(*self.command, environ=environ, seconds=SECONDS)
-            return End(ended.returncode, ended.stdout, ended.stderr, set(modules.read_text().split()))
+            return End(ended.returncode, ended.stdout, ended.stderr, _words(modules))
+
+
+def _words(file: Path) -> set[str]:
+    return set(file.read_text().split()) if file.exists() else set()
 
 
 def serve(status: int, says: str, **variables: str) -> Start:
@@ -79,7 +88,13 @@ class WrongStartTest(unittest.TestCase):
                 with self.subTest(start.command[3:], **start.variables):
                     self.assertEqual((start.status, ""), (end.status, end.stdout), end.stderr)
                     self.assertIsNotNone(re.fullmatch(start.says, end.stderr), end.stderr)
+                    self.assertIn("c42_proxy", end.modules)
                     self.assertEqual(set(), end.modules & NEEDLESS)
+
+    def test_what_is_loaded(self) -> None:
+        """What is needless for a wrong start is needed for a right one, and shows if it is loaded."""
+        words = (sys.executable, "-c", "import c42_proxy.app, c42_proxy.observability.logs")
+        self.assertEqual(NEEDLESS, Start(0, "", words, {}).end().modules & NEEDLESS)
 
     def test_settings(self) -> None:
         """What is wrong is said in one sentence that names the variable; the status is 2."""

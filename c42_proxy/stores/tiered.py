@@ -107,7 +107,7 @@ class TieredStore:
         shared_names = () if self._memory_has_newer_texts else names
         if shared is None or not (event_ids or shared_names):
             return self._memory.read(event_ids, names)
-        seen = {name: self._memory.state(name) for name in shared_names}
+        seen = {key: self._memory.state(key) for name in shared_names for key in (name, UNSHARED + name)}
         found = Read({}, {})
         operation = "get" if event_ids else "read_state"
         try:
@@ -157,23 +157,28 @@ class TieredStore:
 
         `seen` is what was in memory before the shared tier was read.
         """
-        if name not in found or self._memory_has_newer_texts:
+        if name not in found:
             return self._memory.read_state(name)
         text = found[name]
         unshared = self._memory.state_with_seconds(UNSHARED + name)
+        if unshared is not None and self._memory_has_newer_texts:
+            return self._memory.read_state(name)
         if unshared is not None and text is None:
             return self.change_state(name, lambda before: before, unshared[1])
+        if unshared is not None:
+            self._drop_unshared(name, seen[UNSHARED + name])
         # Texts of other processes must stay for a while if the shared tier fails.
-        newest = self._remember(name, text, READ_STATE_SECONDS, seen[name])
-        if unshared is not None and newest == text:
-            self._memory.put_state(UNSHARED + name, None, READ_STATE_SECONDS)
-        return newest
+        return self._remember(name, text, READ_STATE_SECONDS, seen[name])
+
+    def _drop_unshared(self, name: str, seen: State | None) -> None:
+        """The shared tier has a text of that name. What this process could not share before, `seen`, is older."""
+        self._memory.put_state(UNSHARED + name, None, READ_STATE_SECONDS, unless=lambda state: state is not seen)
 
     def _remember(self, name: str, text: str | None, lifetime: float, seen: State | None) -> str | None:
         """Put the text into memory that the shared tier has of that name, and return it.
 
         `seen` is what was in memory before the shared tier was used. If that has failed since, and another thread has
-        changed the text in memory, its text is newer: it stays, and is returned.
+        put something into memory, be it only what it has read, that may be newer: it stays, and is returned.
         """
 
         def is_newer(state: State | None) -> bool:
@@ -185,15 +190,16 @@ class TieredStore:
         shared = self._shared
         if shared is None:
             return self._memory.change_state(name, change, lifetime)
-        unshared, seen = self._memory.read_state(UNSHARED + name), self._memory.state(name)
+        unshared = self._memory.state(UNSHARED + name)
+        seen = self._memory.state(name)
 
         def change_shared(before: str | None) -> str | None:
-            return change(unshared if before is None else before)
+            return change(unshared.text if before is None and unshared is not None else before)
 
         with suppress(StoreError):
             text = self._use("writing", "change_state", partial(shared.change_state, name, change_shared, lifetime))
-            if self._remember(name, text, lifetime, seen) == text:
-                self._memory.put_state(UNSHARED + name, None, lifetime)
+            self._drop_unshared(name, unshared)
+            self._remember(name, text, lifetime, seen)
             return text
         text = self._memory.change_state(name, change, lifetime)
         return self._memory.put_state(UNSHARED + name, text, lifetime)

@@ -6,6 +6,7 @@ import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from typing import Any
 from unittest.mock import patch
 
 from c42_proxy.errors import Overloaded, PartlyRead, StoreError, StoreNotReached
@@ -323,10 +324,11 @@ class FailingTest(TieredTest):
         self.breaks(*READING)
         with self.assertLogs(LOGGER, "INFO"):
             self.use("get")
-            for name in ("failure", "back-off", "changed"):
+            for name in ("failure", "back-off", "changed", "both"):
                 self.store.change_state(name, lambda _held: "mine", 60)
             self.breaks()
-            self.shared.change_state("back-off", lambda _held: "theirs", 60)
+            for name in ("back-off", "both"):
+                self.shared.change_state(name, lambda _held: "theirs", 60)
             self.seconds += RETRY_SECONDS
             self.assertEqual({"failure": "mine"}, self.store.read(["a"], ["failure"]).texts)
             self.assertEqual("mine", self.shared.read_state("failure"))
@@ -335,6 +337,7 @@ class FailingTest(TieredTest):
             self.assertTrue(50 < shared[1] <= 60, "it is kept for as long as before")
             self.assertEqual("theirs", self.store.read_state("back-off"))
             self.assertEqual("mine and more", self.store.change_state("changed", lambda held: f"{held} and more", 60))
+            self.assertEqual("theirs and more", self.store.change_state("both", lambda held: f"{held} and more", 60))
         self.shared.change_state("failure", lambda _held: None, 60)
         self.assertIsNone(self.store.read_state("failure"), "it was shared once")
 
@@ -388,16 +391,35 @@ class FailingTest(TieredTest):
             self.use("get")
             return found
 
-        for read in (part_fails, other_fails):
+        def other_cannot_write(*_keys: object) -> Read:
+            self.store.put("a", entry("a"), NOW)
+            return found
+
+        for read, broken in ((part_fails, READING), (other_fails, READING), (other_cannot_write, WRITING)):
             with self.subTest(read.__name__):
                 self.setUp()
-                self.breaks(*READING)
-                with self.assertLogs(LOGGER):
-                    self.store.change_state("n", lambda _held: "old", 60)
-                    with patch.object(self.shared, "read", read):
-                        self.assertEqual({"n": "theirs"}, self.store.read((), ["n"]).texts)
+                self.store.change_state("n", lambda _held: "old", 60)
+                self.breaks(*broken)
+                with self.assertLogs(LOGGER), patch.object(self.shared, "read", read):
+                    self.assertEqual({"n": "theirs"}, self.store.read((), ["n"]).texts)
                 self.assertTrue(self.store.failed)
                 self.assertEqual("theirs", self.store.read_state("n"))
+
+    def test_unshared_after_a_text_was_changed(self) -> None:
+        """What another thread could not share, just after a text was changed, may be shared later."""
+        put_state = self.memory.put_state
+
+        def then_fails(name: str, *args: Any, **options: Any) -> str | None:
+            kept = put_state(name, *args, **options)
+            if not self.shared.broken:
+                self.breaks(*WRITING)
+                self.store.put("a", entry("a"), NOW)
+                self.store.change_state("n", lambda _held: "newer", 60)
+            return kept
+
+        with self.assertLogs(LOGGER), patch.object(self.memory, "put_state", then_fails):
+            self.assertIsNone(self.store.change_state("n", lambda _held: None, 60))
+        self.assertEqual("newer", self.memory.read_state(UNSHARED + "n"))
 
     def test_fails_after_a_text_was_changed(self) -> None:
         """The same for a text that was written a moment before: what another thread has changed since is newer."""

@@ -35,7 +35,7 @@ def measure(bench: Bench) -> Section:
         "events that are in memory: the difference of the times per request is what the tier costs. For comparison, a "
         "plain read of the same records with the client library (`SELECT` by key, `GET`). Then one client does so that "
         "asks for one event after the other: between two of its requests, the threads of the proxy fall asleep (ADR "
-        "0020). Medians, in µs; a raw read under load is its CPU time. A store may hang, so a thread reads it, not the "
+        "0019). Medians, in µs; a raw read under load is its CPU time. A store may hang, so a thread reads it, not the "
         "event loop. The proxy also checks what it reads, and prepares the answer.",
     )
     rows: dict[str, list[list[str]]] = {"under full load": [], "one client": []}
