@@ -36,7 +36,7 @@ class ConcurrencyLimit:
         self._queue: dict[object, tuple[Work, Work]] = {}
         self._lock = Lock()
         self._admitting = Lock()
-        """Not the other one: that is held while a thread starts."""
+        """Separate from `_lock`, which stays locked while a thread starts."""
 
     def admit(self) -> None:
         """Count one more miss, until `leave`. Raises Overloaded if too many are under way."""

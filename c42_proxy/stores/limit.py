@@ -11,7 +11,7 @@ from ..errors import StoreError, StoreNotReached
 from .contract import STORE_SECONDS
 
 QUEUE_SECONDS = 2.0
-"""How long a thread may wait for its turn."""
+"""How long a thread may wait for a slot."""
 
 
 class StoreLimit:
@@ -36,13 +36,13 @@ class StoreLimit:
         self._progress = time.monotonic()
 
     def __enter__(self) -> None:
-        """Wait for a turn. Raises StoreError."""
+        """Wait for a slot. Raises StoreError."""
         with self._lock:
             if self._free:
                 self._free -= 1
                 return
             seen = self._failure
-            # This lock stays locked until a turn is handed over.
+            # This lock stays locked until a slot is handed over.
             mine = Lock()
             mine.acquire()
             self._waiting.append(mine)
@@ -76,4 +76,4 @@ class StoreLimit:
             with self._lock:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
-                    raise StoreError("the store is busy: this operation has waited too long for its turn")
+                    raise StoreError("the store is busy: this operation has waited too long for a slot")

@@ -24,21 +24,21 @@ class FileLocks:
         """The lock, or None while another thread or process has it. Never waits. Raises OSError."""
         with _open_files.mutex:
             file = _open_files.of(self._path)
-            if number in file.held:
+            if number in file.locked:
                 return None
             try:
                 fcntl.lockf(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
             except (BlockingIOError, PermissionError):
                 # Another process has it: POSIX allows both errors.
                 return None
-            file.held.add(number)
-            return _HeldLock(file, number)
+            file.locked.add(number)
+            return _FileLock(file, number)
 
 
 class _OpenFile:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.held: set[int] = set()
+        self.locked: set[int] = set()
 
 
 class _OpenFiles:
@@ -71,19 +71,19 @@ class _OpenFiles:
 _open_files = _OpenFiles()
 
 
-class _HeldLock:
-    """Given back at the end of its `with` block."""
+class _FileLock:
+    """A lock of this process, which ends with its `with` block."""
 
     def __init__(self, file: _OpenFile, number: int) -> None:
         self._file = file
         self._number = number
 
     def __enter__(self) -> None:
-        """It is held already."""
+        """`FileLocks.take` has locked it."""
 
     def __exit__(self, *_error: object) -> None:
         with _open_files.mutex:
-            self._file.held.discard(self._number)
+            self._file.locked.discard(self._number)
             fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, self._number)
 
 

@@ -51,7 +51,7 @@ class StoreLimitTest(unittest.TestCase):
         limit = StoreLimit(1)
 
         def wait(_number: int) -> float | None:
-            """Seconds until it was sent away; None for who had its turn."""
+            """Seconds until it failed; None if it got a slot."""
             started = time.monotonic()
             try:
                 with limit:

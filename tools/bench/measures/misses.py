@@ -46,8 +46,8 @@ def measure(bench: Bench) -> Section:
     section = Section(
         "Misses",
         f"Events that are not cached, one after the other; C42 takes {1000 * LATENCY:.0f} ms for each call, and the "
-        "proxy has its SQLite file. In turn with them, a client makes the slower of C42's two calls itself. And a bare "
-        "ASGI function under the same worker makes both calls for each request, and keeps nothing. Then C42 answers at "
+        "proxy has its SQLite file. In turn with them, a client makes the slower of C42's two calls itself, and a bare "
+        "ASGI function under the same worker makes both calls for each request and stores nothing. Then C42 answers at "
         "once, and the CPU time of a miss is compared with that of the two calls alone.",
         [Table(["a miss, one subscriber", "median ms", "more than the slower call, ms"], rows)],
         decision="ADR 0020",
